@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fabric: containers, volumes, networks, images and hosts of the whole cluster,
+ * as the API and the CLI see them. It is the only part that knows runtime, volumes
+ * and netd together. Documents (fabric/document.h) in the store say what should be;
+ * the host that a container's document names does the work. Every call here may be
+ * made on any host: what belongs to another one is sent there over RPC.
+ *
+ * JSON that goes in and comes out has the shape of the Docker Engine API where Docker
+ * has one. `json_t **out` are new references, the caller's to release. All functions
+ * return 0 or a negative errno with `err` set, and are safe to call from any thread;
+ * they block.
+ */
+#ifndef FERRY_FABRIC_FABRIC_H
+#define FERRY_FABRIC_FABRIC_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct fabric;
+struct event_bus; /* fabric/event.h: the API subscribes to it */
+
+/* What ferryd reads from its command line and /etc/ferry/ferry.json. Strings are copied. */
+struct fabric_config {
+	const char *host;	   /* this host's name; NULL: the hostname */
+	const char *address;	   /* address other hosts reach it at; NULL: one host alone */
+	const char *run_dir;	   /* /run/ferry */
+	const char *state_dir;	   /* /var/lib/ferry */
+	const char *bin_dir;	   /* where ferry-oci, ferry-shim, ferry-vold, ferry-checkpoint are */
+	const char *cgroup_parent; /* "ferry" */
+	const char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool; /* NULL: no Ceph */
+};
+
+/*
+ * Opens stores and parts, joins the cluster if this host is a member, finds running
+ * containers again and finishes or undoes interrupted migrations. Starts the threads
+ * that watch documents.
+ */
+int fabric_open(const struct fabric_config *config, struct fabric **out, struct error *err);
+
+/* Stops the threads. Containers, volumes and networks go on. */
+void fabric_close(struct fabric *f);
+
+struct event_bus *fabric_events(struct fabric *f);
+const char *fabric_host(const struct fabric *f);
+
+/* --- cluster and hosts -------------------------------------------------------------- */
+
+/* Makes this host the first of a new cluster. EALREADY where it is in one. */
+int fabric_cluster_init(struct fabric *f, json_t **out, struct error *err);
+/* {"Id","Host","Hosts","Store",...} ; ENOENT where there is no cluster. */
+int fabric_cluster_info(struct fabric *f, json_t **out, struct error *err);
+/* A join token: {"Token","Expires"} */
+int fabric_cluster_token(struct fabric *f, int64_t ttl_s, json_t **out, struct error *err);
+/* Joins this host to the cluster that answers at `address` ("10.0.0.1" or with :port). */
+int fabric_cluster_join(struct fabric *f, const char *address, const char *token, json_t **out,
+			struct error *err);
+/* [{"Name","Address","State","Cpus","MemoryBytes","Kernel","Containers",...}] */
+int fabric_host_list(struct fabric *f, json_t **out, struct error *err);
+
+/* --- images -------------------------------------------------------------------------- */
+
+int fabric_image_load(struct fabric *f, int fd, json_t **names, struct error *err);
+int fabric_image_list(struct fabric *f, json_t **out, struct error *err);
+int fabric_image_inspect(struct fabric *f, const char *ref, json_t **out, struct error *err);
+int fabric_image_history(struct fabric *f, const char *ref, json_t **out, struct error *err);
+int fabric_image_tag(struct fabric *f, const char *ref, const char *name, struct error *err);
+/* EBUSY where a container uses it, unless force; [{"Untagged"},{"Deleted"}] */
+int fabric_image_remove(struct fabric *f, const char *ref, bool force, json_t **out,
+			struct error *err);
+int fabric_image_save(struct fabric *f, const char *const *refs, size_t n, int fd,
+		      struct error *err);
+
+/* --- containers ----------------------------------------------------------------------- */
+/* `ref` is a name, an id, or an unambiguous beginning of an id. */
+
+/*
+ * body: POST /containers/create. name NULL: one is made up. Checks everything, makes
+ * missing named volumes, reserves name, addresses and ports, and writes the document;
+ * nothing runs yet. *out: {"Id","Warnings":[]}. ENOENT "No such image: x" where the
+ * image is on no host of the cluster, EEXIST for a name in use.
+ */
+int fabric_container_create(struct fabric *f, const char *name, const json_t *body, json_t **out,
+			    struct error *err);
+/* 0 also where it runs already; *already then is true (may be NULL). */
+int fabric_container_start(struct fabric *f, const char *ref, bool *already, struct error *err);
+/* timeout_s < 0: the container's own (default 10). *already: it was not running. */
+int fabric_container_stop(struct fabric *f, const char *ref, int timeout_s, bool *already,
+			  struct error *err);
+int fabric_container_restart(struct fabric *f, const char *ref, int timeout_s,
+			     struct error *err);
+/* signal: "KILL", "SIGTERM", "15"; NULL: KILL. EBUSY (409) where it is not running. */
+int fabric_container_kill(struct fabric *f, const char *ref, const char *signal,
+			  struct error *err);
+int fabric_container_pause(struct fabric *f, const char *ref, struct error *err);
+int fabric_container_unpause(struct fabric *f, const char *ref, struct error *err);
+int fabric_container_rename(struct fabric *f, const char *ref, const char *name,
+			    struct error *err);
+int fabric_container_remove(struct fabric *f, const char *ref, bool force, bool volumes,
+			    struct error *err);
+int fabric_container_update(struct fabric *f, const char *ref, const json_t *resources,
+			    struct error *err);
+
+enum fabric_wait { FABRIC_WAIT_NOT_RUNNING, FABRIC_WAIT_NEXT_EXIT, FABRIC_WAIT_REMOVED };
+/* Blocks; follows the container to another host. */
+int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until,
+			  int *exit_code, struct error *err);
+/*
+ * The id a ref stands for (65 bytes), checked at once; so that a wait can flush its
+ * headers before it blocks. ENOENT "No such container: x".
+ */
+int fabric_container_resolve(struct fabric *f, const char *ref, char id[65], struct error *err);
+
+/* Docker's ContainerJSON / list rows, with "ferry.host" among the labels. */
+int fabric_container_inspect(struct fabric *f, const char *ref, json_t **out, struct error *err);
+/* filters: Docker's {"status":["running"],…} or NULL. */
+int fabric_container_list(struct fabric *f, bool all, const json_t *filters, json_t **out,
+			  struct error *err);
+int fabric_container_stats(struct fabric *f, const char *ref, json_t **out, struct error *err);
+int fabric_container_top(struct fabric *f, const char *ref, const char *ps_args, json_t **out,
+			 struct error *err);
+int fabric_container_resize(struct fabric *f, const char *ref, int rows, int cols,
+			    struct error *err);
+
+struct fabric_log_options {
+	bool follow, out, err, timestamps;
+	int64_t since_ns, until_ns; /* 0: no bound */
+	long tail;		    /* -1: all */
+};
+/* stream: 1 stdout, 2 stderr; a sink that returns non-zero ends it. */
+typedef int fabric_log_sink(void *ctx, int stream, const void *data, size_t len);
+int fabric_container_logs(struct fabric *f, const char *ref,
+			  const struct fabric_log_options *options, fabric_log_sink *sink,
+			  void *ctx, struct error *err);
+
+struct fabric_attach {
+	bool in, out, err, logs;
+};
+/*
+ * A connected socket to the container's stdio with the frames that
+ * runtime/container/shim.h describes (or the raw stream where it has a tty: *tty).
+ * Only on the host where the container runs; EXDEV with a message naming the host else.
+ */
+int fabric_container_attach(struct fabric *f, const char *ref, const struct fabric_attach *what,
+			    int *sock, bool *tty, struct error *err);
+
+/* body: POST /containers/x/exec. *out: {"Id"} */
+int fabric_exec_create(struct fabric *f, const char *ref, const json_t *body, json_t **out,
+		       struct error *err);
+/* Starts it; sock NULL: detached. */
+int fabric_exec_start(struct fabric *f, const char *exec_id, int *sock, bool *tty,
+		      struct error *err);
+int fabric_exec_resize(struct fabric *f, const char *exec_id, int rows, int cols,
+		       struct error *err);
+int fabric_exec_inspect(struct fabric *f, const char *exec_id, json_t **out, struct error *err);
+
+/* --- volumes -------------------------------------------------------------------------- */
+
+/* body: {"Name","Driver","DriverOpts":{"size":"10g","fs":"ext4"},"Labels"} */
+int fabric_volume_create(struct fabric *f, const json_t *body, json_t **out, struct error *err);
+int fabric_volume_list(struct fabric *f, json_t **out, struct error *err);
+int fabric_volume_inspect(struct fabric *f, const char *name, json_t **out, struct error *err);
+int fabric_volume_remove(struct fabric *f, const char *name, bool force, struct error *err);
+
+/* --- networks ------------------------------------------------------------------------- */
+
+/* body: {"Name","Driver","IPAM":{"Config":[{"Subnet","Gateway"}]},"Labels","Options"} ; *out: {"Id","Warning"} */
+int fabric_network_create(struct fabric *f, const json_t *body, json_t **out, struct error *err);
+int fabric_network_list(struct fabric *f, json_t **out, struct error *err);
+int fabric_network_inspect(struct fabric *f, const char *ref, json_t **out, struct error *err);
+int fabric_network_remove(struct fabric *f, const char *ref, struct error *err);
+
+/* --- migration ------------------------------------------------------------------------ */
+
+struct fabric_migrate_options {
+	int64_t downtime_ns;	/* blackout budget; 0: 50 ms */
+	int64_t timeout_ns;	/* of pre-copy; 0: 120 s */
+	bool force_on_timeout;	/* --on-timeout=force: go on although it does not converge */
+	bool no_auto_converge;	/* do not throttle the container */
+	bool verify;		/* checksum everything on both sides before the commit */
+	bool check;		/* only preflight */
+};
+/*
+ * Called in the caller's thread with progress documents:
+ *   {"State":"PRECOPY","Round":1,"SentBytes","RateBps","DirtyBytes","DirtyRateBps","PredictedNs"}
+ * and at last the summary, which is also *out:
+ *   {"Id","Container","From","To","TotalNs","Rounds","Bytes","MemoryBytes","BlackoutNs",
+ *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs"},"Verified":bool,"Cold":bool}
+ */
+typedef void fabric_progress(void *ctx, const json_t *progress);
+int fabric_migrate(struct fabric *f, const char *ref, const char *host,
+		   const struct fabric_migrate_options *options, fabric_progress *progress,
+		   void *ctx, json_t **out, struct error *err);
+/* [{"Id","Container","From","To","State","Started"}] that are under way. */
+int fabric_migration_list(struct fabric *f, json_t **out, struct error *err);
+
+/* {"Containers","ContainersRunning","Images","Driver",...} for GET /info. */
+int fabric_info(struct fabric *f, json_t **out, struct error *err);
+
+#endif
