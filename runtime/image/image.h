@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The image store of one host: images come in as archives, lie in a content store
+ * by digest, are unpacked into layer folders for overlayfs, and go out as archives.
+ *
+ *	ROOT/lock			flock: shared by readers, exclusive by writers of the index
+ *	ROOT/index.json			images, references, layers; replaced atomically
+ *	ROOT/blobs/sha256/HEX		configs, and layers as uncompressed tar (HEX = diff id)
+ *	ROOT/layers/HEX/fs		an unpacked layer (HEX = chain id), a lowerdir of overlayfs
+ *	ROOT/tmp/RANDOM			a load on its way; flock held by its loader
+ *
+ * index.json is the only truth: a blob or a layer folder that it does not name is
+ * rubbish, and is removed at the next open or remove. A load works in its own folder
+ * under tmp and is made visible by a few renames followed by the new index, so a
+ * loader killed at any moment leaves a store that works.
+ *
+ * Any number of threads and processes may use a store at the same time, each thread
+ * with the same `struct image_store` or its own. No lock is held while an archive
+ * streams in; while one streams out the blobs in use are held open.
+ *
+ * All functions return 0 or a negative errno with `err` set. json_t results are new
+ * references.
+ *
+ * A `ref` is: "name", "name:tag", "name@sha256:HEX", "sha256:HEX" (image id), HEX (64 digits), or a short
+ * id of at least 4 hex digits that is unambiguous. A reference that is a tag wins
+ * over a short id. A name without tag means ":latest". "redis", "docker.io/redis" and
+ * "docker.io/library/redis:latest" are one and the same; the short form is shown.
+ */
+#ifndef FERRY_RUNTIME_IMAGE_IMAGE_H
+#define FERRY_RUNTIME_IMAGE_IMAGE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct image_store;
+
+/* Bounds on what an archive may make the store do; a load above one gives EFBIG. */
+struct image_limits {
+	uint64_t max_total_bytes; /* uncompressed bytes of all layers of one load; default 64 GiB */
+	uint64_t max_entries;	  /* files in one layer; default 4,000,000 */
+	uint64_t max_json_bytes;  /* one manifest, index or config; default 8 MiB */
+	uint64_t max_layers;	  /* layers of one image; default 127, Docker's own limit */
+};
+
+/*
+ * Opens (and makes where it is missing) the store under `root`, an absolute path, and
+ * removes what killed loads left. Root is needed to load. The caller closes it.
+ */
+int image_store_open(const char *root, struct image_store **out, struct error *err);
+void image_store_close(struct image_store *s);
+
+/* Replaces the limits of this handle; fields that are 0 keep their default. */
+void image_store_set_limits(struct image_store *s, const struct image_limits *limits);
+
+/*
+ * Loads every image of an archive read from `fd` (a pipe or socket is fine; it is read
+ * once, front to back, and not closed): docker-archive (`docker save`, podman save) or
+ * OCI archive (a tar of an OCI layout), each plain, gzip or zstd, with layers plain,
+ * gzip or zstd. Where an archive is both, manifest.json is used. Every digest is
+ * checked. A tag that exists moves to the new image; the old one stays, untagged.
+ *
+ * *names: ["redis:7", ...] the references that now name the loaded images, and the
+ * "sha256:..." id for an image that has no name in the archive. Docker prints
+ * "Loaded image: redis:7", "Loaded image ID: sha256:...".
+ *
+ * EINVAL: not an image archive, or one that breaks its format, names what is unsafe,
+ * or is truncated; EBADMSG: a digest is wrong; EFBIG: above a limit; ENOSPC, EIO ... as
+ * they are. On failure nothing of the archive is in the store.
+ */
+int image_load(struct image_store *s, int fd, json_t **names, struct error *err);
+
+/*
+ * One image as GET /images/NAME/json gives it: {"Id","RepoTags","RepoDigests","Created",
+ * "Size","Architecture","Os","Config":{Cmd,Entrypoint,Env,WorkingDir,User,ExposedPorts,
+ * Volumes,Labels,StopSignal,...},"RootFS":{"Type":"layers","Layers":[diff ids]},...}.
+ * ENOENT: "No such image: x"; EINVAL: not a reference, or an ambiguous short id.
+ */
+int image_get(struct image_store *s, const char *ref, json_t **out, struct error *err);
+
+/*
+ * All images as GET /images/json gives them, newest first: [{"Id","ParentId","RepoTags",
+ * "RepoDigests","Created" (seconds),"Size","SharedSize","Labels","Containers"}, ...].
+ * An untagged image has RepoTags [].
+ */
+int image_list(struct image_store *s, json_t **out, struct error *err);
+
+/*
+ * The history as GET /images/NAME/history gives it, newest first:
+ * [{"Id","Created","CreatedBy","Tags","Size","Comment"}, ...].
+ */
+int image_history(struct image_store *s, const char *ref, json_t **out, struct error *err);
+
+/* Gives the image another reference "name[:tag]"; it is taken from whoever had it. */
+int image_tag(struct image_store *s, const char *ref, const char *name, struct error *err);
+
+/*
+ * DELETE /images/NAME. A name is untagged, and the image deleted with its last name.
+ * An id deletes the image with its name; EBUSY where it has several, except with
+ * `force`. Whether a container uses it is the caller's business (it must ask before).
+ * *result: [{"Untagged":"redis:7"},{"Deleted":"sha256:..."}, ...] (image, then the layers
+ * that went with it, as chain ids).
+ */
+int image_remove(struct image_store *s, const char *ref, bool force, json_t **result,
+		 struct error *err);
+
+/*
+ * Absolute paths of the image's unpacked layers for overlayfs, topmost first, as
+ * `lowerdir=` wants them; free with image_dirs_free(). Read-only: containers share them.
+ * They stay valid until the image is removed.
+ */
+int image_lower_dirs(struct image_store *s, const char *ref, char ***dirs, size_t *n,
+		     struct error *err);
+void image_dirs_free(char **dirs, size_t n);
+
+/*
+ * Streams images to `fd` (a pipe or socket is fine, not closed) as one docker-archive
+ * that is an OCI layout as well, as Docker 25 writes it; a layer used by several is
+ * written once. A ref that is a name is saved under that name; an id without names.
+ * Config and layers are byte for byte those that were loaded, so the image has the
+ * same id after image_load() of the result, anywhere.
+ */
+int image_save(struct image_store *s, const char *const refs[], size_t n, int fd,
+	       struct error *err);
+
+#endif
