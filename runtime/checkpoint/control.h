@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How ferryd speaks to `ferry-checkpoint`: JSON objects, one a line, over the socket
+ * that the engine is given as descriptor 3. One request at a time,
+ *
+ *   → {"op":"NAME", …}
+ *   ← {"event":"…", …}          any number, also between requests
+ *   ← {"ok":true, …}   or   {"ok":false, "error":"sentence", "errno":N}
+ *
+ * The engine's side (which end it is) is chosen by the first request. End of file on
+ * descriptor 3: the source engine undoes everything and leaves (tasks that the cgroup
+ * freezer holds stay frozen: the restarted ferryd decides); the destination kills its
+ * stubs, unless `run` was answered.
+ *
+ * Common fields: "tls": {"cert":PATH,"key":PATH,"ca":PATH} (without it the stream is
+ * plain: unit tests only), "token": a string that both engines of a migration are told
+ * and compare; paths are those of the host.
+ *
+ * SOURCE, in this order (check may be asked alone and repeatedly):
+ *  check {"cgroup":"/ferry/ID" | absolute folder below a cgroup mount (v1 freezer or v2),
+ *         "init_pid":N, "externals":[{"link":"pipe:[123]","name":"stdin"}…],
+ *         "volumes":["/var/lib/postgresql/data"…]}
+ *     ← {"obstacles":[{"pid","fd","object","why","remedy"}…],"memory_bytes","tasks",
+ *        "xsave_mask","xsave_bytes"}
+ *     pid and fd as seen inside the container, fd -1: none.
+ *  connect {"address":"10.0.0.2","port":N | "fd":N (an inherited socket), "token", "tls"}
+ *  precopy {"downtime_ns","timeout_ns","on_timeout":"refuse"|"go","auto_converge":bool,
+ *           "trees":[{"source":"/upper","dest":"/"}…]}
+ *     ← {"rounds","bytes","predicted_ns","converged":bool}
+ *     when the predicted blackout is under the budget. -ETIMEDOUT as on_timeout says.
+ *  freeze {}          every thread is stopped (by ptrace: the cgroup freezer would keep
+ *                     the dump's system calls from running)
+ *     ← {"freeze_ns"}
+ *  dump {"verify":bool}  everything left is sent; then the cgroup is frozen, every
+ *                     register put back, ptrace undone: the tasks now stand still even
+ *                     if the engine is killed
+ *     ← {"timings":{"memory_ns","tasks_ns","objects_ns","send_ns","total_ns"},"bytes"}
+ *  resume {}          undo, allowed from any state: repair mode left, thawed, running
+ *  kill {}            SIGKILL to all tasks, thaw, wait until all are gone. The cgroup's
+ *                     folder stays.
+ *
+ * DESTINATION:
+ *  prepare {"init_pid":N (the --stub init),"cgroup","externals":[{"name":"stdin",
+ *           "fd_of_stub":0}…],"listen":"10.0.0.2" | "fd":N, "token","tls"}
+ *     ← {"port":N,"xsave_mask","xsave_bytes"}; a source may connect from now on
+ *  storage_ready {}   volumes are mounted inside the container: files may be opened
+ *     ← at once
+ *  wait_restored {}   ← {"timings":{…},"tasks","verified":bool} when everything is
+ *                     built and stands still; or the error which the source is told too
+ *  run {}             after the commit: sockets leave repair mode, the tasks are
+ *                     released  ← {"run_ns"}
+ *  abort {}           the stubs are killed
+ *
+ * EVENTS
+ *  {"event":"round","n","sent_bytes","rate_bps","dirty_bytes","dirty_rate_bps",
+ *   "predicted_ns"}                                    source, after each round
+ *  {"event":"throttle","percent"}                      source, auto-converge
+ *  {"event":"connected"}, {"event":"received"}         destination; received: all of the
+ *   dump has come
+ *  {"event":"failed","error","errno"}                  destination, outside a request
+ *
+ * Exit status: 0 after end of file in a state with nothing to undo, else 1.
+ */
+#ifndef FERRY_CHECKPOINT_CONTROL_H
+#define FERRY_CHECKPOINT_CONTROL_H
+
+#include <jansson.h>
+
+#include "base/error.h"
+
+/* Descriptor on which the engine finds its control socket. */
+#define CONTROL_FD 3
+
+/* The engine's main loop on a control socket. The process's exit status. */
+int control_serve(int sock);
+
+/* Pushes an event (takes the reference) to whoever controls this engine. */
+void control_event(int sock, json_t *event);
+
+/* --- the client's side: for ferryd and tests --------------------------------------- */
+/*
+ * Sends {"op":op, …args} (args may be NULL; the reference is taken) and waits for the
+ * answer; events meanwhile go to on_event (may be NULL). Answer in *answer (may be
+ * NULL). 0, or -errno of the engine's answer with its sentence in err; -EPIPE where the
+ * engine is gone. One thread at a time.
+ */
+struct control_client {
+	int sock;
+	char *buf; /* what came and is not a whole line yet */
+	size_t len, cap;
+	void (*on_event)(void *ctx, json_t *event);
+	void *ctx;
+};
+int control_call(struct control_client *c, const char *op, json_t *args, json_t **answer,
+		 struct error *err);
+void control_client_close(struct control_client *c);
+
+#endif
