@@ -12,12 +12,13 @@
  *      dump_undo() when the source goes on
  *
  * All calls are made by the engine's one main thread. Lists of types: obj_table.c
- * (files, pipes, epoll …) and sock_table.c (sockets); the first that claims wins,
+ * (files, pipes, epoll …) and sock_table.c (sockets); the first that claims wins;
  * sockets are asked first.
  */
 #ifndef FERRY_CHECKPOINT_OBJECT_H
 #define FERRY_CHECKPOINT_OBJECT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -164,7 +165,7 @@ struct checkpoint_part {
 	/* Preflight. */
 	int (*check)(struct dump *d, struct obstacles *out);
 	/* Once a pre-copy round, tasks run. `args` is the object of the precopy request. */
-	int (*round)(struct dump *d, int n, const struct json_t *args, struct error *err);
+	int (*round)(struct dump *d, int n, json_t *args, struct error *err);
 	/* Tasks are frozen: send the rest. */
 	int (*dump)(struct dump *d, struct error *err);
 	int (*dump_undo)(struct dump *d);
