@@ -21,7 +21,7 @@
  * All functions return 0 or a negative errno with `err` set. json_t results are new
  * references.
  *
- * A `ref` is: "name", "name:tag", "name@sha256:HEX", "sha256:HEX" (image id), HEX (64 digits), or a short
+ * A `ref` is: "name", "name:tag", "sha256:HEX" (image id), HEX (64 digits), or a short
  * id of at least 4 hex digits that is unambiguous. A reference that is a tag wins
  * over a short id. A name without tag means ":latest". "redis", "docker.io/redis" and
  * "docker.io/library/redis:latest" are one and the same; the short form is shown.

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The JSON documents inside image archives, read and checked: pure functions from text
+ * to a small document that holds only what is valid. They are what the fuzz target
+ * tests/fuzz/image_manifest.c drives. All return a new reference, or NULL with err set
+ * (EINVAL).
+ */
+#ifndef FERRY_RUNTIME_IMAGE_MANIFEST_H
+#define FERRY_RUNTIME_IMAGE_MANIFEST_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+/*
+ * manifest.json of a docker-archive:
+ * [{"config": path, "layers": [path, ...], "names": [whole name, ...]}, ...]
+ */
+json_t *image_parse_docker_manifest(const char *text, size_t len, struct error *err);
+
+/*
+ * index.json or a nested index: [{"digest": hex, "os", "arch", "name"}, ...]; name (whole)
+ * only where an annotation gives one, os and arch only where a platform is given.
+ */
+json_t *image_parse_oci_index(const char *text, size_t len, struct error *err);
+
+/* An OCI (or Docker schema 2) manifest: {"config": hex, "layers": [hex, ...]}. */
+json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err);
+
+/* An image config, checked and otherwise as it is; rootfs.diff_ids are all valid. */
+json_t *image_parse_config(const char *text, size_t len, struct error *err);
+
+/*
+ * A path inside an archive without "./" and double or trailing slashes (caller frees);
+ * NULL where it has a ".." component, or (unless `absolute`) begins with "/".
+ */
+char *image_path_clean(const char *path, int absolute);
+
+#endif

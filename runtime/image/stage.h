@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The outer tar of an image archive, read once from front to back: each regular file is
+ * written, uncompressed, into a temporary folder while it is hashed both as it came and
+ * as it is written. Which of them is what is decided afterwards (load.c), since the
+ * manifest may come last.
+ */
+#ifndef FERRY_RUNTIME_IMAGE_STAGE_H
+#define FERRY_RUNTIME_IMAGE_STAGE_H
+
+#include <archive.h>
+
+#include "runtime/image/store.h"
+
+struct image_file {
+	char *path;			/* in the archive, cleaned */
+	char *link;			/* it is a link to this path of the archive; else NULL */
+	char *staged;			/* where the content is */
+	uint64_t size;			/* uncompressed bytes */
+	char raw[IMAGE_HEX_LEN + 1];	/* digest as it came */
+	char plain[IMAGE_HEX_LEN + 1];	/* digest uncompressed */
+};
+
+struct image_stage {
+	const char *dir; /* borrowed: the temporary folder */
+	const struct image_limits *limits;
+	struct image_file *files;
+	size_t n;
+	uint64_t total;
+};
+
+int image_stage_read(struct image_stage *st, int fd, struct error *err);
+void image_stage_free(struct image_stage *st);
+
+/*
+ * The file at a path of the archive, through links; NULL with err set (EINVAL) where
+ * there is none or links go in circles.
+ */
+struct image_file *image_stage_find(struct image_stage *st, const char *path, struct error *err);
+
+/* The text of a small staged file (caller frees). */
+int image_stage_text(struct image_stage *st, const struct image_file *f, char **text, size_t *len,
+		     struct error *err);
+
+/*
+ * The error of a libarchive call on `a` (EINVAL for a broken format, else the errno)
+ * with what it was about.
+ */
+int image_archive_error(struct archive *a, struct error *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
