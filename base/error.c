@@ -85,6 +85,7 @@ int error_http_status(int code)
 	case EEXIST:
 	case ECANCELED:
 	case EALREADY:
+	case EXDEV: /* the container runs on another host */
 	case ENOTEMPTY:
 	case EADDRINUSE:
 	case EPROTO: /* an object that cannot travel: the container's state is in the way */

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the fabric share among themselves; nobody else includes it.
+ *
+ * Documents (all with "schema": 1):
+ *   containers/ID     {"id","name","host","created","image","image_ref","docker":{create body},
+ *                      "volumes":[{"name","destination","rw"}], "binds":[{"source",
+ *                      "destination","rw"}], "endpoints":[{"network","network_name","vni","ip",
+ *                      "mac","aliases"}], "ports":[{"proto","port","host_ip","host_port"}],
+ *                      "state":{"Status","ExitCode","StartedAt","FinishedAt","exits",…},
+ *                      "desired":"running|stopped", "migration":{"id","to"} or absent}
+ *                     `host` decides who owns the container; it changes once in a
+ *                     migration, by compare-and-swap: the commit point.
+ *   names/NAME        {"id"}: reserves a container's name
+ *   networks/ID       {"id","name","vni","subnet","gateway","driver",…}
+ *   network-names/N   {"id"}
+ *   ipam/networks     {"used":{ID:{"vni","subnet"}}}
+ *   ipam/net-ID       {"used":{IP:container id}}
+ *
+ * Locks: `lock` guards the mirror, the table of operations and the pointers to the store;
+ * it is never held across I/O. An *operation* (op_begin) is what serialises the changes
+ * of one container on this host; it may last as long as a migration.
+ */
+#ifndef FERRY_FABRIC_INTERNAL_H
+#define FERRY_FABRIC_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "fabric/cluster.h"
+#include "fabric/event.h"
+#include "fabric/fabric.h"
+#include "fabric/host.h"
+#include "fabric/rpc.h"
+#include "fabric/store.h"
+#include "netd/netd.h"
+#include "runtime/container/container.h"
+#include "runtime/image/image.h"
+#include "volumes/volume.h"
+
+struct operation {
+	struct operation *next;
+	char id[65];
+	const char *what; /* "starting", "migrating" … */
+};
+
+struct incoming; /* fabric/migrate_dest.c */
+
+struct fabric {
+	char *host, *address, *run_dir, *state_dir, *bin_dir, *cgroup_parent;
+	char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool;
+
+	struct store *store;	 /* the cluster's, or this host's own */
+	struct cluster *cluster; /* NULL: one host alone */
+	struct rpc_server *server;
+	struct rpc_client *client;
+	struct hosts *hosts;
+	struct store_watch *watch_containers, *watch_networks;
+	struct event_bus *events;
+
+	struct container_manager *containers;
+	struct image_store *images;
+	struct volumes *volumes;
+	struct netd *netd;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a document or an operation changed */
+	json_t *docs;		/* key → document, as last seen; documents are never edited */
+	json_t *versions;	/* key → version; kept when a document is deleted */
+	struct operation *operations;
+	struct incoming *incoming;
+	json_t *outgoing; /* migration id → what fabric_migration_list() shows */
+	bool closing;
+};
+
+/* --- document.c ------------------------------------------------------------------------ */
+
+/* Writes a new document; -EEXIST where there is one. */
+int document_new(struct fabric *f, const char *key, json_t *doc, struct error *err);
+/* Read, change, write with compare-and-swap; see store_change_fn. *value may be NULL. */
+int document_change(struct fabric *f, const char *key, store_change_fn *change, void *ctx,
+		    json_t **value, struct error *err);
+/* Fresh from the store. */
+int document_get(struct fabric *f, const char *key, json_t **value, struct error *err);
+/* Deletes; a missing one is fine. */
+int document_delete(struct fabric *f, const char *key, struct error *err);
+/* The mirror's copy, NULL where there is none; new reference, not to be edited. */
+json_t *document_cached(struct fabric *f, const char *key);
+/* The mirror's documents below a prefix, an array with new references. */
+json_t *documents_cached(struct fabric *f, const char *prefix);
+/* What a watch delivered; gives the previous document (new reference or NULL). */
+json_t *mirror_put(struct fabric *f, const char *key, json_t *value, uint64_t version);
+/* Begins to keep the mirror; call once a store. */
+int mirror_watch(struct fabric *f, struct error *err);
+void mirror_unwatch(struct fabric *f);
+
+/* A container's document by name, id or beginning of an id (new reference). */
+int container_find(struct fabric *f, const char *ref, json_t **doc, struct error *err);
+char *container_key(const char *id);
+bool container_is_local(const struct fabric *f, const json_t *doc);
+/* "running" or "paused". */
+bool container_is_up(const json_t *doc);
+const char *container_status(const json_t *doc);
+
+/* --- operation.c ------------------------------------------------------------------------ */
+
+/*
+ * Begins an operation on a container of this host. Waits for a short one to end; where it
+ * is migrating gives -EBUSY at once, saying so, unless `wait` is true.
+ */
+int op_begin(struct fabric *f, const char *id, const char *what, bool wait, struct error *err);
+void op_end(struct fabric *f, const char *id);
+
+/* --- container.c, lifecycle.c, inspect.c ---------------------------------------------- */
+
+/* Sends an operation to the host that owns the container. */
+int container_forward(struct fabric *f, const json_t *doc, const char *op, json_t *args,
+		      int64_t timeout_ns, json_t **result, struct error *err);
+extern const struct rpc_method container_methods[], container_create_methods[];
+
+/* Volumes attached and mounted / taken down again; mounts into *mounts (see container.h). */
+int container_volumes_up(struct fabric *f, const json_t *doc, struct error *err);
+int container_volumes_down(struct fabric *f, const json_t *doc, struct error *err);
+/* Networks and endpoints of this host; *netns is NULL for the host's network. */
+int container_endpoints_up(struct fabric *f, const json_t *doc, bool hold, char **netns,
+			   struct error *err);
+void container_endpoints_down(struct fabric *f, const json_t *doc);
+int container_publish(struct fabric *f, const json_t *doc, struct error *err);
+/* Starts the processes; with `stub` a skeleton for the checkpoint engine. */
+int container_launch(struct fabric *f, const json_t *doc, const char *netns, bool stub,
+		     const struct container_time_offsets *offsets, pid_t *init,
+		     struct error *err);
+/* Makes the container known to this host's manager (its folders, the image's layers). */
+int container_materialise(struct fabric *f, const json_t *doc, struct error *err);
+/* Writes what the manager says of a container of ours into its document. */
+int container_state_save(struct fabric *f, const char *id, const char *desired,
+			 struct error *err);
+/* Called when a container of ours has ended: takes everything down, writes the state. */
+void container_ended(struct fabric *f, const char *id, int exit_code);
+/* container_exit_fn of the manager. */
+void container_on_ended(void *ctx, const char *id, int exit_code);
+/* Everything of a container off this host; the document is left alone. */
+void container_unmake(struct fabric *f, const json_t *doc);
+/* Publishes a container event. */
+void container_event(struct fabric *f, const json_t *doc, const char *action,
+		     const char *extra_key, const char *extra_value);
+
+/* --- image.c ----------------------------------------------------------------------------- */
+
+/* The image is on this host afterwards: fetched from another host where it is missing. */
+int image_ensure(struct fabric *f, const char *ref, const char *from_host, json_t **image,
+		 struct error *err);
+extern const struct rpc_method image_methods[];
+
+/* --- network.c, follow.c ------------------------------------------------------------------ */
+
+/* The network "bridge", made when it is needed first. */
+int network_default(struct fabric *f, json_t **out, struct error *err);
+int network_find(struct fabric *f, const char *ref, json_t **doc, struct error *err);
+/* An address for a container (wanted may be NULL), reserved until network_address_free(). */
+int network_address_take(struct fabric *f, const json_t *network, const char *container,
+			 const char *wanted, char **ip, struct error *err);
+void network_address_free(struct fabric *f, const char *network_id, const char *ip);
+/* A host's underlay address (caller frees), NULL where it is unknown. */
+char *network_host_address(struct fabric *f, const char *host);
+/* What netd must know of a container's document that was `before` and is `after`. */
+void network_follow(struct fabric *f, const json_t *before, const json_t *after);
+/* Points all other hosts (but `except`) at the host that gets the endpoints' packets now. */
+void network_repoint(struct fabric *f, const json_t *doc, const char *to_host,
+		     const char *except);
+int network_lookup(void *ctx, const char *network_id, const char *name, json_t **ips);
+extern const struct rpc_method network_methods[];
+
+/* --- volume.c ----------------------------------------------------------------------------- */
+
+/* Makes a volume with the default driver unless it exists. name NULL: 64 hex digits. */
+int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t *opts,
+		  char **out, struct error *err);
+
+/* --- migrate*.c ----------------------------------------------------------------------------- */
+
+extern const struct rpc_method migrate_methods[];
+/* Whoever took part in a migration that was cut decides by the store how it ends. */
+void migrate_recover(struct fabric *f);
+/* A document changed: an incoming migration that it no longer names is given up. */
+void migrate_watch(struct fabric *f, const json_t *doc);
+
+#endif
