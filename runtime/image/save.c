@@ -122,7 +122,7 @@ static int collect(struct save *sv, const char *const refs[], size_t n, struct e
 		return err ? -err->code : -EIO;
 	for (size_t i = 0; i < n; i++) {
 		CLEANUP_FREE char *tag = NULL;
-		json_t *row, *desc;
+		json_t *row = NULL, *desc = NULL;
 		const char *id;
 		int r = image_resolve(index, refs[i], &id, &tag, err);
 
