@@ -58,7 +58,7 @@ void image_store_set_limits(struct image_store *s, const struct image_limits *li
 
 /*
  * Loads every image of an archive read from `fd` (a pipe or socket is fine; it is read
- * once, front to back, and not closed): docker-archive (`docker save`, podman save) or
+ * once, to the end of file, and not closed): docker-archive (`docker save`, podman save) or
  * OCI archive (a tar of an OCI layout), each plain, gzip or zstd, with layers plain,
  * gzip or zstd. Where an archive is both, manifest.json is used. Every digest is
  * checked. A tag that exists moves to the new image; the old one stays, untagged.
