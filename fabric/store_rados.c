@@ -463,18 +463,25 @@ static void set_one(rados_write_op_t op, const char *key, const char *val, size_
 }
 
 /*
- * Lets the operation go on only where no greater epoch has written to this object, and
- * leaves ours. A missing key (nobody yet) is less than any epoch.
+ * Lets the operation go on only where no greater epoch has written to this object. A
+ * missing key (nobody yet) is less than any epoch.
  */
-static void add_fence(rados_write_op_t op, const struct store_fence *fence)
+static void compare_fence(rados_write_op_t op, const struct store_fence *fence)
 {
 	CLEANUP_FREE char *key = str_format("f:%s", fence->lease);
-	char next[EPOCH_TEXT], ours[EPOCH_TEXT];
+	char next[EPOCH_TEXT];
 
 	rados_epoch_text(next, fence->epoch + 1);
-	rados_epoch_text(ours, fence->epoch);
 	rados_write_op_omap_cmp2(op, key, LIBRADOS_CMPXATTR_OP_LT, next, strlen(key),
 				 strlen(next), NULL);
+}
+
+static void set_fence(rados_write_op_t op, const struct store_fence *fence)
+{
+	CLEANUP_FREE char *key = str_format("f:%s", fence->lease);
+	char ours[EPOCH_TEXT];
+
+	rados_epoch_text(ours, fence->epoch);
 	set_one(op, key, ours, strlen(ours));
 }
 
@@ -510,9 +517,15 @@ static int put_once(struct rados_impl *ri, const char *key, const char *object, 
 	buf_add(&doc, text, len);
 
 	rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, NULL);
+	/*
+	 * All comparisons before the first change: once an operation has set a key, a comparison
+	 * reads from the disk, where a new object is not yet (-ENOENT).
+	 */
 	if (fence)
-		add_fence(op, fence);
+		compare_fence(op, fence);
 	compare_version(op, vkey, expected);
+	if (fence)
+		set_fence(op, fence);
 	set_one(op, vkey, vtext, strlen(vtext));
 	set_one(op, dkey, doc.data, doc.len);
 	r = rados_write_op_operate2(op, ri->io, object, NULL, 0);
