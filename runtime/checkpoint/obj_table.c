@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kinds of objects that are no sockets, in the order in which they are asked. */
-#include "runtime/checkpoint/object.h"
+/* The kinds of objects that are no network sockets, in the order in which they are asked. */
+#include "runtime/checkpoint/obj_types.h"
 
 const struct object_type *const object_types_files[] = {
+	&obj_memfd,   &obj_file,   &obj_device, &obj_pipe,  &obj_epoll, &obj_eventfd,
+	&obj_signalfd, &obj_timerfd, &obj_pidfd, 
+	&obj_refused, /* claims everything: last */
 	NULL,
 };
 
 const struct checkpoint_part *const checkpoint_parts_files[] = {
+	&obj_content_part,
 	NULL,
 };
