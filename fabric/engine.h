@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A running ferry-checkpoint, the process that takes containers apart and builds them. */
+#ifndef FERRY_FABRIC_ENGINE_H
+#define FERRY_FABRIC_ENGINE_H
+
+#include <pthread.h>
+
+#include "runtime/checkpoint/control.h"
+
+struct engine {
+	struct control_client control;
+	pthread_mutex_t busy; /* one call at a time */
+	pid_t pid;	      /* 0: taken over from an earlier ferryd, not our child */
+};
+
+/* Starts one; `program` is its path. */
+int engine_start(const char *program, struct engine **out, struct error *err);
+
+/* Takes over an armed one that an earlier ferryd left, by its socket. */
+int engine_reach(const char *socket, struct engine **out, struct error *err);
+
+/* One request; `args` (reference taken) and `answer` may be NULL. */
+int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer,
+		struct error *err);
+
+/* Kills it, whatever it does: what it was building dies with it. */
+void engine_kill(struct engine *e);
+
+/* Hangs up, waits until it has gone, frees. NULL is fine. */
+void engine_free(struct engine *e);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of a migration share; the states are drawn on top of fabric/migrate.c. */
+#ifndef FERRY_FABRIC_MIGRATE_H
+#define FERRY_FABRIC_MIGRATE_H
+
+#include "fabric/engine.h"
+#include "fabric/internal.h"
+
+enum migration_state {
+	MIGRATION_ADMIT,
+	MIGRATION_PREPARE,
+	MIGRATION_PRECOPY,
+	MIGRATION_BLACKOUT,
+	MIGRATION_COMMIT,
+	MIGRATION_CLEANUP,
+	MIGRATION_DONE,
+	MIGRATION_UNDO,
+};
+
+/* One migration, at the source, for as long as it lasts. */
+struct migration {
+	struct fabric *f;
+	const char *id, *to;
+	json_t *doc, *live; /* document; what the container manager says */
+	struct fabric_migrate_options options;
+	fabric_progress *progress;
+	void *ctx;
+	enum migration_state state;
+	struct engine *engine;
+
+	/* What was done, and so has an undo. */
+	bool marked;		/* the document names this migration, B may have a skeleton */
+	bool turned;		/* packets go to B */
+	bool frozen;		/* tasks stand still */
+	size_t volumes_touched; /* so many volumes may be frozen or demoted */
+	bool committed;		/* the document names B */
+
+	int64_t log_sent; /* bytes of the container's log that B has */
+	bool cold, verified;
+	int64_t start_ns, blackout_start_ns;
+	int64_t rounds, bytes, memory_bytes, blackout_ns;
+	int64_t freeze_ns, storage_ns, memory_ns, restore_ns, network_ns, commit_ns;
+};
+
+void migration_enter(struct migration *m, enum migration_state state);
+
+/* A call to the destination; takes the reference of `params`. */
+int migration_rpc(struct migration *m, const char *method, json_t *params, int64_t timeout_ns,
+		  json_t **result, struct error *err);
+
+/* store_change_fn: names the migration in the document. */
+int migration_mark(void *ctx, json_t *doc, struct error *err);
+
+/* A stopped container: its files, then its document. */
+int migrate_cold(struct migration *m, struct error *err);
+
+/* Puts what was logged at the source, and is not at B yet, into the commit call. */
+void migrate_log_tail(struct migration *m, json_t *params);
+
+/* What is left of a skeleton at the destination goes away. from: who has the packets. */
+void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from);
+
+/* After the commit, at the destination, by a ferryd that was restarted in between. */
+void migrate_roll_forward(struct fabric *f, const json_t *doc);
+
+int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params,
+		     struct rpc_stream *stream, json_t **result, struct error *err);
+
+/* Volumes retaken, packets turned back to this host: the undo of a blackout. */
+void migrate_take_back(struct fabric *f, const json_t *doc);
+
+int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		      struct error *err);
+
+/* The clocks of the initial time namespace of this machine, read together. */
+struct fabric_clock {
+	int64_t real_ns, mono_ns, boot_ns;
+};
+void fabric_clock_read(struct fabric_clock *c);
+
+/* Where an armed engine waits for a restarted ferryd (caller frees). */
+char *migrate_socket(struct fabric *f, const char *container);
+
+#endif

@@ -1,0 +1,675 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A migration, at the destination: RPC methods that the source calls in order, each of
+ * which may be repeated, and the commit, which is made here.
+ *
+ *   migrate.admit    nothing is changed: memory, CPU, image, ports
+ *   migrate.prepare  image, container files, endpoint (standby), volumes (standby), a stub
+ *                    process, an engine that listens for the source's
+ *   migrate.hold     packets are queued from now on
+ *   migrate.storage  volumes taken (tentatively), mounted in the stub's namespace
+ *   migrate.commit   everything is built; the document is swapped; it runs
+ *   migrate.abort    all of it away again
+ *
+ * What comes between is given up when the document stops naming the migration (the source
+ * has undone it) or this daemon restarts without the document naming this host.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "fabric/migrate.h"
+
+#define LOG_TAIL_MAX (8u << 20) /* of a container's log; what is older stays behind */
+
+struct incoming {
+	struct incoming *next;
+	char *id; /* of the migration */
+	char *container, *from;
+	json_t *doc;
+	struct engine *engine;
+	pid_t stub;
+	bool committed;	  /* the document names us: only forward */
+	bool ending;	  /* somebody is taking it down */
+	int users;	  /* RPC handlers that work on it */
+};
+
+/* --- clocks ------------------------------------------------------------------------------------ */
+
+/* Offsets of the time namespace this daemon itself is in; zero on real hosts. */
+static void own_offsets(int64_t *mono, int64_t *boot)
+{
+	CLEANUP_FREE char *text = NULL;
+	char name[32];
+	long long s, ns;
+	int n;
+
+	*mono = *boot = 0;
+	if (file_read("/proc/self/timens_offsets", 4096, &text, NULL, NULL) < 0)
+		return;
+	for (char *p = text; sscanf(p, "%31s %lld %lld%n", name, &s, &ns, &n) == 3; p += n) {
+		if (!strcmp(name, "monotonic"))
+			*mono = s * 1000000000ll + ns;
+		else if (!strcmp(name, "boottime"))
+			*boot = s * 1000000000ll + ns;
+	}
+}
+
+void fabric_clock_read(struct fabric_clock *c)
+{
+	int64_t mono, boot;
+	struct timespec b;
+
+	own_offsets(&mono, &boot);
+	c->real_ns = clock_real_ns();
+	c->mono_ns = clock_mono_ns() - mono;
+	clock_gettime(CLOCK_BOOTTIME, &b);
+	c->boot_ns = (int64_t)b.tv_sec * 1000000000 + b.tv_nsec - boot;
+}
+
+static struct container_time_offsets offsets_for(const json_t *clocks)
+{
+	struct fabric_clock here;
+	int64_t passed;
+
+	fabric_clock_read(&here);
+	passed = here.real_ns - json_int(clocks, "real_ns", here.real_ns);
+	if (passed < 0)
+		passed = 0; /* the wall clocks differ: time must not go back */
+	return (struct container_time_offsets){
+		.set = true,
+		.mono_ns = json_int(clocks, "mono_ns", 0) + passed - here.mono_ns,
+		.boot_ns = json_int(clocks, "boot_ns", 0) + passed - here.boot_ns,
+	};
+}
+
+/* --- the list ----------------------------------------------------------------------------------- */
+
+static struct incoming *incoming_get(struct fabric *f, const char *id)
+{
+	struct incoming *in;
+
+	pthread_mutex_lock(&f->lock);
+	for (in = f->incoming; in; in = in->next)
+		if (!strcmp(in->id, id) && !in->ending)
+			break;
+	if (in)
+		in->users++;
+	pthread_mutex_unlock(&f->lock);
+	return in;
+}
+
+static void incoming_put(struct fabric *f, struct incoming *in)
+{
+	pthread_mutex_lock(&f->lock);
+	in->users--;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static struct incoming *incoming_new(struct fabric *f, const char *id, const char *from,
+				     json_t *doc)
+{
+	struct incoming *in = mem_zalloc(sizeof(*in));
+
+	in->id = str_dup(id);
+	in->from = str_dup(from);
+	in->container = str_dup(json_str(doc, "id", ""));
+	in->doc = json_deep_copy(doc);
+	in->users = 1;
+	pthread_mutex_lock(&f->lock);
+	in->next = f->incoming;
+	f->incoming = in;
+	pthread_mutex_unlock(&f->lock);
+	return in;
+}
+
+/* Off the list once nobody works on it; true for the one caller that takes it down. */
+static bool incoming_end(struct fabric *f, struct incoming *in, int own_users)
+{
+	struct incoming **p;
+
+	pthread_mutex_lock(&f->lock);
+	if (in->ending) {
+		pthread_mutex_unlock(&f->lock);
+		return false;
+	}
+	in->ending = true;
+	while (in->users > own_users)
+		pthread_cond_wait(&f->changed, &f->lock);
+	for (p = &f->incoming; *p; p = &(*p)->next) {
+		if (*p == in) {
+			*p = in->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&f->lock);
+	return true;
+}
+
+static void incoming_free(struct incoming *in)
+{
+	engine_free(in->engine);
+	free(in->id);
+	free(in->container);
+	free(in->from);
+	json_decref(in->doc);
+	free(in);
+}
+
+/* --- taking it down ------------------------------------------------------------------------------ */
+
+static void give_volumes_back(struct fabric *f, const json_t *doc)
+{
+	struct error err = { 0 };
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+		const char *name = json_str(v, "name", "");
+
+		volume_unmount(f->volumes, name, NULL);
+		volume_abandon(f->volumes, name, NULL);
+		error_clear(&err);
+		if (volume_detach(f->volumes, name, &err) < 0)
+			log_warn("volume %s after an undone migration: %s", name, err.msg);
+	}
+}
+
+void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from)
+{
+	const char *id = json_str(doc, "id", "");
+	CLEANUP_FREE char *from_address = from ? network_host_address(f, from) : NULL;
+	struct error err = { 0 };
+
+	if (container_remove(f->containers, id, &err) < 0 && err.code != ENOENT)
+		log_warn("removing the skeleton of container %.12s: %s", id, err.msg);
+	if (from_address)
+		netd_forward(f->netd, id, from_address, NULL); /* what was held goes back */
+	container_endpoints_down(f, doc);
+	give_volumes_back(f, doc);
+}
+
+static void abort_incoming(struct fabric *f, struct incoming *in, int own_users)
+{
+	if (in->engine)
+		engine_kill(in->engine); /* whatever waits on it returns */
+	if (!incoming_end(f, in, own_users))
+		return;
+	log_info("migration %s of container %.12s from host %s is undone", in->id, in->container,
+		 in->from);
+	engine_free(in->engine);
+	in->engine = NULL;
+	migrate_drop_skeleton(f, in->doc, in->from);
+	incoming_free(in);
+}
+
+struct abort_job {
+	struct fabric *f;
+	char id[64];
+};
+
+static void *abort_thread(void *arg)
+{
+	struct abort_job *job = arg;
+	struct incoming *in = incoming_get(job->f, job->id);
+
+	if (in)
+		abort_incoming(job->f, in, 1);
+	free(job);
+	return NULL;
+}
+
+void migrate_watch(struct fabric *f, const json_t *doc)
+{
+	const char *id = json_str(doc, "id", "");
+	struct incoming *in;
+	pthread_t thread;
+	struct abort_job *job = NULL;
+
+	pthread_mutex_lock(&f->lock);
+	for (in = f->incoming; in; in = in->next) {
+		if (strcmp(in->container, id) || in->ending || in->committed ||
+		    !strcmp(json_str(doc, "host", ""), f->host) ||
+		    !strcmp(json_str(json_object_get(doc, "migration"), "id", ""), in->id))
+			continue;
+		job = mem_zalloc(sizeof(*job));
+		job->f = f;
+		snprintf(job->id, sizeof(job->id), "%s", in->id);
+		break;
+	}
+	pthread_mutex_unlock(&f->lock);
+	if (!job)
+		return;
+	if (pthread_create(&thread, NULL, abort_thread, job))
+		free(job);
+	else
+		pthread_detach(thread);
+}
+
+/* --- admit ------------------------------------------------------------------------------------ */
+
+static int64_t memory_available(void)
+{
+	CLEANUP_FREE char *text = NULL;
+	const char *p;
+
+	if (file_read("/proc/meminfo", 65536, &text, NULL, NULL) < 0)
+		return INT64_MAX;
+	p = strstr(text, "MemAvailable:");
+	return p ? strtoll(p + 13, NULL, 10) * 1024 : INT64_MAX;
+}
+
+static int rpc_admit(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		     struct error *err)
+{
+	struct fabric *f = ctx;
+	const json_t *doc = json_object_get(params, "doc");
+	int64_t need = json_int(params, "memory_bytes", 0), have = memory_available();
+	CLEANUP_JSON json_t *image = NULL;
+	CLEANUP_JSON json_t *facts = host_facts();
+	uint64_t there, here;
+	const char *mask = json_str(params, "xsave_mask", NULL);
+	int r;
+
+	(void)result;
+	if (need > have)
+		return error_set(err, ENOMEM,
+				 "host %s has %lld MiB of memory available, the container uses %lld MiB; free some or choose another host",
+				 f->host, (long long)(have >> 20), (long long)(need >> 20));
+	if (mask && !str_to_u64x(str_starts(mask, "0x") ? mask + 2 : mask, UINT64_MAX, &there) &&
+	    !str_to_u64x(json_str(facts, "xsave_mask", "0x0") + 2, UINT64_MAX, &here) &&
+	    (there & ~here))
+		return error_set(err, ENODEV,
+				 "the CPU of host %s lacks features the container may use (xsave mask %#llx, there %s); choose another host",
+				 f->host, (unsigned long long)here, mask);
+	r = image_ensure(f, json_str(doc, "image", ""), rpc_request_peer(req), &image, err);
+	if (r < 0)
+		return error_wrap(err, "host %s lacks the container's image", f->host);
+	return 0;
+}
+
+/* --- prepare ------------------------------------------------------------------------------------ */
+
+static int standby_volumes(struct fabric *f, const json_t *doc, struct error *err)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+		int r = volume_attach(f->volumes, json_str(v, "name", ""), VOLUME_STANDBY, err);
+
+		if (r < 0)
+			return error_wrap(err, "volume %s", json_str(v, "name", ""));
+	}
+	return 0;
+}
+
+char *migrate_socket(struct fabric *f, const char *container)
+{
+	return str_format("%s/migrations/%.12s.sock", f->run_dir, container);
+}
+
+static int start_engine(struct fabric *f, struct incoming *in, const json_t *stdio,
+			json_int_t *port, struct error *err)
+{
+	static const char *const names[] = { "stdin", "stdout", "stderr" };
+	CLEANUP_FREE char *program = str_format("%s/ferry-checkpoint", f->bin_dir);
+	CLEANUP_JSON json_t *live = NULL;
+	CLEANUP_JSON json_t *answer = NULL;
+	CLEANUP_JSON json_t *externals = json_array();
+	json_t *args, *s;
+	size_t i;
+	int r = engine_start(program, &in->engine, err);
+
+	if (!r)
+		r = container_inspect(f->containers, in->container, &live, err);
+	if (r < 0)
+		return r;
+	json_array_foreach(stdio, i, s) {
+		int64_t fd = json_int(s, "fd", -1);
+
+		if (fd >= 0 && fd <= 2 && strcmp(json_str(s, "link", ""), "/dev/null"))
+			json_array_append_new(externals,
+					      json_pack("{s:s, s:I}", "name", names[fd],
+							"fd_of_stub", (json_int_t)fd));
+	}
+	args = json_pack("{s:i, s:O, s:O, s:s, s:s, s:{s:s, s:s, s:s}}", "init_pid", (int)in->stub,
+			 "cgroup", json_object_get(live, "Cgroup"), "externals", externals, "listen",
+			 cluster_address(f->cluster), "token", in->id, "tls", "cert",
+			 cluster_cert_path(f->cluster), "key", cluster_key_path(f->cluster), "ca",
+			 cluster_ca_path(f->cluster));
+	r = engine_call(in->engine, "prepare", args, &answer, err);
+	*port = json_int(answer, "port", 0);
+	return r;
+}
+
+static void append_log(struct fabric *f, const char *container, const json_t *params)
+{
+	const char *tail = json_str(params, "log", NULL);
+	CLEANUP_JSON json_t *live = NULL;
+	CLEANUP_CLOSE int fd = -1;
+
+	if (!tail || container_inspect(f->containers, container, &live, NULL) < 0)
+		return;
+	fd = open(json_str(live, "LogPath", ""), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+	if (fd < 0 || fd_write_all(fd, tail, strlen(tail)) < 0)
+		log_warn("container %.12s: the log of the source host was not taken over",
+			 container);
+}
+
+static int build_skeleton(struct fabric *f, struct incoming *in, json_t *params,
+			  json_int_t *port, struct error *err)
+{
+	struct container_time_offsets offsets;
+	CLEANUP_JSON json_t *image = NULL;
+	CLEANUP_FREE char *netns = NULL;
+	int r = image_ensure(f, json_str(in->doc, "image", ""), in->from, &image, err);
+
+	if (!r)
+		r = container_materialise(f, in->doc, err);
+	if (!r) {
+		append_log(f, in->container, params);
+		r = standby_volumes(f, in->doc, err);
+	}
+	if (!r)
+		r = container_endpoints_up(f, in->doc, true, &netns, err);
+	if (r < 0)
+		return r;
+	offsets = offsets_for(json_object_get(params, "clocks"));
+	r = container_launch(f, in->doc, netns, true, &offsets, &in->stub, err);
+	return r < 0 ? r : start_engine(f, in, json_object_get(params, "stdio"), port, err);
+}
+
+static int rpc_prepare(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		       struct error *err)
+{
+	struct fabric *f = ctx;
+	json_t *doc = json_object_get(params, "doc");
+	const char *id = json_str(params, "migration", ""), *from = rpc_request_peer(req);
+	struct incoming *in;
+	json_int_t port = 0;
+	int r;
+
+	if (!json_is_object(doc) || !*id || !from)
+		return error_set(err, EINVAL, "migrate.prepare: not a migration");
+	in = incoming_new(f, id, from, doc);
+	r = build_skeleton(f, in, params, &port, err);
+	if (r < 0) {
+		abort_incoming(f, in, 1);
+		return r;
+	}
+	*result = json_pack("{s:I}", "port", port);
+	incoming_put(f, in);
+	return 0;
+}
+
+/* --- hold, storage ------------------------------------------------------------------------------ */
+
+static int incoming_want(struct fabric *f, const json_t *params, struct incoming **in,
+			 struct error *err)
+{
+	*in = incoming_get(f, json_str(params, "migration", ""));
+	return *in ? 0
+		   : error_set(err, ECANCELED, "host %s knows nothing of migration %s: it was undone",
+			       f->host, json_str(params, "migration", ""));
+}
+
+static int rpc_hold(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		    struct error *err)
+{
+	struct fabric *f = ctx;
+	struct incoming *in;
+	int r = incoming_want(f, params, &in, err);
+
+	(void)req;
+	(void)result;
+	if (r < 0)
+		return r;
+	if (json_array_size(json_object_get(in->doc, "endpoints")))
+		r = netd_hold(f->netd, in->container, err);
+	incoming_put(f, in);
+	return r;
+}
+
+static int take_volumes(struct fabric *f, struct incoming *in, struct error *err)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(in->doc, "volumes"), i, v) {
+		const char *name = json_str(v, "name", "");
+		CLEANUP_FREE char *path = NULL;
+		int r = volume_promote(f->volumes, name, true, err);
+
+		if (!r)
+			r = volume_mount(f->volumes, name, &path, err);
+		if (!r)
+			r = container_mount_into(in->stub, path, json_str(v, "destination", ""),
+						 !json_bool(v, "rw", true), err);
+		if (r < 0)
+			return error_wrap(err, "volume %s", name);
+	}
+	return engine_call(in->engine, "storage_ready", NULL, NULL, err);
+}
+
+static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		       struct error *err)
+{
+	struct fabric *f = ctx;
+	struct incoming *in;
+	int r = incoming_want(f, params, &in, err);
+
+	(void)req;
+	(void)result;
+	if (r < 0)
+		return r;
+	r = take_volumes(f, in, err);
+	incoming_put(f, in);
+	return r;
+}
+
+/* --- commit -------------------------------------------------------------------------------------- */
+
+struct swap {
+	struct fabric *f;
+	struct incoming *in;
+};
+
+/* The commit point. */
+static int swap_host(void *ctx, json_t *doc, struct error *err)
+{
+	struct swap *s = ctx;
+
+	if (!strcmp(json_str(doc, "host", ""), s->f->host))
+		return 1; /* an earlier try had got through after all */
+	if (strcmp(json_str(doc, "host", ""), s->in->from) ||
+	    strcmp(json_str(json_object_get(doc, "migration"), "id", ""), s->in->id))
+		return error_set(err, ECANCELED, "host %s has undone migration %s", s->in->from,
+				 s->in->id);
+	json_set_str(doc, "host", s->f->host);
+	json_object_del(doc, "migration");
+	return 0;
+}
+
+static int swap_document(struct fabric *f, struct incoming *in, struct error *err)
+{
+	CLEANUP_FREE char *key = container_key(in->container);
+	struct swap s = { f, in };
+	int r;
+
+	for (int tries = 0;; tries++) {
+		error_clear(err);
+		r = document_change(f, key, swap_host, &s, NULL, err);
+		/* Unknown: the same swap again finds out which it was. */
+		if ((r != -ETIMEDOUT && r != -EHOSTUNREACH) || tries == 20)
+			return r;
+		clock_sleep_ns(200000000);
+	}
+}
+
+/* After the swap: everything here is tried to the end; what fails is logged. */
+static void settle(struct fabric *f, const json_t *doc)
+{
+	const char *id = json_str(doc, "id", "");
+	struct error err = { 0 };
+	json_t *v;
+	size_t i;
+
+	if (container_adopt(f->containers, id, &err) < 0)
+		log_error("container %.12s: %s", id, err.msg);
+	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+		error_clear(&err);
+		if (volume_settle(f->volumes, json_str(v, "name", ""), &err) < 0)
+			log_error("volume %s: %s", json_str(v, "name", ""), err.msg);
+	}
+	error_clear(&err);
+	if (container_publish(f, doc, &err) < 0)
+		log_error("container %.12s: %s", id, err.msg);
+	error_clear(&err);
+	if (container_state_save(f, id, "running", &err) < 0)
+		log_error("container %.12s: %s", id, err.msg);
+}
+
+void migrate_roll_forward(struct fabric *f, const json_t *doc)
+{
+	const char *id = json_str(doc, "id", "");
+	CLEANUP_FREE char *path = migrate_socket(f, id);
+	struct engine *e = NULL;
+	struct error err = { 0 };
+
+	if (!engine_reach(path, &e, NULL) && engine_call(e, "run", NULL, NULL, &err) < 0)
+		log_error("container %.12s: %s", id, err.msg);
+	engine_free(e);
+	unlink(path);
+	if (json_array_size(json_object_get(doc, "endpoints")))
+		netd_release(f->netd, id, NULL);
+	settle(f, doc);
+}
+
+static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t **result,
+		  struct error *err)
+{
+	CLEANUP_FREE char *path = migrate_socket(f, in->container);
+	CLEANUP_FREE char *folder = str_format("%s/migrations", f->run_dir);
+	CLEANUP_JSON json_t *restored = NULL;
+	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
+	struct error why = { 0 };
+	int64_t t0 = clock_mono_ns(), t1, t2, t3;
+	int r = engine_call(in->engine, "wait_restored", NULL, &restored, err);
+
+	if (r < 0)
+		return r;
+	t1 = clock_mono_ns();
+	if (connected && json_object_get(params, "flows"))
+		netd_flows_import(f->netd, in->container, json_object_get(params, "flows"), NULL);
+	append_log(f, in->container, params);
+	r = dir_make(folder, 0700, err);
+	if (!r)
+		r = engine_call(in->engine, "arm", json_pack("{s:s}", "socket", path), NULL, err);
+	if (!r)
+		r = swap_document(f, in, err);
+	if (r < 0)
+		return r;
+	in->committed = true;
+	t2 = clock_mono_ns();
+	if (engine_call(in->engine, "run", NULL, NULL, &why) < 0)
+		log_error("container %.12s: %s", in->container, why.msg);
+	unlink(path);
+	error_clear(&why);
+	if (connected && netd_release(f->netd, in->container, &why) < 0)
+		log_error("container %.12s: %s", in->container, why.msg);
+	t3 = clock_mono_ns();
+	settle(f, in->doc);
+	*result = json_pack("{s:I, s:I, s:I, s:b, s:O*}", "restore_ns", (json_int_t)(t1 - t0),
+			    "commit_ns", (json_int_t)(t2 - t1), "after_ns",
+			    (json_int_t)(clock_mono_ns() - t3), "verified",
+			    json_bool(restored, "verified", false), "timings",
+			    json_object_get(restored, "timings"));
+	return 0;
+}
+
+static int rpc_commit(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		      struct error *err)
+{
+	struct fabric *f = ctx;
+	struct incoming *in;
+	int r = incoming_want(f, params, &in, err);
+
+	(void)req;
+	if (r < 0)
+		return r;
+	r = commit(f, in, params, result, err);
+	if (r < 0 && !in->committed) {
+		abort_incoming(f, in, 1);
+		return r;
+	}
+	if (incoming_end(f, in, 1)) {
+		CLEANUP_JSON json_t *doc = NULL;
+
+		if (!container_find(f, in->container, &doc, NULL))
+			container_event(f, doc, "migrated", "from", in->from);
+		incoming_free(in);
+	}
+	return r;
+}
+
+static int rpc_abort(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		     struct error *err)
+{
+	struct fabric *f = ctx;
+	struct incoming *in = incoming_get(f, json_str(params, "migration", ""));
+
+	(void)req;
+	(void)result;
+	(void)err;
+	if (in && in->committed)
+		incoming_put(f, in);
+	else if (in)
+		abort_incoming(f, in, 1);
+	return 0;
+}
+
+/* --- logs ------------------------------------------------------------------------------------------ */
+
+void migrate_log_tail(struct migration *m, json_t *params)
+{
+	const char *path = json_str(m->live, "LogPath", "");
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
+	struct stat st;
+	off_t from;
+	size_t n;
+	bool cut;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= m->log_sent)
+		return;
+	from = st.st_size - m->log_sent > LOG_TAIL_MAX ? st.st_size - LOG_TAIL_MAX : m->log_sent;
+	n = (size_t)(st.st_size - from);
+	cut = from > m->log_sent;
+	text = mem_zalloc(n + 1);
+	if (lseek(fd, from, SEEK_SET) < 0 || fd_read_all(fd, text, n) < 0)
+		return;
+	/* Whole lines only: a line that was cut at the front is left out. */
+	json_set_str(params, "log",
+		     cut && strchr(text, '\n') ? strchr(text, '\n') + 1 : text);
+	m->log_sent = st.st_size;
+}
+
+const struct rpc_method migrate_methods[] = {
+	{ "migrate.start", migrate_rpc_start, NULL, 0 },
+	{ "migrate.admit", rpc_admit, NULL, 0 },
+	{ "migrate.prepare", rpc_prepare, NULL, 0 },
+	{ "migrate.hold", rpc_hold, NULL, 0 },
+	{ "migrate.storage", rpc_storage, NULL, 0 },
+	{ "migrate.commit", rpc_commit, NULL, 0 },
+	{ "migrate.abort", rpc_abort, NULL, 0 },
+	{ "migrate.cold", NULL, migrate_rpc_cold, 0 },
+	{ NULL, NULL, NULL, 0 },
+};
