@@ -42,13 +42,14 @@ prove-asan:
 		$(PROVE) --exec 'timeout -k 10 600' $(UNIT))
 	$(if $(FUZZ),@echo "== fuzz corpora")
 	@for f in $(FUZZ); do \
-		corpus=tests/fuzz/corpus/$$(basename $$f | sed 's/^fuzz_//'); \
-		[ ! -d $$corpus ] || { ASAN_OPTIONS=$(ASAN_OPTIONS) timeout -k 10 300 $$f $$corpus/* && echo "ok - $$(basename $$f)"; } || exit 1; \
+		n=$$(basename $$f); \
+		[ ! -d tests/fuzz/corpus/$$n ] || ASAN_OPTIONS=$(ASAN_OPTIONS) timeout -k 10 300 $$f tests/fuzz/corpus/$$n/* || exit 1; \
+		echo "ok - $$n"; \
 	done
 ASAN_OPTIONS ?= detect_leaks=1:halt_on_error=1:strict_string_checks=1:detect_stack_use_after_return=0
 
-# tests/fuzz/fuzz_X.c defines LLVMFuzzerTestOneInput; replay.c feeds it the files of tests/fuzz/corpus/X.
-FUZZ	:= $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+# tests/fuzz/X.c defines LLVMFuzzerTestOneInput; replay.c feeds it the files of tests/fuzz/corpus/X.
+FUZZ	:= $(patsubst %.c,$(B)/%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
 fuzz: $(FUZZ)
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(addprefix $(B)/lib,$(addsuffix .a,$(PARTS)))
 	$(CC) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ALL_LDFLAGS) $(all_libs) -lfuse3 -luring
