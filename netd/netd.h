@@ -149,7 +149,7 @@ int netd_forward(struct netd *nd, const char *id, const char *host_ip, struct er
  * Flows between the endpoint and the outside, which return through the host that took
  * them in (published ports) or masqueraded them: exported on A after the freeze, imported
  * on B before the release, so that these connections survive the move as well, via A.
- * Array of {"net","proto","port","peer","peer_port","via"}; opaque to the caller.
+ * Array of {"net","ip","proto","port","peer","peer_port","via"}; opaque to the caller.
  */
 int netd_flows_export(struct netd *nd, const char *id, json_t **out, struct error *err);
 int netd_flows_import(struct netd *nd, const char *id, json_t *flows, struct error *err);
