@@ -39,7 +39,8 @@ int store_open(const struct store_config *config, struct store **out, struct err
 	r = s->driver->open(s, config, &s->impl, err);
 	if (r < 0) {
 		store_close(s);
-		return error_wrap(err, "opening the %s store", config->driver);
+		error_wrap(err, "opening the %s store", config->driver);
+		return r;
 	}
 	*out = s;
 	return 0;
