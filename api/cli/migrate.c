@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ferry migrate CONTAINER HOST: a progress line a round, and a summary. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/cli/cli.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "base/str.h"
+
+static int help(void)
+{
+	puts("Usage: ferry migrate [OPTIONS] CONTAINER HOST\n\n"
+	     "Moves a container to another host. A running one goes on running, with its memory,\n"
+	     "open files and connections; a stopped one is moved with its files.\n\n"
+	     "  --downtime 50ms       how long it may stand still (predicted)\n"
+	     "  --timeout 120s        how long memory may be copied beforehand\n"
+	     "  --on-timeout refuse|force\n"
+	     "                        what to do when it changes memory faster than it is sent\n"
+	     "  --no-auto-converge    do not slow the container down so that copying catches up\n"
+	     "  --verify              checksum memory, files and registers on both sides\n"
+	     "  --check               only tell what would stand in the way\n"
+	     "  --quiet, -q           no progress\n"
+	     "  --format json         every progress document and the summary as JSON lines");
+	return 0;
+}
+
+struct view {
+	bool quiet, json;
+	json_t *summary;
+	int status;
+};
+
+static void show_round(const json_t *p)
+{
+	CLEANUP_FREE char *sent = bytes_text((double)json_int(p, "SentBytes", 0));
+	CLEANUP_FREE char *rate = bytes_text((double)json_int(p, "RateBps", 0));
+	CLEANUP_FREE char *dirty = bytes_text((double)json_int(p, "DirtyBytes", 0));
+	CLEANUP_FREE char *dirty_rate = bytes_text((double)json_int(p, "DirtyRateBps", 0));
+	CLEANUP_FREE char *predicted = ns_text((double)json_int(p, "PredictedNs", 0));
+
+	fprintf(stderr, "round %2lld: sent %s at %s/s, dirty %s (%s/s), predicted blackout %s\n",
+		(long long)json_int(p, "Round", 0), sent, rate, dirty, dirty_rate, predicted);
+}
+
+static int on_line(void *ctx, json_t *line)
+{
+	struct view *v = ctx;
+	const json_t *error = json_object_get(line, "error");
+
+	if (v->json) {
+		CLEANUP_FREE char *text = json_text(line);
+
+		puts(text);
+		fflush(stdout);
+	}
+	if (json_is_object(error)) {
+		fprintf(stderr, "ferry: %s\n", json_str(error, "message", "the migration failed"));
+		v->status = json_int(error, "status", 500) == 400 ? 2 : 1;
+	} else if (json_object_get(line, "summary")) {
+		v->summary = json_incref(json_object_get(line, "summary"));
+	} else if (!v->quiet && !v->json) {
+		if (json_object_get(line, "Round"))
+			show_round(line);
+		else
+			fprintf(stderr, "%s\n", json_str(line, "State", ""));
+	}
+	return 0;
+}
+
+static void show_split(const json_t *s, const char *name, const char *key)
+{
+	CLEANUP_FREE char *t = ns_text((double)json_int(s, key, 0));
+
+	printf("    %-9s %s\n", name, t);
+}
+
+static void show_summary(const json_t *s)
+{
+	const json_t *split = json_object_get(s, "Split");
+	CLEANUP_FREE char *total = ns_text((double)json_int(s, "TotalNs", 0));
+	CLEANUP_FREE char *bytes = bytes_text((double)json_int(s, "Bytes", 0));
+	CLEANUP_FREE char *blackout = ns_text((double)json_int(s, "BlackoutNs", 0));
+
+	printf("%s moved from %s to %s\n", json_str(s, "Container", ""), json_str(s, "From", ""),
+	       json_str(s, "To", ""));
+	printf("  total      %s\n  bytes      %s\n", total, bytes);
+	if (json_bool(s, "Cold", false))
+		return;
+	printf("  rounds     %lld\n  blackout   %s\n", (long long)json_int(s, "Rounds", 0), blackout);
+	show_split(split, "freeze", "FreezeNs");
+	show_split(split, "storage", "StorageNs");
+	show_split(split, "memory", "MemoryNs");
+	show_split(split, "restore", "RestoreNs");
+	show_split(split, "network", "NetworkNs");
+	show_split(split, "commit", "CommitNs");
+	if (json_bool(s, "Verified", false))
+		puts("  verified   every page, file and register set is the same on both sides");
+}
+
+static int show_obstacles(const json_t *list)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach(list, i, o)
+		printf("pid %lld fd %lld: %s: %s; %s\n", (long long)json_int(o, "pid", 0),
+		       (long long)json_int(o, "fd", -1), json_str(o, "object", ""),
+		       json_str(o, "why", ""), json_str(o, "remedy", ""));
+	if (!json_array_size(list))
+		puts("Nothing stands in the way.");
+	return json_array_size(list) ? 1 : 0;
+}
+
+int cmd_migrate(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "downtime", required_argument, NULL, 'd' },
+		{ "timeout", required_argument, NULL, 't' },
+		{ "on-timeout", required_argument, NULL, 'o' },
+		{ "no-auto-converge", no_argument, NULL, 'n' },
+		{ "auto-converge", no_argument, NULL, 'a' },
+		{ "verify", no_argument, NULL, 'v' },
+		{ "check", no_argument, NULL, 'c' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ "format", required_argument, NULL, 'f' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	CLEANUP_JSON json_t *body = json_object();
+	struct view v = { 0 };
+	struct error err = { 0 };
+	bool check = false;
+	int64_t ns;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
+		if (c == 'h')
+			return help();
+		if (c == 'q')
+			v.quiet = true;
+		else if (c == 'v')
+			json_set_bool(body, "verify", true);
+		else if (c == 'n' || c == 'a')
+			json_set_bool(body, "auto_converge", c == 'a');
+		else if (c == 'c')
+			json_set_bool(body, "check", check = true);
+		else if (c == 'f' && !strcmp(optarg, "json"))
+			v.json = true;
+		else if (c == 'o' && (!strcmp(optarg, "force") || !strcmp(optarg, "refuse")))
+			json_set_str(body, "on_timeout", optarg);
+		else if ((c == 'd' || c == 't') && !str_to_duration_ns(optarg, &ns) && ns > 0)
+			json_set_int(body, c == 'd' ? "downtime_ms" : "timeout_ms",
+				     ns < 1000000 ? 1 : ns / 1000000);
+		else
+			return usage_error("ferry migrate", "that option is not known or has no such value");
+	}
+	if (argc - optind != 2)
+		return usage_error("ferry migrate", "a container and a host are needed");
+	json_set_str(body, "container", argv[optind]);
+	json_set_str(body, "host", argv[optind + 1]);
+	if (client_lines("POST", "/ferry/v1/migrations", body, on_line, &v, &err) < 0)
+		return fail(&err);
+	if (v.status)
+		return v.status;
+	if (!v.summary) {
+		error_set(&err, EIO, "ferryd hung up before the migration ended; 'ferry ps' tells where "
+				     "the container runs");
+		return fail(&err);
+	}
+	if (check)
+		v.status = v.json ? 0 : show_obstacles(json_object_get(v.summary, "Obstacles"));
+	else if (!v.json)
+		show_summary(v.summary);
+	json_decref(v.summary);
+	return v.status;
+}
