@@ -4,6 +4,7 @@
 # side: make B=build-volumes), S=asan or S=tsan picks a sanitizer.
 B	?= build$(if $(S),-$(S))
 CC	?= gcc
+Q	:= $(if $(V),,@)
 CFLAGS	?= -O2 -g
 WARN	:= -std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 PKGS	:= jansson openssl libcap libseccomp libarchive libzstd zlib fuse3 libnl-3.0 \
@@ -37,14 +38,15 @@ ifneq ($(wildcard $(firstword $(2))),)
 PROGRAMS += $(B)/$(1)
 $(B)/$(1): $(patsubst %.c,$(B)/%.o,$(2)) $(addprefix $(B)/lib,$(addsuffix .a,$(3)))
 	@mkdir -p $$(@D)
-	$$(CC) -o $$@ $(patsubst %.c,$(B)/%.o,$(2)) -Wl,--start-group $(addprefix $(B)/lib,$(addsuffix .a,$(3))) -Wl,--end-group $$(ALL_LDFLAGS) $(4)
+	$$(Q)echo '  LINK	$$@'; $$(CC) -o $$@ $(patsubst %.c,$(B)/%.o,$(2)) -Wl,--start-group $(addprefix $(B)/lib,$(addsuffix .a,$(3))) -Wl,--end-group $$(ALL_LDFLAGS) $(4)
 endif
 endef
 all_libs := -ljansson -lssl -lcrypto -lcap -lseccomp -larchive -lzstd -lz -lnl-route-3 -lnl-3 -lbpf -lsqlite3 -lcurl -lmicrohttpd -lprotobuf-c -lrados -lrbd -lldns -lyaml
 $(eval $(call program,ferry-oci,runtime/oci/main.c,oci base,-ljansson -lcap -lseccomp))
-$(eval $(call program,ferry-shim,runtime/container/shim-main.c,base,-ljansson))
+$(eval $(call program,ferry-shim,runtime/container/shim-main.c,container base,-ljansson))
 $(eval $(call program,ferry-checkpoint,runtime/checkpoint/main.c,checkpoint base,-ljansson -lssl -lcrypto -lprotobuf-c -lbpf -lzstd -lcap -lnl-3))
 $(eval $(call program,ferry-vold,volumes/vold/main.c,volumes base,-ljansson -lrados -lrbd -lfuse3 -luring))
+$(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lrados -lrbd -lfuse3))
 $(eval $(call program,ferryd,api/main.c $(filter-out api/main.c,$(wildcard api/*.c api/docker/*.c api/ferry/*.c api/plugin/*.c)),fabric container oci image volumes netd checkpoint base,$(all_libs)))
 $(eval $(call program,ferry,api/cli/main.c $(filter-out api/cli/main.c,$(wildcard api/cli/*.c)),base,-ljansson -lcurl -lssl -lcrypto))
 
@@ -56,18 +58,18 @@ all: $(PROGRAMS)
 define archive
 $(B)/lib$(1).a: $(call part_obj,$(1)) $(if $(filter checkpoint,$(1)),$(PROTO))
 	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	$$(Q)$$(AR) rcs $$@ $$^
 endef
 $(foreach p,$(PARTS),$(eval $(call archive,$(p))))
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(Q)echo '  CC	$<'; $(CC) $(ALL_CFLAGS) -c -o $@ $<
 $(B)/%.pb-c.c $(B)/%.pb-c.h: %.proto
 	@mkdir -p $(@D)
-	protoc-c --proto_path=. --c_out=$(B) $<
+	$(Q)protoc-c --proto_path=. --c_out=$(B) $<
 $(B)/%.pb-c.o: $(B)/%.pb-c.c
-	$(CC) $(filter-out -Werror,$(ALL_CFLAGS)) -w -c -o $@ $<
+	$(Q)$(CC) $(filter-out -Werror,$(ALL_CFLAGS)) -w -c -o $@ $<
 $(call part_obj,checkpoint): $(PROTO:.o=.h) $(filter $(B)/runtime/%,$(BPF))
 $(call part_obj,netd): $(filter $(B)/netd/%,$(BPF))
 
@@ -75,12 +77,12 @@ $(call part_obj,netd): $(filter $(B)/netd/%,$(BPF))
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
 $(B)/bpf/vmlinux.h:
 	@mkdir -p $(@D)
-	$(BPFTOOL) btf dump file /sys/kernel/btf/vmlinux format c >$@
+	$(Q)$(BPFTOOL) btf dump file /sys/kernel/btf/vmlinux format c >$@
 $(B)/%.bpf.o: %.bpf.c $(B)/bpf/vmlinux.h $(wildcard netd/bpf/*.h runtime/checkpoint/bpf/*.h)
 	@mkdir -p $(@D)
-	clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I$(B)/bpf -Wall -Werror -c -o $@ $<
+	$(Q)echo '  BPF	$<'; clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I$(B)/bpf -Wall -Werror -c -o $@ $<
 $(B)/%.skel.h: $(B)/%.bpf.o
-	$(BPFTOOL) gen skeleton $< >$@
+	$(Q)$(BPFTOOL) gen skeleton $< >$@
 
 # --- tests ---------------------------------------------------------------------------
 # tests/unit/PART/test_x.c: one cmocka program each, linked with every part it may use.
@@ -88,7 +90,7 @@ UNIT	:= $(patsubst %.c,$(B)/%,$(wildcard tests/unit/*/test_*.c))
 unit_parts = $(if $(filter fabric,$(1)),fabric container oci image volumes netd checkpoint base,$(if $(filter base,$(1)),base,$(1) base))
 .SECONDEXPANSION:
 $(UNIT): $(B)/tests/unit/%: $(B)/tests/unit/%.o $$(addprefix $(B)/lib,$$(addsuffix .a,$$(call unit_parts,$$(firstword $$(subst /, ,$$*)))))
-	$(CC) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ALL_LDFLAGS) -lcmocka $(all_libs) -lfuse3 -luring
+	$(Q)echo '  LINK	$@'; $(CC) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ALL_LDFLAGS) -lcmocka $(all_libs) -lfuse3 -luring
 
 unit: $(UNIT)
 

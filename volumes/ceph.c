@@ -177,3 +177,27 @@ int ceph_lock_break(rbd_image_t image, const char *address, struct error *err)
 	}
 	return rc < 0 ? error_sys(err, -rc, "breaking the lock of %s", address) : 0;
 }
+
+int ceph_snapshot_create(rbd_image_t image, const char *snap, struct error *err)
+{
+	int rc = rbd_snap_create(image, snap);
+
+	if (rc == -EEXIST)
+		return error_set(err, EEXIST, "snapshot %s exists already", snap);
+	return rc < 0 ? error_sys(err, -rc, "making snapshot %s", snap) : 0;
+}
+
+int ceph_snapshot_remove(rbd_image_t image, const char *snap, struct error *err)
+{
+	int protected = 0, rc = rbd_snap_is_protected(image, snap, &protected);
+
+	if (rc == 0 && protected)
+		rc = rbd_snap_unprotect(image, snap);
+	if (rc == -EBUSY)
+		return error_set(err, EBUSY, "snapshot %s has clones: remove them first", snap);
+	if (rc == 0)
+		rc = rbd_snap_remove(image, snap);
+	if (rc == -ENOENT)
+		return error_set(err, ENOENT, "no such snapshot: %s", snap);
+	return rc < 0 ? error_sys(err, -rc, "removing snapshot %s", snap) : 0;
+}

@@ -38,4 +38,8 @@ int ceph_blocklist(struct ceph *c, const char *address, struct error *err);
 /* Breaks the lock that `address`, blocklisted before, holds. Held by nobody: 0. */
 int ceph_lock_break(rbd_image_t image, const char *address, struct error *err);
 
+/* EEXIST, ENOENT; remove: EBUSY while clones hang on it. */
+int ceph_snapshot_create(rbd_image_t image, const char *snap, struct error *err);
+int ceph_snapshot_remove(rbd_image_t image, const char *snap, struct error *err);
+
 #endif

@@ -50,9 +50,11 @@ struct attachment {
 	char *device;	     /* "/dev/loop3" */
 	char *mode;	     /* as of the last operation; the driver's status() is the truth */
 	char *address;	     /* RADOS client of the vold; NULL */
-	pid_t pid;	     /* vold; 0: none */
+	pid_t pid;	     /* vold; 0: none, or it was starting when ferryd died */
 	uint64_t start_time; /* of pid, in ticks since boot: names the process for good */
+	bool frozen;	     /* FIFREEZE was done and not undone */
 };
+void attachment_free(struct attachment *a);
 
 struct volume_driver {
 	const char *name;
@@ -73,13 +75,15 @@ struct volume_driver {
 		    struct error *err);
 	/* ! Array of names. */
 	int (*list)(void *state, json_t **names, struct error *err);
-	int (*resize)(void *state, const char *name, uint64_t size_bytes, struct error *err);
+	/* a: the attachment to this host, NULL where there is none. */
+	int (*resize)(void *state, const char *name, const struct attachment *a,
+		      uint64_t size_bytes, struct error *err);
 
-	int (*snapshot_create)(void *state, const char *name, const char *snap,
-			       struct error *err);
+	int (*snapshot_create)(void *state, const char *name, const struct attachment *a,
+			       const char *snap, struct error *err);
 	int (*snapshot_list)(void *state, const char *name, json_t **out, struct error *err);
-	int (*snapshot_remove)(void *state, const char *name, const char *snap,
-			       struct error *err);
+	int (*snapshot_remove)(void *state, const char *name, const struct attachment *a,
+			       const char *snap, struct error *err);
 	int (*snapshot_rollback)(void *state, const char *name, const char *snap,
 				 struct error *err);
 	int (*clone)(void *state, const char *name, const char *snap, const char *clone,
@@ -90,11 +94,11 @@ struct volume_driver {
 		      struct error *err);
 	/* ! The file system is unmounted, or `dead`: clean up after a vold that died. */
 	int (*detach)(void *state, struct attachment *a, bool dead, struct error *err);
-	/* ! {"mode","error","tentative_bytes",..}; a vold that is gone: mode "failed". */
-	int (*status)(void *state, const struct attachment *a, json_t **out, struct error *err);
-	/* The device's size follows the image's. */
-	int (*refresh)(void *state, struct attachment *a, struct error *err);
-
+	/*
+	 * ! {"mode","error","tentative_bytes",..}. A vold that is gone: mode "failed" and
+	 * "dead": true. Completes *a where pid is still 0.
+	 */
+	int (*status)(void *state, struct attachment *a, json_t **out, struct error *err);
 	int (*promote)(void *state, struct attachment *a, bool tentative, struct error *err);
 	int (*settle)(void *state, struct attachment *a, struct error *err);
 	int (*abandon)(void *state, struct attachment *a, struct error *err);

@@ -28,17 +28,25 @@ static int open_nth(int n, const char *path, bool read_only)
 	return fd < 0 ? -errno : fd;
 }
 
-static int configure(int loop, int file, uint32_t block_size, bool read_only)
+static int configure(int loop, int file, const struct loop_options *o)
 {
-	struct loop_config config = { .fd = (uint32_t)file, .block_size = block_size };
+	struct loop_config config = { .fd = (uint32_t)file, .block_size = o->block_size };
 
-	config.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
-	if (read_only)
+	config.info.lo_flags = LO_FLAGS_DIRECT_IO;
+	if (o->autoclear)
+		config.info.lo_flags |= LO_FLAGS_AUTOCLEAR;
+	if (o->read_only)
 		config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+	if (ioctl(loop, LOOP_CONFIGURE, &config) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	/* A file system without direct I/O: slower, as correct. */
+	config.info.lo_flags &= ~(uint32_t)LO_FLAGS_DIRECT_IO;
 	return ioctl(loop, LOOP_CONFIGURE, &config) < 0 ? -errno : 0;
 }
 
-int loop_attach(int file, uint32_t block_size, bool read_only, char **device, struct error *err)
+int loop_attach(int file, const struct loop_options *o, char **device, struct error *err)
 {
 	CLEANUP_CLOSE int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 
@@ -52,10 +60,10 @@ int loop_attach(int file, uint32_t block_size, bool read_only, char **device, st
 		if (n < 0)
 			return error_sys(err, errno, "asking for a free loop device");
 		path = str_format("/dev/loop%d", n);
-		loop = open_nth(n, path, read_only);
+		loop = open_nth(n, path, o->read_only);
 		if (loop < 0)
 			return error_sys(err, -loop, "opening %s", path);
-		rc = configure(loop, file, block_size, read_only);
+		rc = configure(loop, file, o);
 		if (rc == 0) {
 			*device = TAKE_PTR(path);
 			return TAKE_FD(loop);

@@ -9,11 +9,15 @@
 #include "base/error.h"
 
 /*
- * Binds `file` to a free loop device with direct I/O and `block_size`. It frees itself at
- * the last close (autoclear), so the fd that is returned keeps it. `device` gets a fresh
+ * Binds `file` to a free loop device with direct I/O and `block_size`. Autoclear: it frees
+ * itself at the last close, so the fd that is returned keeps it. `device` gets a fresh
  * path ("/dev/loop3", caller frees). -errno with err set.
  */
-int loop_attach(int file, uint32_t block_size, bool read_only, char **device, struct error *err);
+struct loop_options {
+	uint32_t block_size;
+	bool read_only, autoclear;
+};
+int loop_attach(int file, const struct loop_options *o, char **device, struct error *err);
 
 /* Lets the device go now, or at its last close when it is still open or mounted. */
 int loop_clear(int loop);

@@ -389,6 +389,8 @@ static int fuse_start(struct core *core, uint64_t size, bool read_only, void **s
 		      struct error *err)
 {
 	struct fuse_backend *be = mem_zalloc(sizeof(*be));
+	struct loop_options lo = { .block_size = VOLD_BLOCK, .read_only = read_only,
+				   .autoclear = true };
 	CLEANUP_CLOSE int mount = -1;
 	int fuse, rc;
 
@@ -413,7 +415,7 @@ static int fuse_start(struct core *core, uint64_t size, bool read_only, void **s
 	be->file = open_file(mount, read_only, err);
 	if (be->file < 0)
 		return be->file;
-	be->loop = loop_attach(be->file, VOLD_BLOCK, read_only, &be->device, err);
+	be->loop = loop_attach(be->file, &lo, &be->device, err);
 	if (be->loop < 0)
 		return be->loop;
 	if (be->loop > fuse) {

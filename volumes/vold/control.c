@@ -91,6 +91,25 @@ static int op_refresh(struct vold *v, const json_t *req, json_t *answer, struct 
 	return rc;
 }
 
+static int op_resize(struct vold *v, const json_t *req, json_t *answer, struct error *err)
+{
+	int64_t bytes = 0;
+	int rc = json_want_int(req, "size_bytes", true, VOLD_BLOCK, INT64_MAX, &bytes, err);
+
+	if (rc == 0)
+		rc = core_resize(v->core, (uint64_t)bytes, err);
+	return rc ? rc : op_refresh(v, req, answer, err);
+}
+
+static int op_snapshot(struct vold *v, const json_t *req, json_t *answer, struct error *err)
+{
+	const char *snap = NULL;
+	int rc = json_want_str(req, "name", true, &snap, err);
+
+	(void)answer;
+	return rc ? rc : core_snapshot(v->core, snap, !json_bool(req, "remove", false), err);
+}
+
 static int op_shutdown(struct vold *v, const json_t *req, json_t *answer, struct error *err)
 {
 	struct error ignored = { 0 };
@@ -112,7 +131,8 @@ static const struct operation {
 } operations[] = {
 	{ "status", op_status }, { "promote", op_promote }, { "settle", op_settle },
 	{ "abandon", op_abandon }, { "demote", op_demote }, { "retake", op_retake },
-	{ "refresh", op_refresh }, { "shutdown", op_shutdown },
+	{ "refresh", op_refresh }, { "resize", op_resize },   { "snapshot", op_snapshot },
+	{ "shutdown", op_shutdown },
 };
 
 /* A shutdown takes v->core away: it waits for other requests, and they for it. */

@@ -610,6 +610,40 @@ int core_retake(struct core *c, struct error *err)
 	return rc;
 }
 
+/* --- maintenance ------------------------------------------------------------------------ */
+
+int core_resize(struct core *c, uint64_t bytes, struct error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&c->op_lock);
+	if (mode_get(c) != RW)
+		rc = refuse(c, "resize", err);
+	else if (!c->ops->resize)
+		rc = error_set(err, EOPNOTSUPP, "this kind of image cannot be resized");
+	else
+		rc = c->ops->resize(c->image, bytes, err);
+	pthread_mutex_unlock(&c->op_lock);
+	return rc;
+}
+
+int core_snapshot(struct core *c, const char *snap, bool create, struct error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&c->op_lock);
+	if (mode_get(c) != RW)
+		rc = refuse(c, "change the snapshots of", err);
+	else if (!c->ops->snapshot_create)
+		rc = error_set(err, EOPNOTSUPP, "this kind of image has no snapshots");
+	else if (create)
+		rc = c->ops->snapshot_create(c->image, snap, err);
+	else
+		rc = c->ops->snapshot_remove(c->image, snap, err);
+	pthread_mutex_unlock(&c->op_lock);
+	return rc;
+}
+
 json_t *core_status(struct core *c)
 {
 	json_t *out = json_object();

@@ -51,6 +51,10 @@ int core_abandon(struct core *c, struct error *err);
 int core_demote(struct core *c, int64_t timeout_ns, struct error *err);
 int core_retake(struct core *c, struct error *err);
 
+/* In rw alone: the owner of the lock changes the image. The caller refreshes the device. */
+int core_resize(struct core *c, uint64_t bytes, struct error *err);
+int core_snapshot(struct core *c, const char *snap, bool create, struct error *err);
+
 /* From now on all requests get EIO; those in flight may still land. */
 void core_shut(struct core *c, const char *why);
 

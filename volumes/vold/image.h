@@ -41,6 +41,10 @@ struct image_ops {
 	int (*unlock)(struct image *im, struct error *err);
 	/* 0: still ours; -ENOLCK: lost; -ESHUTDOWN: fenced; other: cannot tell right now. */
 	int (*lock_held)(struct image *im);
+	/* What only the owner of the lock can do to an image; NULL: the image cannot. */
+	int (*resize)(struct image *im, uint64_t bytes, struct error *err);
+	int (*snapshot_create)(struct image *im, const char *snap, struct error *err);
+	int (*snapshot_remove)(struct image *im, const char *snap, struct error *err);
 	const char *(*address)(struct image *im); /* RADOS client address; NULL */
 	int (*writer_set)(struct image *im, const char *mark, struct error *err);
 	/* *mark: caller frees; "" when there is none. */

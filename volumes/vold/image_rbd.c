@@ -217,6 +217,23 @@ static int image_lock_held(struct image *im)
 	return owner && strcmp(owner, im->ceph.address) == 0 ? 0 : -ENOLCK;
 }
 
+static int image_resize(struct image *im, uint64_t bytes, struct error *err)
+{
+	int rc = rbd_resize(im->rbd, bytes);
+
+	return rc < 0 ? error_sys(err, -rc, "resizing the image") : 0;
+}
+
+static int image_snapshot_create(struct image *im, const char *snap, struct error *err)
+{
+	return ceph_snapshot_create(im->rbd, snap, err);
+}
+
+static int image_snapshot_remove(struct image *im, const char *snap, struct error *err)
+{
+	return ceph_snapshot_remove(im->rbd, snap, err);
+}
+
 static const char *image_address(struct image *im)
 {
 	return im->ceph.address;
@@ -240,6 +257,9 @@ const struct image_ops image_rbd = {
 	.lock = image_lock,
 	.unlock = image_unlock,
 	.lock_held = image_lock_held,
+	.resize = image_resize,
+	.snapshot_create = image_snapshot_create,
+	.snapshot_remove = image_snapshot_remove,
 	.address = image_address,
 	.writer_set = image_writer_set,
 	.writer_get = image_writer_get,

@@ -14,6 +14,8 @@
  *   demote {"timeout_ns":N}      rw → demoted (default 30 s)
  *   retake                       demoted → rw
  *   refresh                      the device follows the image's size → "size_bytes"
+ *   resize {"size_bytes":N}      the image, then as refresh (rw alone, as the next)
+ *   snapshot {"name","remove"}   creates or removes a snapshot
  *   shutdown                     drops what is tentative, else drains; releases the lock,
  *                                takes the device down, answers, ends. What is mounted
  *                                then gets EIO.
