@@ -98,5 +98,5 @@ unit: $(UNIT)
 -include tests/targets.mk
 
 clean:
-	rm -rf build build-*
+	rm -rf build build-asan build-tsan
 .PHONY: all unit clean
