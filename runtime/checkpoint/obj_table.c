@@ -10,6 +10,7 @@ const struct object_type *const object_types_files[] = {
 };
 
 const struct checkpoint_part *const checkpoint_parts_files[] = {
+	&obj_tree_part,
 	&obj_content_part,
 	NULL,
 };
