@@ -50,6 +50,9 @@ $(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lr
 $(eval $(call program,ferryd,api/main.c $(filter-out api/main.c,$(wildcard api/*.c api/docker/*.c api/ferry/*.c api/plugin/*.c)),fabric container oci image volumes netd checkpoint base,$(all_libs)))
 $(eval $(call program,ferry,api/cli/main.c $(filter-out api/cli/main.c,$(wildcard api/cli/*.c)),base,-ljansson -lcurl -lssl -lcrypto))
 
+# Programs of the tests: a loading client; drivers of single parts.
+$(eval $(call program,tests/load,tests/lab/load.c,base,-ljansson -lcurl -lhiredis))
+
 all: $(PROGRAMS)
 .DEFAULT_GOAL := all
 .SECONDARY:
