@@ -106,9 +106,22 @@ int attachment_forget(const char *run_dir, const char *name, struct error *err)
 	return 0;
 }
 
+/* A zombie serves nothing; whoever is its parent may take its time to reap it. */
+static bool is_zombie(pid_t pid)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/stat", (int)pid), *stat = NULL;
+	char *paren;
+
+	if (file_read(path, 4096, &stat, NULL, NULL))
+		return true;
+	paren = strrchr(stat, ')');
+	return !paren || paren[1] != ' ' || paren[2] == 'Z' || paren[2] == 'X';
+}
+
 bool attachment_alive(const struct attachment *a)
 {
 	uint64_t ticks;
 
-	return a->pid > 0 && process_start_time(a->pid, &ticks) == 0 && ticks == a->start_time;
+	return a->pid > 0 && process_start_time(a->pid, &ticks) == 0 && ticks == a->start_time &&
+	       !is_zombie(a->pid);
 }

@@ -115,6 +115,24 @@ void ceph_disconnect(struct ceph *c)
 	memset(c, 0, sizeof(*c));
 }
 
+/* What the image said when it was opened: enough for a handle that was opened just now. */
+static int owner_at_open(rbd_image_t image, char **address, struct error *err)
+{
+	char tag[256], clients[1024], cookies[1024], addrs[1024];
+	size_t tag_len = sizeof(tag), clients_len = sizeof(clients);
+	size_t cookies_len = sizeof(cookies), addrs_len = sizeof(addrs);
+	int exclusive = 0;
+	ssize_t n = rbd_list_lockers(image, &exclusive, tag, &tag_len, clients, &clients_len,
+				     cookies, &cookies_len, addrs, &addrs_len);
+
+	if (n == 0 || n == -ENOENT)
+		return 0;
+	if (n < 0)
+		return error_sys(err, (int)-n, "asking for the owner of the exclusive lock");
+	*address = str_dup(addrs); /* the first of NUL-separated ones; exclusive: the only one */
+	return 0;
+}
+
 int ceph_lock_owner(rbd_image_t image, char **address, struct error *err)
 {
 	rbd_lock_mode_t mode;
@@ -123,6 +141,8 @@ int ceph_lock_owner(rbd_image_t image, char **address, struct error *err)
 	int rc = rbd_lock_get_owners(image, &mode, owners, &n);
 
 	*address = NULL;
+	if (rc == -EINVAL) /* opened read-only */
+		return owner_at_open(image, address, err);
 	if (rc == -ENOENT || (rc == 0 && n == 0))
 		return 0;
 	if (rc < 0)

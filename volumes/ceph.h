@@ -24,7 +24,8 @@ void ceph_disconnect(struct ceph *c);
 
 /*
  * Address of the client that holds the exclusive lock (caller frees), NULL: nobody.
- * -ESHUTDOWN: this client is blocklisted.
+ * -ESHUTDOWN: this client is blocklisted. A handle that was opened read-only tells what was
+ * true when it was opened.
  */
 int ceph_lock_owner(rbd_image_t image, char **address, struct error *err);
 
