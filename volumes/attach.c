@@ -75,41 +75,69 @@ static int make_fs(struct op *op, const char *fs, bool fresh, struct error *err)
 	rmdir(scratch);
 	if (rc == 0)
 		rc = op->driver->formatted(op->state, op->name, err);
+	if (rc == 0) {
+		op->a.formatted = true;
+		rc = attachment_save(op->vs->config.run_dir, &op->a, err);
+	}
 	return rc ? error_wrap(err, "making its file system") : 0;
 }
 
-int attach_locked(struct op *op, enum volume_mode mode, struct error *err)
+static int attach_with(struct op *op, enum volume_mode mode, struct error *err)
 {
-	struct volume_info info = { 0 };
+	const char *run_dir = op->vs->config.run_dir;
 	int rc;
 
-	if (op->attached)
-		return already(op, mode, err);
-	rc = op_find(op, false, &info, err);
-	if (rc)
-		goto out;
 	op->a.name = str_dup(op->name);
 	op->a.driver = str_dup(op->driver->name);
 	op->a.mode = str_dup(mode_names[mode]);
 	/* Written before anything starts: a restarted ferryd finds what it may have to clean. */
-	rc = attachment_save(op->vs->config.run_dir, &op->a, err);
+	rc = attachment_save(run_dir, &op->a, err);
 	if (rc == 0)
 		rc = op->driver->attach(op->state, mode, &op->a, err);
 	if (rc) {
-		attachment_forget(op->vs->config.run_dir, op->name, NULL);
+		attachment_forget(run_dir, op->name, NULL);
 		attachment_free(&op->a);
-		goto out;
 	}
+	return rc;
+}
+
+/* Asks drivers whose volumes are local first: they answer from a file. */
+static int attach_any(struct op *op, enum volume_mode mode, struct error *err)
+{
+	int rc = -ENOENT;
+
+	if (op->driver)
+		return attach_with(op, mode, err);
+	for (size_t i = op->vs->ndrivers; rc == -ENOENT && i-- > 0;) {
+		error_clear(err);
+		op->driver = op->vs->drivers[i];
+		op->state = op->vs->states[i];
+		rc = attach_with(op, mode, err);
+	}
+	return rc == -ENOENT ? error_set(err, ENOENT, "No such volume: %s", op->name) : rc;
+}
+
+int attach_locked(struct op *op, enum volume_mode mode, struct error *err)
+{
+	int rc;
+
+	if (op->attached)
+		return already(op, mode, err);
+	rc = attach_any(op, mode, err);
+	if (rc)
+		return rc;
 	op->attached = true;
-	rc = attachment_save(op->vs->config.run_dir, &op->a, err);
+	if (!op->a.fs)
+		rc = error_set(err, ENOENT, "No such volume: %s (there is an image of that name, "
+					    "but it is not ferry's)", op->name);
+	if (rc == 0)
+		rc = attachment_save(op->vs->config.run_dir, &op->a, err);
 	if (rc == 0 && mode != VOLUME_RW)
 		rc = block_set_read_only(op->a.device, true, err);
-	if (rc == 0 && mode == VOLUME_RW && !info.formatted && strcmp(info.fs, "none") != 0)
-		rc = make_fs(op, info.fs, true, err);
+	if (rc == 0 && mode == VOLUME_RW && !op->a.formatted && strcmp(op->a.fs, "none") != 0)
+		rc = make_fs(op, op->a.fs, true, err);
 	if (rc)
 		detach_locked(op, NULL);
-out:
-	volume_info_free(&info);
 	return rc;
 }
 
@@ -202,16 +230,14 @@ int volume_device(struct volumes *vs, const char *name, char **device, struct er
 static int mount_locked(struct op *op, const char *path, struct error *err)
 {
 	CLEANUP_FREE char *parent = str_format("%s/volumes", op->vs->config.run_dir), *mode = NULL;
-	struct volume_info info = { 0 };
+	const char *fs = op->a.fs ? op->a.fs : "none";
 	bool dead;
 	int rc = op_status(op, &mode, &dead, NULL, err);
 
 	if (rc == 0 && strcmp(mode, "rw") != 0 && strcmp(mode, "ro") != 0 &&
 	    strcmp(mode, "tentative") != 0 && strcmp(mode, "settling") != 0)
 		rc = error_set(err, EINVAL, "it is attached as %s", mode);
-	if (rc == 0)
-		rc = op->driver->info(op->state, op->name, false, &info, err);
-	if (rc == 0 && strcmp(info.fs, "none") == 0)
+	if (rc == 0 && strcmp(fs, "none") == 0)
 		rc = error_set(err, EINVAL, "it has no file system: use its device %s",
 			       op->a.device);
 	if (rc == 0)
@@ -219,8 +245,7 @@ static int mount_locked(struct op *op, const char *path, struct error *err)
 	if (rc == 0)
 		rc = dir_make(path, 0755, err);
 	if (rc == 0)
-		rc = mount_fs(op->a.device, info.fs, path, strcmp(mode, "ro") == 0, err);
-	volume_info_free(&info);
+		rc = mount_fs(op->a.device, fs, path, strcmp(mode, "ro") == 0, err);
 	return rc;
 }
 

@@ -28,6 +28,7 @@ void attachment_free(struct attachment *a)
 	free(a->device);
 	free(a->mode);
 	free(a->address);
+	free(a->fs);
 	memset(a, 0, sizeof(*a));
 }
 
@@ -56,6 +57,8 @@ int attachment_load(const char *run_dir, const char *name, struct attachment *a,
 	a->device = str_dup(json_str(obj, "device", NULL));
 	a->mode = str_dup(json_str(obj, "mode", ""));
 	a->address = str_dup(json_str(obj, "address", NULL));
+	a->fs = str_dup(json_str(obj, "fs", NULL));
+	a->formatted = json_bool(obj, "formatted", false);
 	a->pid = (pid_t)json_int(obj, "pid", 0);
 	a->start_time = (uint64_t)json_int(obj, "start_time", 0);
 	a->frozen = json_bool(obj, "frozen", false);
@@ -86,6 +89,8 @@ int attachment_save(const char *run_dir, const struct attachment *a, struct erro
 	json_set_str(obj, "device", a->device);
 	json_set_str(obj, "mode", a->mode);
 	json_set_str(obj, "address", a->address);
+	json_set_str(obj, "fs", a->fs);
+	json_set_bool(obj, "formatted", a->formatted);
 	json_set_int(obj, "pid", a->pid);
 	json_set_int(obj, "start_time", (int64_t)a->start_time);
 	json_set_bool(obj, "frozen", a->frozen);

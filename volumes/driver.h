@@ -50,6 +50,8 @@ struct attachment {
 	char *device;	     /* "/dev/loop3" */
 	char *mode;	     /* as of the last operation; the driver's status() is the truth */
 	char *address;	     /* RADOS client of the vold; NULL */
+	char *fs;	     /* as in struct volume_info: mounting then needs no question */
+	bool formatted;
 	pid_t pid;	     /* vold; 0: none, or it was starting when ferryd died */
 	uint64_t start_time; /* of pid, in ticks since boot: names the process for good */
 	bool frozen;	     /* FIFREEZE was done and not undone */
@@ -89,7 +91,7 @@ struct volume_driver {
 	int (*clone)(void *state, const char *name, const char *snap, const char *clone,
 		     struct error *err);
 
-	/* ! Fills device, mode, address, pid, start_time of *a. */
+	/* ! Fills device, mode, address, fs, formatted, pid, start_time of *a. ENOENT. */
 	int (*attach)(void *state, enum volume_mode mode, struct attachment *a,
 		      struct error *err);
 	/* ! The file system is unmounted, or `dead`: clean up after a vold that died. */

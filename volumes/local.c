@@ -219,7 +219,11 @@ static int local_attach(void *state, enum volume_mode mode, struct attachment *a
 	CLEANUP_FREE char *image = path_of(state, a->name, "data.img"), *device = NULL;
 	struct loop_options o = { .block_size = BLOCK_SIZE, .read_only = mode == VOLUME_RO };
 	CLEANUP_CLOSE int file = -1, loop = -1;
+	CLEANUP_JSON json_t *meta = NULL;
+	int rc = meta_load(state, a->name, &meta, err);
 
+	if (rc)
+		return rc;
 	if (mode == VOLUME_STANDBY)
 		return error_set(err, EOPNOTSUPP,
 				 "driver local keeps a volume on one host: there is no standby");
@@ -230,6 +234,8 @@ static int local_attach(void *state, enum volume_mode mode, struct attachment *a
 	if (loop < 0)
 		return loop;
 	attachment_set(&a->device, device);
+	attachment_set(&a->fs, json_str(meta, "fs", "none"));
+	a->formatted = json_bool(meta, "formatted", false);
 	attachment_set(&a->mode, o.read_only ? "ro" : "rw");
 	return 0;
 }

@@ -49,6 +49,10 @@ static int take_report(struct attachment *a, const json_t *report, struct error 
 	attachment_set(&a->device, json_str(report, "device", NULL));
 	attachment_set(&a->mode, json_str(report, "mode", ""));
 	attachment_set(&a->address, json_str(report, "address", NULL));
+	if (json_str(report, "fs", NULL)) {
+		attachment_set(&a->fs, json_str(report, "fs", NULL));
+		a->formatted = json_bool(report, "formatted", false);
+	}
 	a->pid = (pid_t)json_int(report, "pid", 0);
 	if (process_start_time(a->pid, &a->start_time))
 		return error_set(err, EIO, "its ferry-vold (process %d) died at once", (int)a->pid);
@@ -76,7 +80,9 @@ static int spawn(struct rbd_driver *d, enum volume_mode mode, struct attachment 
 		argv[n++] = c->ceph_user;
 	}
 	rc = vold_spawn((char *const *)argv, log, &report, err);
-	return rc ? rc : take_report(a, report, err);
+	if (rc == 0)
+		rc = take_report(a, report, err);
+	return rc;
 }
 
 int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a,

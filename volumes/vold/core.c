@@ -644,6 +644,12 @@ int core_snapshot(struct core *c, const char *snap, bool create, struct error *e
 	return rc;
 }
 
+void core_describe(struct core *c, json_t *out)
+{
+	if (c->ops->describe)
+		c->ops->describe(c->image, out);
+}
+
 json_t *core_status(struct core *c)
 {
 	json_t *out = json_object();

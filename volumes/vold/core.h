@@ -58,6 +58,8 @@ int core_snapshot(struct core *c, const char *snap, bool create, struct error *e
 /* From now on all requests get EIO; those in flight may still land. */
 void core_shut(struct core *c, const char *why);
 
+/* Adds "fs" and "formatted" where the image has notes. */
+void core_describe(struct core *c, json_t *out);
 /* {"mode","error","address","tentative_bytes","parked","in_flight","reads","writes",..} */
 json_t *core_status(struct core *c);
 /* Asks whether the lock is still ours, and fails if not; call it about once a second. */

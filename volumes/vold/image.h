@@ -10,6 +10,7 @@
 #ifndef FERRY_VOLUMES_VOLD_IMAGE_H
 #define FERRY_VOLUMES_VOLD_IMAGE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,6 +47,8 @@ struct image_ops {
 	int (*snapshot_create)(struct image *im, const char *snap, struct error *err);
 	int (*snapshot_remove)(struct image *im, const char *snap, struct error *err);
 	const char *(*address)(struct image *im); /* RADOS client address; NULL */
+	/* Adds "fs" and "formatted" as the driver noted them at the image. NULL: no notes. */
+	void (*describe)(struct image *im, json_t *out);
 	int (*writer_set)(struct image *im, const char *mark, struct error *err);
 	/* *mark: caller frees; "" when there is none. */
 	int (*writer_get)(struct image *im, char **mark, struct error *err);

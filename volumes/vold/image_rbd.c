@@ -234,6 +234,17 @@ static int image_snapshot_remove(struct image *im, const char *snap, struct erro
 	return ceph_snapshot_remove(im->rbd, snap, err);
 }
 
+static void image_describe(struct image *im, json_t *out)
+{
+	char fs[16] = "", formatted[16] = "";
+	size_t n = sizeof(fs) - 1, m = sizeof(formatted) - 1;
+
+	if (rbd_metadata_get(im->rbd, "ferry.fs", fs, &n) >= 0)
+		json_set_str(out, "fs", fs);
+	json_set_bool(out, "formatted",
+		      rbd_metadata_get(im->rbd, "ferry.formatted", formatted, &m) >= 0);
+}
+
 static const char *image_address(struct image *im)
 {
 	return im->ceph.address;
@@ -261,6 +272,7 @@ const struct image_ops image_rbd = {
 	.snapshot_create = image_snapshot_create,
 	.snapshot_remove = image_snapshot_remove,
 	.address = image_address,
+	.describe = image_describe,
 	.writer_set = image_writer_set,
 	.writer_get = image_writer_get,
 };

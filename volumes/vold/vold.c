@@ -184,6 +184,7 @@ static int serve(const struct vold_options *o, int report)
 {
 	struct vold v = { .options = o };
 	struct error err = { 0 };
+	json_t *answer;
 	bool end = false;
 	pthread_t watcher;
 	sigset_t signals;
@@ -200,7 +201,9 @@ static int serve(const struct vold_options *o, int report)
 	}
 	if (pthread_create(&watcher, NULL, watch_lock, &v) == 0)
 		pthread_detach(watcher);
-	say(report, vold_request(&v, "{\"op\":\"status\"}", strlen("{\"op\":\"status\"}"), &end));
+	answer = vold_request(&v, "{\"op\":\"status\"}", strlen("{\"op\":\"status\"}"), &end);
+	core_describe(v.core, answer);
+	say(report, answer);
 	close(report);
 	wait_for_signal(&v, &signals);
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ferry-vold: one process a volume. It opens the image, makes the device, says on its
- * standard output in one line {"ok":true,"device":..,"pid":..,"address":..,"mode":..} or
- * {"ok":false,"errno":N,"error":".."}, and goes to the background, where it serves the
+ * standard output in one line {"ok":true,"device":..,"pid":..,"address":..,"mode":..,
+ * "fs":..,"formatted":..} or {"ok":false,"errno":N,"error":".."}, and goes to the background, where it serves the
  * device until it is told to end; whoever started it may die.
  *
  * Control: a unix socket, one JSON object a line, one answer a line, any number of
