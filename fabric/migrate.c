@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "base/log.h"
 
 #define ADMIT_TIMEOUT_NS   10000000000ll
@@ -37,12 +38,26 @@
 static const char *const state_names[] = { "ADMIT",  "PREPARE", "PRECOPY", "BLACKOUT",
 					   "COMMIT", "CLEANUP", "DONE",	   "UNDO" };
 
+void migrate_hold_point(struct fabric *f, const char *point)
+{
+	CLEANUP_FREE char *path = str_format("%s/migrate-hold", f->run_dir);
+	CLEANUP_FREE char *held = str_format("%s/migrate-held", f->run_dir);
+	CLEANUP_FREE char *text = NULL;
+
+	if (file_read(path, 64, &text, NULL, NULL) < 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	if (strcmp(text, point))
+		return;
+	file_write_atomic(held, point, strlen(point), 0600, NULL);
+	clock_sleep_ns(2000000000ll);
+}
+
 void migration_enter(struct migration *m, enum migration_state state)
 {
 	CLEANUP_JSON json_t *p = json_pack("{s:s, s:s, s:s, s:s}", "State", state_names[state], "Id",
 					   m->id, "Container", json_str(m->doc, "name", ""), "To",
 					   m->to);
-	const char *hold = getenv("FERRY_MIGRATE_HOLD");
 	json_t *shown;
 
 	m->state = state;
@@ -59,9 +74,7 @@ void migration_enter(struct migration *m, enum migration_state state)
 		  state_names[state]);
 	if (m->progress)
 		m->progress(m->ctx, p);
-	/* Tests that cut a migration in a given state stretch that state. */
-	if (hold && !strcmp(hold, state_names[state]))
-		clock_sleep_ns(2000000000ll);
+	migrate_hold_point(m->f, state_names[state]);
 }
 
 int migration_rpc(struct migration *m, const char *method, json_t *params, int64_t timeout_ns,

@@ -44,6 +44,13 @@ struct migration {
 
 void migration_enter(struct migration *m, enum migration_state state);
 
+/*
+ * For tests that cut a migration at a given point: where the file RUN/migrate-hold names the
+ * point (a state, or ARMED or SWAPPED at the destination), RUN/migrate-held is written and
+ * the migration stays there for two seconds. One open() that fails where there is no file.
+ */
+void migrate_hold_point(struct fabric *f, const char *point);
+
 /* A call to the destination; takes the reference of `params`. */
 int migration_rpc(struct migration *m, const char *method, json_t *params, int64_t timeout_ns,
 		  json_t **result, struct error *err);

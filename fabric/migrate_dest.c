@@ -573,11 +573,14 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	r = dir_make(folder, 0700, err);
 	if (!r)
 		r = engine_call(in->engine, "arm", json_pack("{s:s}", "socket", path), NULL, err);
-	if (!r)
+	if (!r) {
+		migrate_hold_point(f, "ARMED");
 		r = swap_document(f, in, err);
+	}
 	if (r < 0)
 		return r;
 	in->committed = true;
+	migrate_hold_point(f, "SWAPPED");
 	t2 = clock_mono_ns();
 	if (engine_call(in->engine, "run", NULL, NULL, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
