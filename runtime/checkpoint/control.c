@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON lines between ferryd and its engine, both ends; control.h is the contract. */
+#include "runtime/checkpoint/control.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "runtime/checkpoint/core.h"
+
+/* --- the engine's end -------------------------------------------------------------------- */
+struct engine {
+	int sock;
+	struct buf in;
+	struct dump *d;
+	struct restore *r;
+	bool waiting; /* wait_restored was asked and not yet answered */
+	bool eof;
+	bool told; /* the failure has been said */
+};
+
+static void send_line(int sock, json_t *j)
+{
+	CLEANUP_FREE char *text = json_dumps(j, JSON_COMPACT);
+	CLEANUP_FREE char *line = str_format("%s\n", text ? text : "{}");
+	size_t done = 0, len = strlen(line);
+
+	while (done < len) {
+		ssize_t n = send(sock, line + done, len - done, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break; /* ferryd is gone: the main loop sees it */
+		done += (size_t)n;
+	}
+	json_decref(j);
+}
+
+void control_event(int sock, json_t *event)
+{
+	send_line(sock, event);
+}
+
+static void answer(struct engine *e, int code, json_t *body, const struct error *err)
+{
+	if (code < 0) {
+		json_decref(body);
+		body = json_pack("{s:b,s:s,s:i}", "ok", 0, "error",
+				 err->msg[0] ? err->msg : strerror(-code), "errno", -code);
+	} else {
+		if (!body)
+			body = json_object();
+		json_object_set_new(body, "ok", json_true());
+	}
+	send_line(e->sock, body);
+}
+
+static struct dump *source(struct engine *e)
+{
+	if (!e->d) {
+		e->d = mem_zalloc(sizeof(*e->d));
+		e->d->control = e->sock;
+		e->d->root_fd = -1;
+		e->d->page_buf = mem_zalloc(1 << 20);
+	}
+	return e->d;
+}
+
+static struct restore *destination(struct engine *e)
+{
+	if (!e->r) {
+		e->r = mem_zalloc(sizeof(*e->r));
+		e->r->control = e->sock;
+		e->r->listen_fd = e->r->root_fd = -1;
+	}
+	return e->r;
+}
+
+static json_t *restored(const struct restore *r)
+{
+	return json_pack("{s:{s:I,s:I,s:I,s:I},s:i,s:b}", "timings", "memory_ns",
+			 (json_int_t)r->mem_ns, "objects_ns", (json_int_t)r->obj_ns, "tasks_ns",
+			 (json_int_t)r->task_ns, "total_ns", (json_int_t)r->done_ns, "tasks",
+			 (int)r->tasks.n, "verified", r->verified);
+}
+
+/* Takes the fields that name the container; needed before anything else. */
+static int name_container(struct dump *d, json_t *args, struct error *err)
+{
+	const char *cgroup = json_string_value(json_object_get(args, "cgroup"));
+	json_t *pid = json_object_get(args, "init_pid");
+
+	if (cgroup && !d->cg.path) {
+		int r = cgroup_find(cgroup, &d->cg, err);
+
+		if (r < 0)
+			return r;
+	}
+	if (pid)
+		d->init_pid = (pid_t)json_integer_value(pid);
+	if (json_object_get(args, "externals")) {
+		json_decref(d->externals);
+		d->externals = json_incref(json_object_get(args, "externals"));
+	}
+	if (json_object_get(args, "volumes")) {
+		json_decref(d->volumes);
+		d->volumes = json_incref(json_object_get(args, "volumes"));
+	}
+	if (!d->cg.path || d->init_pid <= 1)
+		return error_set(err, EINVAL, "which container? cgroup and init_pid are needed");
+	return 0;
+}
+
+static int source_op(struct engine *e, const char *op, json_t *args, json_t **out, struct error *err)
+{
+	struct dump *d = source(e);
+	int r = name_container(d, args, err);
+
+	if (r < 0)
+		return r;
+	if (strcmp(op, "check") == 0)
+		return dump_check(d, out, err);
+	if (strcmp(op, "connect") == 0)
+		return dump_connect(d, args, err);
+	if (strcmp(op, "precopy") == 0)
+		return dump_precopy(d, args, out, err);
+	if (strcmp(op, "freeze") == 0)
+		return dump_freeze(d, out, err);
+	if (strcmp(op, "dump") == 0)
+		return dump_final(d, json_is_true(json_object_get(args, "verify")), out, err);
+	if (strcmp(op, "resume") == 0)
+		return dump_resume(d, err);
+	return dump_kill(d, err);
+}
+
+static void request(struct engine *e, json_t *args)
+{
+	static const char *const source_ops[] = { "check", "connect", "precopy", "freeze",
+						  "dump",  "resume",  "kill" };
+	const char *op = json_string_value(json_object_get(args, "op"));
+	struct error err = { 0 };
+	json_t *out = NULL;
+	int r = 1;
+
+	for (size_t i = 0; op && i < sizeof(source_ops) / sizeof(source_ops[0]); i++)
+		if (strcmp(op, source_ops[i]) == 0)
+			r = source_op(e, op, args, &out, &err);
+	if (r <= 0) {
+		answer(e, r, out, &err);
+		return;
+	}
+	if (op && strcmp(op, "prepare") == 0) {
+		r = restore_prepare(destination(e), args, &out, &err);
+	} else if (op && e->r && strcmp(op, "storage_ready") == 0) {
+		e->r->storage_ready = true;
+		r = 0;
+	} else if (op && e->r && strcmp(op, "wait_restored") == 0) {
+		if (!e->r->restored && !e->r->failed.code) {
+			e->waiting = true;
+			return;
+		}
+		err = e->r->failed;
+		r = -err.code;
+		out = r ? NULL : restored(e->r);
+	} else if (op && e->r && strcmp(op, "run") == 0) {
+		r = restore_run(e->r, &out, &err);
+	} else if (op && e->r && strcmp(op, "abort") == 0) {
+		restore_abort(e->r);
+		r = 0;
+	} else {
+		r = error_set(&err, EINVAL, "unknown request, or out of order: %s", op ? op : "(none)");
+	}
+	answer(e, r, out, &err);
+}
+
+/* Handles every whole line that has come. */
+static void lines(struct engine *e)
+{
+	for (;;) {
+		char *end = e->in.len ? memchr(e->in.data, '\n', e->in.len) : NULL;
+		json_t *args;
+		size_t n;
+
+		if (!end)
+			return;
+		n = (size_t)(end - e->in.data);
+		args = json_loadb(e->in.data, n, 0, NULL);
+		memmove(e->in.data, end + 1, e->in.len - n - 1);
+		e->in.len -= n + 1;
+		if (!args)
+			args = json_object();
+		request(e, args);
+		json_decref(args);
+	}
+}
+
+static void read_control(struct engine *e)
+{
+	char chunk[65536];
+	ssize_t n = read(e->sock, chunk, sizeof(chunk));
+
+	if (n < 0 && errno == EINTR)
+		return;
+	if (n <= 0) {
+		e->eof = true;
+		return;
+	}
+	buf_add(&e->in, chunk, (size_t)n);
+	lines(e);
+}
+
+static void dest_failed(struct engine *e, const struct error *err)
+{
+	e->r->failed = *err;
+	if (!e->r->failed.code)
+		e->r->failed.code = EIO;
+	if (e->waiting) {
+		e->waiting = false;
+		answer(e, -e->r->failed.code, NULL, &e->r->failed);
+	} else {
+		control_event(e->sock, json_pack("{s:s,s:s,s:i}", "event", "failed", "error", err->msg,
+						 "errno", e->r->failed.code));
+	}
+}
+
+/* Whatever the destination can do by itself now. */
+static void dest_step(struct engine *e, bool readable)
+{
+	struct restore *r = e->r;
+	struct error err = { 0 };
+
+	if (!r || r->failed.code || r->running || r->restored)
+		return;
+	if (readable && !r->received && restore_pump(r, &err) < 0) {
+		dest_failed(e, &err);
+		return;
+	}
+	if (r->received && r->storage_ready && !r->restored) {
+		if (restore_build(r, &err) < 0) {
+			dest_failed(e, &err);
+			return;
+		}
+		if (e->waiting) {
+			e->waiting = false;
+			answer(e, 0, restored(r), &err);
+		}
+	}
+}
+
+int control_serve(int sock)
+{
+	struct engine e = { .sock = sock };
+	int status = 0;
+
+	signal(SIGPIPE, SIG_IGN);
+	while (!e.eof) {
+		struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+		bool ready = false;
+
+		if (e.r && !e.r->received && !e.r->failed.code) {
+			p[1].fd = e.r->s ? stream_fd(e.r->s) : e.r->listen_fd;
+			ready = e.r->s && stream_buffered(e.r->s);
+		}
+		if (poll(p, 2, ready ? 0 : -1) < 0 && errno != EINTR)
+			break;
+		if (p[0].revents)
+			read_control(&e);
+		dest_step(&e, ready || p[1].revents);
+	}
+	if (e.d) {
+		struct error err = { 0 };
+
+		/* What the freezer holds, the restarted ferryd decides about. */
+		if (!e.d->frozen && e.d->cg.path && (e.d->seized || e.d->s))
+			status = dump_resume(e.d, &err) < 0;
+		dump_free(e.d);
+	}
+	if (e.r)
+		restore_free(e.r);
+	buf_free(&e.in);
+	return status;
+}
+
+/* --- the client's end --------------------------------------------------------------------- */
+static int next_line(struct control_client *c, json_t **out, struct error *err)
+{
+	for (;;) {
+		char *end = c->len ? memchr(c->buf, '\n', c->len) : NULL;
+		ssize_t n;
+
+		if (end) {
+			size_t len = (size_t)(end - c->buf);
+
+			*out = json_loadb(c->buf, len, 0, NULL);
+			memmove(c->buf, end + 1, c->len - len - 1);
+			c->len -= len + 1;
+			return *out ? 0 : error_set(err, EBADMSG, "the engine answers no JSON");
+		}
+		if (c->len == c->cap) {
+			c->cap = c->cap ? c->cap * 2 : 4096;
+			c->buf = mem_grow(c->buf, c->cap, 1);
+		}
+		n = read(c->sock, c->buf + c->len, c->cap - c->len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(err, EPIPE, "the checkpoint engine is gone");
+		c->len += (size_t)n;
+	}
+}
+
+int control_call(struct control_client *c, const char *op, json_t *args, json_t **out,
+		 struct error *err)
+{
+	CLEANUP_FREE char *text = NULL, *line = NULL;
+	json_t *j = NULL;
+	int r;
+
+	if (!args)
+		args = json_object();
+	json_object_set_new(args, "op", json_string(op));
+	text = json_dumps(args, JSON_COMPACT);
+	json_decref(args);
+	line = str_format("%s\n", text ? text : "{}");
+	for (size_t done = 0, len = strlen(line); done < len;) {
+		ssize_t n = send(c->sock, line + done, len - done, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(err, EPIPE, "the checkpoint engine is gone");
+		done += (size_t)n;
+	}
+	for (;;) {
+		r = next_line(c, &j, err);
+		if (r < 0)
+			return r;
+		if (json_object_get(j, "event")) {
+			if (c->on_event)
+				c->on_event(c->ctx, j);
+			json_decref(j);
+			continue;
+		}
+		break;
+	}
+	if (!json_is_true(json_object_get(j, "ok"))) {
+		const char *msg = json_string_value(json_object_get(j, "error"));
+		int code = (int)json_integer_value(json_object_get(j, "errno"));
+
+		r = error_set(err, code > 0 ? code : EIO, "%s", msg ? msg : "the engine failed");
+		json_decref(j);
+		return r;
+	}
+	if (out)
+		*out = j;
+	else
+		json_decref(j);
+	return 0;
+}
+
+void control_client_close(struct control_client *c)
+{
+	if (c->sock >= 0)
+		close(c->sock);
+	c->sock = -1;
+	free(c->buf);
+	c->buf = NULL;
+	c->len = c->cap = 0;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the engine: tasks, memory, and the two sides' state. Only the core's own files
+ * include this; files of object types use object.h.
+ *
+ * One engine process serves one side of one migration, in one thread: ptrace belongs to
+ * a thread, and nothing here needs a second one.
+ */
+#ifndef FERRY_CHECKPOINT_CORE_H
+#define FERRY_CHECKPOINT_CORE_H
+
+#include <sys/user.h>
+
+#include "runtime/checkpoint/checkpoint.pb-c.h"
+#include "runtime/checkpoint/object.h"
+#include "runtime/checkpoint/stream.h"
+
+#define PAGE 4096ul
+
+enum vma_kind { VMA_ANON, VMA_FILE, VMA_SHARED, VMA_VDSO, VMA_VVAR, VMA_VVAR_VCLOCK, VMA_VSYSCALL };
+enum vma_advice {
+	ADVICE_LOCKED = 1,
+	ADVICE_DONTFORK = 2,
+	ADVICE_DONTDUMP = 4,
+	ADVICE_HUGEPAGE = 8,
+	ADVICE_NOHUGEPAGE = 16,
+	ADVICE_MERGEABLE = 32,
+	ADVICE_WIPEONFORK = 64,
+	ADVICE_RANDOM = 128,
+	ADVICE_SEQUENTIAL = 256,
+	ADVICE_DROPPABLE = 512,
+	ADVICE_SEALED = 1024,
+	ADVICE_LOCKONFAULT = 2048,
+	/* Only for preflight: what cannot be made again. */
+	ADVICE_HUGETLB = 1 << 16,
+	ADVICE_IO = 1 << 17,
+	ADVICE_PKEY = 1 << 18,
+	ADVICE_SHADOW_STACK = 1 << 19,
+	ADVICE_UFFD = 1 << 20,
+};
+
+struct vma {
+	uint64_t start, end, pgoff; /* pgoff in bytes */
+	uint32_t prot, flags, kind, advice, shared_id;
+	dev_t dev;
+	ino_t ino;
+	uint64_t file_size;
+	char *path;
+	/* Destination: the file could not be opened yet, anonymous memory stands in. */
+	bool pending;
+};
+
+struct vmas {
+	struct vma *v;
+	size_t n, cap;
+};
+void vmas_free(struct vmas *l);
+struct vma *vmas_add(struct vmas *l, const struct vma *v); /* takes over v->path */
+const struct vma *vmas_find(const struct vmas *l, uint64_t addr);
+
+struct thread {
+	pid_t tid, vtid;
+	struct task *task;
+	bool traced, stopped;
+	struct user_regs_struct regs; /* as they were when it stopped */
+	bool touched;		      /* its live registers or mask differ from those */
+	uint64_t sigmask;
+	long new_pid;	 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
+	int stop_signal; /* group stop: which signal; 0: it was running */
+	uint64_t bnd;	 /* destination: capability bounding set it has now */
+	bool seen;
+};
+
+/* Pages that the destination has, one bit each, of one VMA-independent 2 MiB chunk. */
+struct chunk {
+	uint64_t addr;
+	uint64_t bits[8];
+};
+struct pageset {
+	struct chunk *c; /* open addressing, addr ~0: empty */
+	size_t n, cap;
+};
+void pageset_free(struct pageset *s);
+bool pageset_has(const struct pageset *s, uint64_t addr);
+void pageset_set(struct pageset *s, uint64_t addr, bool on);
+
+struct task {
+	pid_t pid, vpid, vppid, vpgid, vsid;
+	int pidfd;
+	uint64_t start_time;
+	bool zombie;
+	int exit_status;
+	struct thread *threads; /* leader first; empty for a zombie */
+	size_t nthreads;
+	bool seen;
+	/* memory */
+	int mem_fd, pagemap_fd;
+	struct vmas vmas;
+	struct tracker *tracker;
+	struct pageset sent;	  /* source: what the destination has */
+	unsigned long scratch;	  /* address in the task, 0: none */
+	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
+	uint64_t *guards;	  /* pairs */
+	size_t nguards;
+	/* destination */
+	Ck__TaskState *state;
+	Ck__FdTable *fds;
+	struct pageset got; /* what must be put back where memory is mapped anew */
+	bool transformed;   /* the stub's own memory is gone */
+	bool foreign;	    /* it still has its maker's memory */
+	bool to_be_zombie;
+	int sock;	    /* the engine's end of the socket pair for descriptors */
+	int sock_num;	    /* the task's end */
+};
+
+/* --- ptrace.c ------------------------------------------------------------------------ */
+/* PTRACE_SEIZE with `options`. -EPERM: somebody else traces it. */
+int thread_seize(struct thread *t, unsigned long options, struct error *err);
+/* Stops a seized thread and notes its registers and mask. -ESRCH: it is gone. */
+int thread_interrupt(struct thread *t);
+int thread_wait_stop(struct thread *t, struct error *err);
+/* One system call in a stopped thread. */
+long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
+		    unsigned long d, unsigned long e, unsigned long f);
+/* Puts registers and mask back as they were and lets go. */
+void thread_detach(struct thread *t);
+/* Puts registers and mask back, stays attached. */
+int thread_put_back(struct thread *t);
+/* Finds a `syscall` instruction in the vdso at [start, end); 0: none. */
+unsigned long syscall_find(struct task *t, uint64_t start, uint64_t end);
+/* Registers for running on elsewhere: an interrupted system call starts anew. */
+void arch_regs_restart(struct user_regs_struct *r);
+/* The processor's xsave mask and size. */
+void arch_xsave(uint64_t *mask, uint32_t *bytes);
+/* Reads and writes of a task's memory through process_vm_*v, else /proc/PID/mem. */
+int task_mem_read(struct task *t, uint64_t addr, void *buf, size_t len);
+int task_mem_write(struct task *t, uint64_t addr, const void *buf, size_t len);
+
+/* --- task.c -------------------------------------------------------------------------- */
+struct cgroup {
+	char *path; /* folder */
+	bool v1;
+};
+int cgroup_find(const char *name, struct cgroup *cg, struct error *err);
+void cgroup_free(struct cgroup *cg);
+int cgroup_freeze(const struct cgroup *cg, bool on, struct error *err);
+/* Writes pid into it. */
+int cgroup_add(const struct cgroup *cg, pid_t pid, struct error *err);
+bool cgroup_is_empty(const struct cgroup *cg);
+
+struct tasks {
+	struct task **t;
+	size_t n, cap;
+};
+struct task *task_new(pid_t pid);
+void task_free(struct task *t);
+void tasks_free(struct tasks *l);
+void tasks_add(struct tasks *l, struct task *t);
+struct task *tasks_by_vpid(const struct tasks *l, pid_t vpid);
+struct task *tasks_by_pid(const struct tasks *l, pid_t pid);
+/* Brings the list up to date with the cgroup: new tasks added, gone ones freed. */
+int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err);
+/* Lists threads anew. -ESRCH: gone. */
+int task_scan_threads(struct task *t);
+/* The text after "Key:\t" of /proc/PID/status (one line), into out. False: absent. */
+bool status_field(const char *status, const char *key, char *out, size_t len);
+
+/* --- mem_vma.c ----------------------------------------------------------------------- */
+/* Reads /proc/PID/smaps into t->vmas; skips the scratch area. */
+int task_read_vmas(struct task *t, struct error *err);
+
+/* --- track.h is the vtable; the tracker's handle is per task ------------------------- */
+
+/* --- shared memory (mem_shared.c) ---------------------------------------------------- */
+enum shared_kind { SHARED_ANON, SHARED_MEMFD, SHARED_FILE, SHARED_SYSV, SHARED_DELETED };
+struct shared {
+	uint32_t id, kind;
+	dev_t dev;
+	ino_t ino;
+	uint64_t size;
+	char *name;
+	uint32_t mode, uid, gid, seals;
+	int key, shmid;
+	int fd;		 /* the engine's, open for reading (source) or writing (destination) */
+	uint64_t *hash;	 /* one a page that the destination has; 0: not there, or zero */
+	size_t nhash;
+	uint8_t *map;	 /* source: read-only; destination: System V, writable */
+	size_t map_len;
+	bool seen;
+};
+struct shareds {
+	struct shared **s;
+	size_t n;
+};
+
+/* ns.c: runs fn(arg) in a thread inside one namespace of `pid`. */
+int run_in_ns(pid_t pid, const char *ns, int (*fn)(void *arg), void *arg, struct error *err);
+
+/* --- source (session_source.c) -------------------------------------------------------- */
+struct dump {
+	int control;
+	struct cgroup cg;
+	pid_t init_pid;
+	json_t *externals, *volumes;
+	struct tasks tasks;
+	struct shareds shared;
+	struct ofd **ofds;
+	size_t nofds;
+	uint32_t next_id;
+	struct stream *s;
+	int round;
+	bool final, verify;
+	bool seized, frozen; /* by ptrace; by the cgroup freezer */
+	int root_fd;
+	uint64_t page_bytes, round_page_bytes; /* sent */
+	double rate;			       /* bytes a second, measured */
+	int64_t fixed_ns;
+	uint64_t cap_bnd; /* of init */
+	uint8_t *page_buf;
+	int throttle; /* percent taken away */
+	char *cpu_file, *cpu_saved;
+};
+int dump_check(struct dump *d, json_t **answer, struct error *err);
+int dump_connect(struct dump *d, json_t *args, struct error *err);
+int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *err);
+int dump_freeze(struct dump *d, json_t **answer, struct error *err);
+int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err);
+int dump_resume(struct dump *d, struct error *err);
+int dump_kill(struct dump *d, struct error *err);
+void dump_free(struct dump *d);
+
+/* mem_copy.c: one task's layout and changed pages; counts into d->round_page_bytes. */
+int dump_task_memory(struct dump *d, struct task *t, struct error *err);
+/* mem_shared.c */
+int dump_shared_scan(struct dump *d, struct error *err);
+int dump_shared_memory(struct dump *d, struct error *err);
+int dump_shared_announce(struct dump *d, struct error *err);
+/* The object that fd stands on, made known if need be; NULL: it is none. */
+struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link);
+struct shared *shareds_add(struct shareds *l, uint32_t id);
+struct shared *shareds_by_inode(const struct shareds *l, dev_t dev, ino_t ino);
+struct shared *shareds_by_id(const struct shareds *l, uint32_t id);
+void shareds_free(struct shareds *l);
+/* throttle.c: less CPU time for a container that writes faster than we send. */
+void throttle_step(struct dump *d);
+void throttle_end(struct dump *d);
+/* verify.c */
+int dump_verify(struct dump *d, struct error *err);
+/* dump_task.c: registers to timers of a process; frozen. */
+int dump_task_state(struct dump *d, struct task *t, struct error *err);
+/* fds_dump.c */
+int dump_collect_fds(struct dump *d, struct error *err);
+int dump_objects(struct dump *d, struct error *err);
+void dump_undo_objects(struct dump *d);
+void dump_drop_fds(struct dump *d);
+/* preflight.c */
+struct obstacles {
+	json_t *list;
+	pid_t vpid;
+};
+int dump_obstacles(struct dump *d, struct obstacles *out, struct error *err);
+
+/* --- destination (session_dest.c) ----------------------------------------------------- */
+struct robject {
+	uint32_t id;
+	char *type;
+	const struct object_type *kind;
+	void *body;
+	size_t len;
+	int fd;
+	int state; /* 0 new, 1 being restored, 2 done */
+};
+struct restore {
+	int control;
+	struct cgroup cg;
+	pid_t init_pid;
+	json_t *externals;
+	struct tasks tasks;
+	struct shareds shared;
+	struct robject *objects;
+	size_t nobjects;
+	struct stream *s;
+	struct tls_ctx *tls;
+	int listen_fd;
+	char *token;
+	int root_fd;
+	bool final;	     /* the last round is coming in */
+	bool storage_ready, received, restored, running;
+	bool verify, verified;
+	struct error failed; /* code 0: fine */
+	int64_t received_ns, mem_ns, obj_ns, task_ns;
+	int64_t done_ns;
+	struct buf hashes; /* frames to be compared before restored is said */
+};
+int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct error *err);
+/* One event of the listening socket or the stream. */
+int restore_pump(struct restore *r, struct error *err);
+/* Where everything has come and storage is ready: builds the rest. */
+int restore_build(struct restore *r, struct error *err);
+int restore_run(struct restore *r, json_t **answer, struct error *err);
+void restore_abort(struct restore *r);
+void restore_free(struct restore *r);
+
+/* restore_tree.c */
+int restore_seize_init(struct restore *r, struct error *err);
+int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err);
+int restore_zombies(struct restore *r, struct error *err);
+/* mem_restore.c */
+int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err);
+int restore_pages(struct restore *r, const struct frame *f, struct error *err);
+int restore_pending_files(struct restore *r, struct task *t, struct error *err);
+/* Last protections, advice, mlock, guards; scratch is gone afterwards only by
+ * restore_drop_scratch(). */
+int restore_memory_finish(struct restore *r, struct task *t, struct error *err);
+/* mem_shared_restore.c */
+int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err);
+int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t flags,
+			 const void *data, struct error *err);
+int restore_shared_finish(struct restore *r, struct error *err);
+int restore_in_ns(struct restore *r, const char *ns, int (*fn)(void *arg), void *arg,
+		  struct error *err);
+/* fds_restore.c */
+int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err);
+int restore_objects(struct restore *r, struct error *err);
+int restore_objects_finish(struct restore *r, struct error *err);
+/* Puts a copy of the engine's fd into the task; the number there, or -errno. */
+int task_send_fd(struct task *t, int fd, struct error *err);
+void task_drop_sock(struct task *t);
+/* restore_task.c */
+int restore_task_threads(struct restore *r, struct task *t, struct error *err);
+int restore_task_state(struct restore *r, struct task *t, struct error *err);
+int restore_task_last(struct restore *r, struct task *t, struct error *err);
+/* verify.c */
+int restore_verify(struct restore *r, struct error *err);
+
+#endif

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: all of a frozen process that is neither memory nor descriptor. What can be
+ * read from outside is; remote calls fetch the rest.
+ */
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "runtime/checkpoint/core.h"
+
+/* Everything allocated for one message, freed at once after it was sent. */
+struct arena {
+	void **p;
+	size_t n;
+};
+
+static void *take(struct arena *a, size_t n)
+{
+	void *p = mem_zalloc(n + 1);
+
+	a->p = mem_grow(a->p, a->n + 1, sizeof(*a->p));
+	a->p[a->n++] = p;
+	return p;
+}
+
+static ProtobufCBinaryData bytes(struct arena *a, const void *data, size_t n)
+{
+	ProtobufCBinaryData b = { n, take(a, n) };
+
+	memcpy(b.data, data, n);
+	return b;
+}
+
+static void arena_free(struct arena *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->p[i]);
+	free(a->p);
+}
+
+struct state {
+	struct dump *d;
+	struct task *t;
+	struct arena a;
+	Ck__TaskState m;
+	struct error *err;
+	char *status; /* of the thread in hand */
+};
+
+static char *text_of(struct state *s, const char *what)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/%s", s->t->pid, what);
+	char *text = NULL;
+
+	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? NULL : text;
+}
+
+static char *link_of(struct state *s, const char *what)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/%s", s->t->pid, what);
+	char *to = take(&s->a, 4096);
+	ssize_t n = readlink(path, to, 4096);
+
+	return n < 0 ? NULL : to;
+}
+
+/* --- signals --------------------------------------------------------------------------- */
+static int peek_pending(struct state *s, struct thread *th, bool shared, size_t *n,
+			ProtobufCBinaryData **out)
+{
+	struct __ptrace_peeksiginfo_args args = { .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0,
+						  .nr = 32 };
+	siginfo_t *info = take(&s->a, 32 * sizeof(*info));
+	long got;
+
+	*n = 0;
+	*out = NULL;
+	while ((got = ptrace(PTRACE_PEEKSIGINFO, th->tid, &args, info)) > 0) {
+		*out = mem_grow(*out, *n + (size_t)got, sizeof(**out));
+		for (long i = 0; i < got; i++) {
+			/* SIGTRAP that our own stepping left, if any, is not the task's. */
+			if (info[i].si_signo == SIGTRAP)
+				continue;
+			(*out)[(*n)++] = bytes(&s->a, &info[i], sizeof(info[i]));
+		}
+		args.off += (uint64_t)got;
+	}
+	if (*out) {
+		s->a.p = mem_grow(s->a.p, s->a.n + 1, sizeof(*s->a.p));
+		s->a.p[s->a.n++] = *out;
+	}
+	return got < 0 ? error_sys(s->err, errno, "reading pending signals of process %d",
+				   s->t->vpid)
+		       : 0;
+}
+
+struct kernel_sigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
+/* Only what /proc says is caught or ignored is asked for, and SIGCHLD, whose default
+ * action may carry SA_NOCLDWAIT. */
+static int sigactions(struct state *s)
+{
+	uint64_t caught = 0, ignored = 0;
+	unsigned long at = remote_scratch(s->t);
+	char line[32];
+
+	if (status_field(s->status, "SigCgt", line, sizeof(line)))
+		caught = strtoull(line, NULL, 16);
+	if (status_field(s->status, "SigIgn", line, sizeof(line)))
+		ignored = strtoull(line, NULL, 16);
+	s->m.sigactions = take(&s->a, 64 * sizeof(void *));
+	for (int sig = 1; sig <= 64; sig++) {
+		struct kernel_sigaction sa = { .handler = (uint64_t)(uintptr_t)SIG_IGN };
+		Ck__Sigaction *m;
+		long n = 0;
+
+		if (!((caught | ignored) >> (sig - 1) & 1) && sig != SIGCHLD)
+			continue;
+		if (sig == SIGKILL || sig == SIGSTOP)
+			continue;
+		if ((caught >> (sig - 1) & 1) || sig == SIGCHLD) {
+			n = remote_syscall(s->t, SYS_rt_sigaction, (unsigned long)sig, 0, at, 8, 0, 0);
+			if (n == 0)
+				n = remote_read(s->t, at, &sa, sizeof(sa));
+		}
+		if (n < 0)
+			return error_sys(s->err, (int)-n, "reading the action of signal %d of process %d",
+					 sig, s->t->vpid);
+		m = take(&s->a, sizeof(*m));
+		ck__sigaction__init(m);
+		m->signo = (uint32_t)sig;
+		m->action = bytes(&s->a, &sa, sizeof(sa));
+		s->m.sigactions[s->m.n_sigactions++] = m;
+	}
+	return 0;
+}
+
+/* --- timers ---------------------------------------------------------------------------- */
+static int itimers(struct state *s)
+{
+	unsigned long at = remote_scratch(s->t);
+
+	s->m.itimers = take(&s->a, 3 * sizeof(*s->m.itimers));
+	for (unsigned long which = 0; which < 3; which++) {
+		struct itimerval v;
+		long n = remote_syscall(s->t, SYS_getitimer, which, at, 0, 0, 0, 0);
+
+		if (n == 0)
+			n = remote_read(s->t, at, &v, sizeof(v));
+		if (n < 0)
+			return error_sys(s->err, (int)-n, "reading an interval timer of process %d",
+					 s->t->vpid);
+		s->m.itimers[s->m.n_itimers++] = bytes(&s->a, &v, sizeof(v));
+	}
+	return 0;
+}
+
+/* /proc/PID/timers: "ID: 0\nsignal: 14/0000…\nnotify: signal/pid.7\nClockID: 1\n" each. */
+static int posix_timers(struct state *s)
+{
+	CLEANUP_FREE char *text = text_of(s, "timers");
+	unsigned long at = remote_scratch(s->t);
+	char *save = NULL;
+	Ck__PosixTimer *m = NULL;
+
+	for (char *l = text ? strtok_r(text, "\n", &save) : NULL; l; l = strtok_r(NULL, "\n", &save)) {
+		unsigned int id;
+		void *value;
+		char how[16], whom[8];
+		int a, b;
+
+		if (sscanf(l, "ID: %u", &id) == 1) {
+			m = take(&s->a, sizeof(*m));
+			ck__posix_timer__init(m);
+			m->id = id;
+			s->m.timers = mem_grow(s->m.timers, s->m.n_timers + 1, sizeof(*s->m.timers));
+			s->m.timers[s->m.n_timers++] = m;
+		} else if (m && sscanf(l, "signal: %d/%p", &a, &value) == 2) {
+			m->signo = a;
+			m->value = (uint64_t)(uintptr_t)value;
+		} else if (m && sscanf(l, "notify: %15[^/]/%7[^.].%d", how, whom, &b) == 3) {
+			m->notify = strcmp(how, "signal") == 0 ? SIGEV_SIGNAL
+				    : strcmp(how, "thread") == 0 ? SIGEV_THREAD
+								 : SIGEV_NONE;
+			if (strcmp(whom, "tid") == 0) {
+				m->notify |= SIGEV_THREAD_ID;
+				/* The file names it as its reader's namespace sees it. */
+				for (size_t i = 0; i < s->t->nthreads; i++)
+					if (s->t->threads[i].tid == b)
+						m->tid = s->t->threads[i].vtid;
+			}
+		} else if (m && sscanf(l, "ClockID: %d", &a) == 1) {
+			struct itimerspec v;
+			long n = remote_syscall(s->t, SYS_timer_gettime, m->id, at, 0, 0, 0, 0);
+
+			m->clock = a;
+			if (n == 0)
+				n = remote_read(s->t, at, &v, sizeof(v));
+			if (n < 0)
+				return error_sys(s->err, (int)-n, "reading timer %u of process %d", m->id,
+						 s->t->vpid);
+			m->itimerspec = bytes(&s->a, &v, sizeof(v));
+		}
+	}
+	return 0;
+}
+
+/* --- credentials ------------------------------------------------------------------------- */
+static void ids(struct state *s, const char *key, size_t *n, uint32_t **out)
+{
+	char line[4096];
+	char *p = line, *end;
+
+	*out = take(&s->a, 4096 * sizeof(**out));
+	*n = 0;
+	if (!status_field(s->status, key, line, sizeof(line)))
+		return;
+	for (;; p = end) {
+		unsigned long v = strtoul(p, &end, 10);
+
+		if (end == p)
+			break;
+		(*out)[(*n)++] = (uint32_t)v;
+	}
+}
+
+static uint64_t hex_field(struct state *s, const char *key)
+{
+	char line[64];
+
+	return status_field(s->status, key, line, sizeof(line)) ? strtoull(line, NULL, 16) : 0;
+}
+
+static void creds(struct state *s, struct thread *th, Ck__Thread *m)
+{
+	Ck__Creds *c = take(&s->a, sizeof(*c));
+	long bits;
+
+	ck__creds__init(c);
+	ids(s, "Uid", &c->n_uids, &c->uids);
+	ids(s, "Gid", &c->n_gids, &c->gids);
+	ids(s, "Groups", &c->n_groups, &c->groups);
+	c->cap_inh = hex_field(s, "CapInh");
+	c->cap_prm = hex_field(s, "CapPrm");
+	c->cap_eff = hex_field(s, "CapEff");
+	c->cap_bnd = hex_field(s, "CapBnd");
+	c->cap_amb = hex_field(s, "CapAmb");
+	c->no_new_privs = hex_field(s, "NoNewPrivs") == 1;
+	bits = thread_syscall(th, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	c->securebits = bits > 0 ? (uint32_t)bits : 0;
+	m->creds = c;
+}
+
+static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
+{
+	uint64_t mode = hex_field(s, "Seccomp");
+	struct sock_filter *prog;
+
+	m->has_seccomp_strict = 1;
+	m->seccomp_strict = mode == 1;
+	if (mode != 2)
+		return 0;
+	prog = take(&s->a, BPF_MAXINSNS * sizeof(*prog));
+	m->seccomp = take(&s->a, 64 * sizeof(*m->seccomp));
+	/* Index 0 is the newest; they are installed oldest first. */
+	for (long i = 0; i < 64; i++) {
+		long n = ptrace(PTRACE_SECCOMP_GET_FILTER, th->tid, (void *)i, prog);
+
+		if (n < 0 && errno == ENOENT)
+			break;
+		if (n < 0)
+			return error_sys(s->err, errno, "reading seccomp filter %ld of thread %d", i,
+					 th->vtid);
+		memmove(m->seccomp + 1, m->seccomp, m->n_seccomp * sizeof(*m->seccomp));
+		m->seccomp[0] = bytes(&s->a, prog, (size_t)n * sizeof(*prog));
+		m->n_seccomp++;
+	}
+	return 0;
+}
+
+/* --- a thread -------------------------------------------------------------------------------- */
+static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
+{
+	static uint8_t xstate[65536];
+	struct iovec iov = { xstate, sizeof(xstate) };
+	struct user_regs_struct regs = th->regs;
+	struct __ptrace_rseq_configuration rs = { 0 };
+	unsigned long at = remote_scratch(s->t);
+	CLEANUP_FREE char *slack_path =
+		str_format("/proc/%d/timerslack_ns", th->tid);
+	CLEANUP_FREE char *slack = NULL;
+	CLEANUP_FREE char *status_path = str_format("/proc/%d/task/%d/status", s->t->pid, th->tid);
+	struct sched_param sp = { 0 };
+	cpu_set_t set;
+	void *head = NULL;
+	size_t len = 0;
+	stack_t alt;
+	int sig = 0, r;
+	long n;
+
+	free(s->status);
+	s->status = NULL;
+	r = file_read(status_path, 65536, &s->status, NULL, s->err);
+	if (r < 0)
+		return r;
+	ck__thread__init(m);
+	m->vtid = (uint32_t)th->vtid;
+	arch_regs_restart(&regs);
+	m->regs = bytes(&s->a, &regs, sizeof(regs));
+	if (ptrace(PTRACE_GETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
+		return error_sys(s->err, errno, "reading the vector registers of thread %d", th->vtid);
+	m->xstate = bytes(&s->a, xstate, iov.iov_len);
+	m->sigmask = th->sigmask;
+	r = peek_pending(s, th, false, &m->n_pending, &m->pending);
+	if (r < 0)
+		return r;
+	if (syscall(SYS_get_robust_list, th->tid, &head, &len) == 0) {
+		m->has_robust_head = m->has_robust_len = 1;
+		m->robust_head = (uint64_t)(uintptr_t)head;
+		m->robust_len = len;
+	}
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(rs), &rs) > 0 &&
+	    rs.rseq_abi_pointer) {
+		m->has_rseq = 1;
+		m->rseq = bytes(&s->a, &rs, sizeof(rs));
+	}
+	n = thread_syscall(th, SYS_sigaltstack, 0, at, 0, 0, 0, 0);
+	if (n == 0)
+		n = remote_read(s->t, at, &alt, sizeof(alt));
+	if (n < 0)
+		return error_sys(s->err, (int)-n, "reading the signal stack of thread %d", th->vtid);
+	m->has_altstack = 1;
+	m->altstack = bytes(&s->a, &alt, sizeof(alt));
+	n = thread_syscall(th, SYS_prctl, PR_GET_TID_ADDRESS, at, 0, 0, 0, 0);
+	if (n == 0 && remote_read(s->t, at, &m->clear_tid, 8) == 0)
+		m->has_clear_tid = 1;
+	n = thread_syscall(th, SYS_prctl, PR_GET_PDEATHSIG, at, 0, 0, 0, 0);
+	if (n == 0 && remote_read(s->t, at, &sig, sizeof(sig)) == 0) {
+		m->has_pdeathsig = 1;
+		m->pdeathsig = sig;
+	}
+	creds(s, th, m);
+	r = seccomp(s, th, m);
+	if (r < 0)
+		return r;
+	m->comm = take(&s->a, 64);
+	status_field(s->status, "Name", m->comm, 64);
+	m->has_policy = m->has_priority = m->has_nice = 1;
+	m->policy = sched_getscheduler(th->tid);
+	if (sched_getparam(th->tid, &sp) == 0)
+		m->priority = sp.sched_priority;
+	m->nice = getpriority(PRIO_PROCESS, (id_t)th->tid);
+	if (sched_getaffinity(th->tid, sizeof(set), &set) == 0) {
+		m->has_affinity = 1;
+		m->affinity = bytes(&s->a, &set, sizeof(set));
+	}
+	if (file_read(slack_path, 64, &slack, NULL, NULL) == 0) {
+		m->has_timerslack_ns = 1;
+		m->timerslack_ns = strtoull(slack, NULL, 10);
+	}
+	return 0;
+}
+
+/* --- the process --------------------------------------------------------------------------- */
+/* Fields of /proc/PID/stat, which are what PR_SET_MM_MAP sets (proc(5)). */
+static int mm_fields(struct state *s)
+{
+	CLEANUP_FREE char *text = text_of(s, "stat");
+	CLEANUP_FREE char *auxv_path = str_format("/proc/%d/auxv", s->t->pid);
+	CLEANUP_FREE char *auxv = NULL;
+	struct prctl_mm_map mm = { .exe_fd = (uint32_t)-1 };
+	uint64_t field[64] = { 0 };
+	size_t len = 0;
+	char *p = text ? strrchr(text, ')') : NULL;
+	long brk;
+
+	if (!p)
+		return error_set(s->err, ESRCH, "process %d has ended", s->t->vpid);
+	for (int i = 3; i < 53 && (p = strchr(p + 1, ' ')); i++)
+		field[i] = strtoull(p + 1, NULL, 10);
+	brk = remote_syscall(s->t, SYS_brk, 0, 0, 0, 0, 0, 0);
+	mm.start_code = field[26];
+	mm.end_code = field[27];
+	mm.start_stack = field[28];
+	mm.start_data = field[45];
+	mm.end_data = field[46];
+	mm.start_brk = field[47];
+	mm.brk = (uint64_t)brk;
+	mm.arg_start = field[48];
+	mm.arg_end = field[49];
+	mm.env_start = field[50];
+	mm.env_end = field[51];
+	s->m.has_mm_map = 1;
+	s->m.mm_map = bytes(&s->a, &mm, sizeof(mm));
+	if (file_read(auxv_path, 65536, &auxv, &len, NULL) == 0) {
+		s->m.has_auxv = 1;
+		s->m.auxv = bytes(&s->a, auxv, len);
+	}
+	return 0;
+}
+
+static void rlimits(struct state *s)
+{
+	static const char *const names[16] = {
+		"Max cpu time", "Max file size", "Max data size", "Max stack size",
+		"Max core file size", "Max resident set", "Max processes", "Max open files",
+		"Max locked memory", "Max address space", "Max file locks", "Max pending signals",
+		"Max msgqueue size", "Max nice priority", "Max realtime priority",
+		"Max realtime timeout",
+	};
+	CLEANUP_FREE char *text = text_of(s, "limits");
+
+	s->m.rlimits = take(&s->a, 16 * sizeof(void *));
+	for (int i = 0; text && i < 16; i++) {
+		char *p = strstr(text, names[i]), cur[32], max[32];
+		Ck__Rlimit *m;
+
+		if (!p || sscanf(p + 26, "%31s %31s", cur, max) != 2)
+			return;
+		m = take(&s->a, sizeof(*m));
+		ck__rlimit__init(m);
+		m->cur = cur[0] == 'u' ? RLIM_INFINITY : strtoull(cur, NULL, 10);
+		m->max = max[0] == 'u' ? RLIM_INFINITY : strtoull(max, NULL, 10);
+		s->m.rlimits[s->m.n_rlimits++] = m;
+	}
+}
+
+static long get_prctl_flag(struct state *s, unsigned long option)
+{
+	unsigned long at = remote_scratch(s->t);
+	int v = 0;
+
+	if (remote_syscall(s->t, SYS_prctl, option, at, 0, 0, 0, 0) < 0 ||
+	    remote_read(s->t, at, &v, sizeof(v)) < 0)
+		return 0;
+	return v;
+}
+
+static int process(struct state *s)
+{
+	CLEANUP_FREE char *oom = NULL, *pers = NULL;
+	struct thread *leader = &s->t->threads[0];
+	char line[32];
+	int r;
+
+	r = mm_fields(s);
+	if (r == 0)
+		r = sigactions(s);
+	if (r == 0)
+		r = peek_pending(s, leader, true, &s->m.n_pending, &s->m.pending);
+	if (r == 0)
+		r = itimers(s);
+	if (r == 0)
+		r = posix_timers(s);
+	if (r < 0)
+		return r;
+	rlimits(s);
+	s->m.exe = link_of(s, "exe");
+	s->m.cwd = link_of(s, "cwd");
+	s->m.root = link_of(s, "root");
+	if (status_field(s->status, "Umask", line, sizeof(line))) {
+		s->m.has_umask = 1;
+		s->m.umask = (uint32_t)strtoul(line, NULL, 8);
+	}
+	oom = text_of(s, "oom_score_adj");
+	if (oom) {
+		s->m.has_oom_score_adj = 1;
+		s->m.oom_score_adj = atoi(oom);
+	}
+	s->m.has_dumpable = 1;
+	s->m.dumpable = (int32_t)remote_syscall(s->t, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
+	s->m.has_subreaper = 1;
+	s->m.subreaper = get_prctl_flag(s, PR_GET_CHILD_SUBREAPER) != 0;
+	s->m.has_thp_disable = 1;
+	s->m.thp_disable = remote_syscall(s->t, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 1;
+	pers = text_of(s, "personality");
+	if (pers) {
+		s->m.has_personality = 1;
+		s->m.personality = (uint32_t)strtoul(pers, NULL, 16);
+	}
+	s->m.has_stop_signal = 1;
+	s->m.stop_signal = leader->stop_signal;
+	return 0;
+}
+
+int dump_task_state(struct dump *d, struct task *t, struct error *err)
+{
+	struct state s = { .d = d, .t = t, .err = err };
+	Ck__Thread *th;
+	int r = 0;
+
+	if (t->zombie)
+		return 0;
+	ck__task_state__init(&s.m);
+	s.m.vpid = (uint32_t)t->vpid;
+	if (!remote_scratch(t))
+		return error_set(err, ENOMEM, "process %d has no room for a scratch page", t->vpid);
+	th = take(&s.a, t->nthreads * sizeof(*th));
+	s.m.threads = take(&s.a, t->nthreads * sizeof(*s.m.threads));
+	/* The leader last, so that its /proc/status is the one at hand afterwards. */
+	for (size_t i = t->nthreads; i-- > 0 && r == 0;) {
+		r = one_thread(&s, &t->threads[i], &th[i]);
+		s.m.threads[i] = &th[i];
+	}
+	s.m.n_threads = t->nthreads;
+	if (r == 0)
+		r = process(&s);
+	if (r == 0)
+		r = stream_send_msg(d->s, FRAME_TASK, &s.m.base, err);
+	free(s.m.timers);
+	free(s.status);
+	arena_free(&s.a);
+	return r;
+}

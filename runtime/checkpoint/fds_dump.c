@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: descriptors of all tasks, made into open file descriptions. Two descriptors
+ * are the same description where kcmp says so; each description is duplicated into the
+ * engine once and handed to the file that knows its kind.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "runtime/checkpoint/core.h"
+
+static void ofd_free(struct ofd *o)
+{
+	if (o->fd >= 0)
+		close(o->fd);
+	free(o->link);
+	free(o->fdinfo);
+	free(o->holders);
+	free(o->priv);
+	free(o);
+}
+
+void dump_drop_fds(struct dump *d)
+{
+	for (size_t i = 0; i < d->nofds; i++)
+		ofd_free(d->ofds[i]);
+	free(d->ofds);
+	d->ofds = NULL;
+	d->nofds = 0;
+}
+
+static void add_holder(struct ofd *o, struct task *t, int num, bool cloexec)
+{
+	o->holders = mem_grow(o->holders, o->nholders + 1, sizeof(*o->holders));
+	o->holders[o->nholders++] = (struct ofd_holder){ t, num, cloexec };
+}
+
+static bool same_file(const struct ofd *o, struct task *t, int num)
+{
+	if (o->task)
+		return syscall(SYS_kcmp, t->pid, o->task->pid, KCMP_FILE, num, o->num) == 0;
+	return syscall(SYS_kcmp, t->pid, getpid(), KCMP_FILE, num, o->fd) == 0;
+}
+
+static struct ofd *new_ofd(struct dump *d, int fd)
+{
+	struct ofd *o = mem_zalloc(sizeof(*o));
+
+	o->id = ++d->next_id;
+	o->fd = fd;
+	o->num = -1;
+	d->ofds = mem_grow(d->ofds, d->nofds + 1, sizeof(*d->ofds));
+	d->ofds[d->nofds++] = o;
+	return o;
+}
+
+static char *read_link(const char *path)
+{
+	char to[4200];
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
+
+	if (n < 0)
+		return str_dup("");
+	to[n] = '\0';
+	return str_dup(to);
+}
+
+static bool is_external(struct dump *d, const char *link)
+{
+	size_t i;
+	json_t *e;
+
+	json_array_foreach(d->externals, i, e) {
+		const char *l = json_string_value(json_object_get(e, "link"));
+
+		if (l && strcmp(l, link) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/fd/%d", t->pid, num);
+	CLEANUP_FREE char *info_path = str_format("/proc/%d/fdinfo/%d", t->pid, num);
+	CLEANUP_FREE char *info = NULL;
+	struct stat st;
+	struct ofd *o;
+	bool cloexec;
+	char *flags;
+	int fd;
+
+	if (stat(path, &st) < 0 || file_read(info_path, 16 << 20, &info, NULL, NULL) < 0)
+		return d->seized ? error_sys(err, errno, "descriptor %d of process %d", num, t->vpid) : 0;
+	flags = strstr(info, "flags:");
+	cloexec = flags && (strtoul(flags + 6, NULL, 8) & O_CLOEXEC);
+	for (size_t i = 0; i < d->nofds; i++) {
+		o = d->ofds[i];
+		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev && same_file(o, t, num)) {
+			add_holder(o, t, num, cloexec);
+			if (!o->task) {
+				o->task = t;
+				o->num = num;
+			}
+			return 0;
+		}
+	}
+	fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, num, 0);
+	if (fd < 0)
+		return d->seized ? error_sys(err, errno, "taking descriptor %d of process %d", num,
+					     t->vpid)
+				 : 0;
+	o = new_ofd(d, fd);
+	o->task = t;
+	o->num = num;
+	o->st = st;
+	o->link = read_link(path);
+	o->fdinfo = TAKE_PTR(info);
+	o->flags = fcntl(fd, F_GETFL);
+	o->kind = is_external(d, o->link) ? NULL : object_type_for(o);
+	add_holder(o, t, num, cloexec);
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+int dump_collect_fds(struct dump *d, struct error *err)
+{
+	dump_drop_fds(d);
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		struct task *t = d->tasks.t[i];
+		CLEANUP_FREE char *path = str_format("/proc/%d/fd", t->pid);
+		CLEANUP_CLOSEDIR DIR *dir = t->zombie ? NULL : opendir(path);
+		CLEANUP_FREE int *nums = NULL;
+		struct dirent *e;
+		size_t n = 0;
+
+		while (dir && (e = readdir(dir)))
+			if (e->d_name[0] != '.') {
+				nums = mem_grow(nums, n + 1, sizeof(*nums));
+				nums[n++] = atoi(e->d_name);
+			}
+		if (n)
+			qsort(nums, n, sizeof(*nums), by_number);
+		for (size_t k = 0; k < n; k++) {
+			int r = add_fd(d, t, nums[k], err);
+
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+struct ofd *dump_ofd(struct dump *d, const struct task *t, int num)
+{
+	for (size_t i = 0; i < d->nofds; i++)
+		for (size_t h = 0; h < d->ofds[i]->nholders; h++)
+			if (d->ofds[i]->holders[h].task == t && d->ofds[i]->holders[h].num == num)
+				return d->ofds[i];
+	return NULL;
+}
+
+struct ofd *dump_ofd_by_id(struct dump *d, uint32_t id)
+{
+	for (size_t i = 0; i < d->nofds; i++)
+		if (d->ofds[i]->id == id)
+			return d->ofds[i];
+	return NULL;
+}
+
+size_t dump_ofd_count(const struct dump *d)
+{
+	return d->nofds;
+}
+
+struct ofd *dump_ofd_at(struct dump *d, size_t i)
+{
+	return i < d->nofds ? d->ofds[i] : NULL;
+}
+
+struct ofd *dump_add_fd(struct dump *d, int fd, struct error *err)
+{
+	CLEANUP_FREE char *path = str_format("/proc/self/fd/%d", fd);
+	CLEANUP_FREE char *info = str_format("/proc/self/fdinfo/%d", fd);
+	struct stat st;
+	struct ofd *o;
+
+	if (fstat(fd, &st) < 0) {
+		error_sys(err, errno, "a descriptor in flight");
+		close(fd);
+		return NULL;
+	}
+	for (size_t i = 0; i < d->nofds; i++) {
+		o = d->ofds[i];
+		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev &&
+		    syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, fd, o->fd) == 0) {
+			close(fd);
+			return o;
+		}
+	}
+	o = new_ofd(d, fd);
+	o->st = st;
+	o->link = read_link(path);
+	if (file_read(info, 16 << 20, &o->fdinfo, NULL, NULL) < 0)
+		o->fdinfo = str_dup("");
+	o->flags = fcntl(fd, F_GETFL);
+	o->kind = is_external(d, o->link) ? NULL : object_type_for(o);
+	return o;
+}
+
+static const char *external_name(struct dump *d, const struct ofd *o)
+{
+	size_t i;
+	json_t *e;
+
+	json_array_foreach(d->externals, i, e) {
+		const char *l = json_string_value(json_object_get(e, "link"));
+
+		if (l && strcmp(l, o->link) == 0)
+			return json_string_value(json_object_get(e, "name"));
+	}
+	return NULL;
+}
+
+static int one_object(struct dump *d, struct ofd *o, struct error *err)
+{
+	CLEANUP_BUF struct buf body = { 0 };
+	const char *name = external_name(d, o);
+	Ck__Object m = CK__OBJECT__INIT;
+	int r;
+
+	m.id = o->id;
+	if (name) {
+		m.type = (char *)(uintptr_t) "external";
+		buf_add(&body, name, strlen(name));
+	} else if (!o->kind) {
+		return error_set(err, EPROTO,
+				 "process %d has %s open as descriptor %d, which cannot travel",
+				 o->task ? o->task->vpid : 0, o->link, o->num);
+	} else {
+		m.type = (char *)(uintptr_t)o->kind->type;
+		o->dumped = true;
+		r = o->kind->dump(d, o, &body, err);
+		if (r < 0)
+			return error_wrap(err, "descriptor %d (%s) of process %d", o->num, o->link,
+					  o->task ? o->task->vpid : 0);
+	}
+	m.body.data = (uint8_t *)body.data;
+	m.body.len = body.len;
+	return stream_send_msg(d->s, FRAME_OBJECT, &m.base, err);
+}
+
+static int fd_table(struct dump *d, struct task *t, struct error *err)
+{
+	Ck__FdTable m = CK__FD_TABLE__INIT;
+	CLEANUP_FREE Ck__Descriptor *fds = NULL;
+	CLEANUP_FREE Ck__Descriptor **list = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->nofds; i++)
+		for (size_t h = 0; h < d->ofds[i]->nholders; h++) {
+			const struct ofd_holder *ho = &d->ofds[i]->holders[h];
+
+			if (ho->task != t)
+				continue;
+			fds = mem_grow(fds, n + 1, sizeof(*fds));
+			ck__descriptor__init(&fds[n]);
+			fds[n].num = (uint32_t)ho->num;
+			fds[n].id = d->ofds[i]->id;
+			fds[n++].cloexec = ho->cloexec;
+		}
+	list = mem_zalloc((n + 1) * sizeof(*list));
+	for (size_t i = 0; i < n; i++)
+		list[i] = &fds[i];
+	m.vpid = (uint32_t)t->vpid;
+	m.n_fds = n;
+	m.fds = list;
+	return stream_send_msg(d->s, FRAME_FDTABLE, &m.base, err);
+}
+
+int dump_objects(struct dump *d, struct error *err)
+{
+	int r = 0;
+
+	/* dump() may add descriptors in flight behind the end. */
+	for (size_t i = 0; i < d->nofds && r == 0; i++)
+		r = one_object(d, d->ofds[i], err);
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
+		if (!d->tasks.t[i]->zombie)
+			r = fd_table(d, d->tasks.t[i], err);
+	return r;
+}
+
+void dump_undo_objects(struct dump *d)
+{
+	for (size_t i = d->nofds; i-- > 0;) {
+		struct ofd *o = d->ofds[i];
+
+		if (o->dumped && o->kind && o->kind->dump_undo)
+			o->kind->dump_undo(d, o);
+		o->dumped = false;
+	}
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Destination: objects are made in the engine and handed to the tasks over a socket pair
+ * whose one end lies in the task: one remote recvmsg() brings up to 250 descriptors, in
+ * the order of their numbers, so that most need not be moved.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "runtime/checkpoint/core.h"
+
+#define PER_MESSAGE 250
+
+/* --- passing ------------------------------------------------------------------------------ */
+static int open_sock(struct task *t, int above, struct error *err)
+{
+	unsigned long at = remote_scratch(t);
+	int pair[2];
+	long n;
+
+	if (t->sock >= 0)
+		return 0;
+	if (!at)
+		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
+	n = remote_syscall(t, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0, 0);
+	if (n == 0)
+		n = remote_read(t, at, pair, sizeof(pair));
+	if (n < 0)
+		return error_sys(err, (int)-n, "making a socket pair in process %d", t->vpid);
+	t->sock = (int)syscall(SYS_pidfd_getfd, t->pidfd, pair[0], 0);
+	if (t->sock < 0)
+		return error_sys(err, errno, "taking a socket of process %d", t->vpid);
+	remote_syscall(t, SYS_close, (unsigned long)pair[0], 0, 0, 0, 0, 0);
+	t->sock_num = pair[1];
+	if (above > pair[1]) {
+		n = remote_syscall(t, SYS_fcntl, (unsigned long)pair[1], F_DUPFD_CLOEXEC,
+				   (unsigned long)above, 0, 0, 0);
+		if (n < 0)
+			return error_sys(err, (int)-n, "room for descriptors of process %d", t->vpid);
+		remote_syscall(t, SYS_close, (unsigned long)pair[1], 0, 0, 0, 0, 0);
+		t->sock_num = (int)n;
+	}
+	return 0;
+}
+
+void task_drop_sock(struct task *t)
+{
+	if (t->sock < 0)
+		return;
+	if (t->sock_num >= 0 && t->nthreads)
+		remote_syscall(t, SYS_close, (unsigned long)t->sock_num, 0, 0, 0, 0, 0);
+	close(TAKE_FD(t->sock));
+	t->sock_num = -1;
+}
+
+/* Sends n (at most PER_MESSAGE) descriptors; their numbers in the task in nums. */
+static int pass(struct task *t, const int *fds, size_t n, int *nums, struct error *err)
+{
+	struct {
+		struct msghdr m;
+		struct iovec iov;
+		char byte[8];
+		char control[CMSG_SPACE(PER_MESSAGE * sizeof(int))];
+	} a;
+	unsigned long at = remote_scratch(t);
+	struct cmsghdr *c = (struct cmsghdr *)a.control;
+	long got;
+	int r;
+
+	r = fd_send(t->sock, "f", 1, fds, n);
+	if (r < 0)
+		return error_sys(err, -r, "passing descriptors to process %d", t->vpid);
+	memset(&a, 0, sizeof(a));
+	a.m.msg_iov = (void *)(at + offsetof(__typeof__(a), iov));
+	a.m.msg_iovlen = 1;
+	a.m.msg_control = (void *)(at + offsetof(__typeof__(a), control));
+	a.m.msg_controllen = sizeof(a.control);
+	a.iov.iov_base = (void *)(at + offsetof(__typeof__(a), byte));
+	a.iov.iov_len = 1;
+	r = remote_write(t, at, &a, sizeof(a));
+	got = r < 0 ? r
+		    : remote_syscall(t, SYS_recvmsg, (unsigned long)t->sock_num, at, MSG_CMSG_CLOEXEC, 0, 0,
+				     0);
+	if (got >= 0)
+		got = remote_read(t, at, &a, sizeof(a));
+	if (got < 0)
+		return error_sys(err, (int)-got, "passing descriptors to process %d", t->vpid);
+	if (a.m.msg_controllen < CMSG_LEN(n * sizeof(int)) || c->cmsg_len < CMSG_LEN(n * sizeof(int)))
+		return error_set(err, EMFILE, "process %d took not all descriptors", t->vpid);
+	memcpy(nums, CMSG_DATA(c), n * sizeof(int));
+	return 0;
+}
+
+int task_send_fd(struct task *t, int fd, struct error *err)
+{
+	int num, r;
+
+	r = open_sock(t, 0, err);
+	if (r == 0)
+		r = pass(t, &fd, 1, &num, err);
+	return r < 0 ? r : num;
+}
+
+/* --- objects -------------------------------------------------------------------------------- */
+static struct robject *object_by_id(struct restore *r, uint32_t id)
+{
+	for (size_t i = 0; i < r->nobjects; i++)
+		if (r->objects[i].id == id)
+			return &r->objects[i];
+	return NULL;
+}
+
+int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err)
+{
+	struct robject *o;
+
+	if (object_by_id(r, m->id))
+		return error_set(err, EBADMSG, "object %u came twice", m->id);
+	r->objects = mem_grow(r->objects, r->nobjects + 1, sizeof(*r->objects));
+	o = &r->objects[r->nobjects++];
+	*o = (struct robject){ .id = m->id, .type = str_dup(m->type), .fd = -1, .len = m->body.len };
+	o->body = mem_zalloc(m->body.len + 1);
+	if (m->body.len)
+		memcpy(o->body, m->body.data, m->body.len);
+	if (strcmp(m->type, "external") == 0)
+		return 0;
+	o->kind = object_type_named(m->type);
+	if (!o->kind)
+		return error_set(err, EPROTO, "this host's ferry does not know objects of type %s",
+				 m->type);
+	return 0;
+}
+
+static int external(struct restore *r, struct robject *o, struct error *err)
+{
+	size_t i;
+	json_t *e;
+
+	json_array_foreach(r->externals, i, e) {
+		const char *name = json_string_value(json_object_get(e, "name"));
+
+		if (name && strcmp(name, o->body) == 0) {
+			o->fd = fcntl((int)json_integer_value(json_object_get(e, "fd")), F_DUPFD_CLOEXEC, 3);
+			return o->fd < 0 ? error_sys(err, errno, "external descriptor %s", name) : 0;
+		}
+	}
+	return error_set(err, ENOENT, "the container here has no %s", (char *)o->body);
+}
+
+int restore_fd(struct restore *r, uint32_t id, struct error *err)
+{
+	struct robject *o = object_by_id(r, id);
+	uint32_t at = o ? (uint32_t)(o - r->objects) : 0;
+	int e, fd = -1;
+
+	if (!o)
+		return error_set(err, ENOENT, "object %u is not in the checkpoint", id);
+	if (o->state == 2)
+		return o->fd;
+	if (o->state == 1)
+		return error_set(err, ELOOP, "object %u (%s) depends on itself", id, o->type);
+	o->state = 1;
+	if (!o->kind) {
+		e = external(r, o, err);
+		fd = o->fd;
+	} else {
+		e = o->kind->restore(r, id, o->body, o->len, &fd, err);
+	}
+	if (e < 0)
+		return error_wrap(err, "restoring object %u (%s)", id, o->type);
+	r->objects[at].fd = fd;
+	r->objects[at].state = 2;
+	return fd;
+}
+
+bool restore_holder(struct restore *r, uint32_t id, size_t i, struct task **t, int *num)
+{
+	for (size_t k = 0; k < r->tasks.n; k++) {
+		const Ck__FdTable *f = r->tasks.t[k]->fds;
+
+		for (size_t n = 0; f && n < f->n_fds; n++)
+			if (f->fds[n]->id == id && i-- == 0) {
+				*t = r->tasks.t[k];
+				*num = (int)f->fds[n]->num;
+				return true;
+			}
+	}
+	return false;
+}
+
+/* --- installing -------------------------------------------------------------------------------- */
+static int by_number(const void *a, const void *b)
+{
+	const Ck__Descriptor *const *x = a, *const *y = b;
+
+	return (*x)->num < (*y)->num ? -1 : (*x)->num > (*y)->num;
+}
+
+/* Moves what lies on one of the wanted numbers out of the way, then each to its own. */
+static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int above,
+		 struct error *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		long e;
+
+		for (size_t j = i + 1; j < n; j++)
+			if (nums[j] == (int)want[i]->num && nums[i] != nums[j]) {
+				e = remote_syscall(t, SYS_fcntl, (unsigned long)nums[j], F_DUPFD_CLOEXEC,
+						   (unsigned long)above, 0, 0, 0);
+				if (e < 0)
+					goto failed;
+				/* dup3() below replaces what is on the old number. */
+				nums[j] = (int)e;
+			}
+		if (nums[i] != (int)want[i]->num) {
+			e = remote_syscall(t, SYS_dup3, (unsigned long)nums[i], want[i]->num,
+					   want[i]->cloexec ? O_CLOEXEC : 0, 0, 0, 0);
+			if (e >= 0)
+				e = remote_syscall(t, SYS_close, (unsigned long)nums[i], 0, 0, 0, 0, 0);
+		} else {
+			e = want[i]->cloexec ? 0
+					     : remote_syscall(t, SYS_fcntl, (unsigned long)nums[i], F_SETFD,
+							      0, 0, 0, 0);
+		}
+		if (e >= 0)
+			continue;
+failed:
+		return error_sys(err, (int)-e, "installing descriptor %u of process %d", want[i]->num,
+				 t->vpid);
+	}
+	return 0;
+}
+
+static int install(struct restore *r, struct task *t, struct error *err)
+{
+	Ck__FdTable *f = t->fds;
+	int above = 3;
+	long n;
+	int e;
+
+	if (!f)
+		return error_set(err, EBADMSG, "process %d came without its descriptors", t->vpid);
+	qsort(f->fds, f->n_fds, sizeof(*f->fds), by_number);
+	if (f->n_fds)
+		above = (int)f->fds[f->n_fds - 1]->num + 1;
+	above += 1;
+	/* Whatever the stub had goes; what it shares with the outside the engine holds. */
+	task_drop_sock(t);
+	n = remote_syscall(t, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
+	if (n < 0)
+		return error_sys(err, (int)-n, "clearing descriptors of process %d", t->vpid);
+	e = open_sock(t, above, err);
+	for (size_t i = 0; i < f->n_fds && e == 0; i += PER_MESSAGE) {
+		size_t k = f->n_fds - i < PER_MESSAGE ? f->n_fds - i : PER_MESSAGE;
+		int fds[PER_MESSAGE], nums[PER_MESSAGE];
+
+		for (size_t j = 0; j < k && e >= 0; j++)
+			e = fds[j] = restore_fd(r, f->fds[i + j]->id, err);
+		if (e >= 0)
+			e = pass(t, fds, k, nums, err);
+		if (e == 0)
+			e = place(t, f->fds + i, nums, k, above, err);
+	}
+	return e;
+}
+
+int restore_objects(struct restore *r, struct error *err)
+{
+	int e;
+
+	for (size_t i = 0; i < r->nobjects; i++) {
+		e = restore_fd(r, r->objects[i].id, err);
+		if (e < 0)
+			return e;
+	}
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		struct task *t = r->tasks.t[i];
+
+		e = t->zombie || t->to_be_zombie ? 0 : install(r, t, err);
+		if (e < 0)
+			return e;
+	}
+	for (size_t i = 0; i < r->nobjects; i++) {
+		struct robject *o = &r->objects[i];
+
+		if (!o->kind || !o->kind->late)
+			continue;
+		e = o->kind->late(r, o->id, o->body, o->len, o->fd, err);
+		if (e < 0)
+			return error_wrap(err, "finishing object %u (%s)", o->id, o->type);
+	}
+	return 0;
+}
+
+int restore_objects_finish(struct restore *r, struct error *err)
+{
+	int first = 0;
+
+	/* After the commit there is no way back: go on with the others, tell the first. */
+	for (size_t i = 0; i < r->nobjects; i++) {
+		struct robject *o = &r->objects[i];
+		struct error one = { 0 };
+
+		if (!o->kind || !o->kind->finish)
+			continue;
+		if (o->kind->finish(r, o->id, o->fd, &one) < 0 && first == 0) {
+			first = -one.code;
+			*err = one;
+			error_wrap(err, "releasing object %u (%s)", o->id, o->type);
+		}
+	}
+	for (size_t i = 0; i < r->nobjects; i++)
+		if (r->objects[i].fd >= 0)
+			close(TAKE_FD(r->objects[i].fd));
+	return first;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: one task's memory layout and its changed private pages, each round. Sent pages
+ * are remembered (t->sent), so that in the last round those that are gone since
+ * (MADV_DONTNEED) can be taken away on the destination too.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "base/cleanup.h"
+#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/track.h"
+
+#define BATCH 256ul /* pages read at once */
+
+struct copy {
+	struct dump *d;
+	struct task *t;
+	struct error *err;
+	struct buf guards;
+	struct pageset here;
+};
+
+static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
+		    const void *data)
+{
+	struct page_run run = { SPACE_PRIVATE, (uint32_t)c->t->vpid, start, npages };
+
+	if (!flags) {
+		c->d->page_bytes += npages * PAGE;
+		c->d->round_page_bytes += npages * PAGE;
+	}
+	for (uint64_t i = 0; i < npages; i++)
+		pageset_set(&c->t->sent, start + i * PAGE, !(flags & FRAME_DROP));
+	return stream_send(c->d->s, FRAME_PAGES, flags, &run, sizeof(run), data,
+			   data ? npages * PAGE : 0, c->err);
+}
+
+/* Splits what was read into runs of zero pages and of others. */
+static int send_pages(struct copy *c, uint64_t start, uint64_t npages, const uint8_t *data)
+{
+	for (uint64_t i = 0, j; i < npages; i = j) {
+		bool zero = page_is_zero(data + i * PAGE, PAGE);
+		int r;
+
+		for (j = i + 1; j < npages && page_is_zero(data + j * PAGE, PAGE) == zero; j++)
+			;
+		r = send_run(c, start + i * PAGE, j - i, zero ? FRAME_ZERO : 0,
+			     zero ? NULL : data + i * PAGE);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int changed(void *ctx, uint64_t start, uint64_t end, int what)
+{
+	struct copy *c = ctx;
+	int r = 0;
+
+	if (what == PAGES_FILE)
+		return 0;
+	if (what == PAGES_ZERO)
+		return send_run(c, start, (end - start) / PAGE, FRAME_ZERO, NULL);
+	for (; start < end && r == 0; start += BATCH * PAGE) {
+		uint64_t n = (end - start) / PAGE;
+
+		n = n < BATCH ? n : BATCH;
+		if (task_mem_read(c->t, start, c->d->page_buf, n * PAGE) == 0) {
+			r = send_pages(c, start, n, c->d->page_buf);
+			continue;
+		}
+		/* Unmapped in part while we were reading: page by page. When everything stands
+		 * still nothing may vanish, so then it is an error. */
+		for (uint64_t i = 0; i < n && r == 0; i++) {
+			if (task_mem_read(c->t, start + i * PAGE, c->d->page_buf, PAGE) == 0)
+				r = send_pages(c, start + i * PAGE, 1, c->d->page_buf);
+			else if (c->d->final)
+				r = error_set(c->err, EFAULT, "page %#llx of process %d cannot be read",
+					      (unsigned long long)(start + i * PAGE), c->t->vpid);
+		}
+	}
+	return r;
+}
+
+static int present(void *ctx, uint64_t start, uint64_t end, int what)
+{
+	struct copy *c = ctx;
+
+	for (; what != PAGES_FILE && start < end; start += PAGE)
+		pageset_set(&c->here, start, true);
+	return 0;
+}
+
+static int guard(void *ctx, uint64_t start, uint64_t end, int what)
+{
+	struct copy *c = ctx;
+
+	(void)what;
+	buf_add(&c->guards, &start, sizeof(start));
+	buf_add(&c->guards, &end, sizeof(end));
+	return 0;
+}
+
+static bool has_private_pages(const struct vma *v)
+{
+	return !(v->flags & MAP_SHARED) &&
+	       (v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHARED) &&
+	       !(v->advice & (ADVICE_DROPPABLE | ADVICE_IO));
+}
+
+static int send_layout(struct copy *c)
+{
+	struct task *t = c->t;
+	Ck__Layout m = CK__LAYOUT__INIT;
+	CLEANUP_FREE Ck__Vma *v = mem_zalloc((t->vmas.n + 1) * sizeof(*v));
+	CLEANUP_FREE Ck__Vma **list = mem_zalloc((t->vmas.n + 1) * sizeof(*list));
+
+	for (size_t i = 0; i < t->vmas.n; i++) {
+		const struct vma *s = &t->vmas.v[i];
+
+		ck__vma__init(&v[i]);
+		v[i].start = s->start;
+		v[i].end = s->end;
+		v[i].prot = s->prot;
+		v[i].flags = s->flags;
+		v[i].kind = s->kind;
+		v[i].has_pgoff = 1;
+		v[i].pgoff = s->pgoff;
+		v[i].path = s->kind == VMA_FILE ? s->path : NULL;
+		v[i].has_shared_id = v[i].has_advice = v[i].has_file_size = 1;
+		v[i].shared_id = s->shared_id;
+		v[i].advice = s->advice;
+		v[i].file_size = s->file_size;
+		v[i].has_dev = v[i].has_ino = 1;
+		v[i].dev = s->dev;
+		v[i].ino = s->ino;
+		list[i] = &v[i];
+	}
+	m.vpid = (uint32_t)t->vpid;
+	m.n_vmas = t->vmas.n;
+	m.vmas = list;
+	m.n_guards = c->guards.len / sizeof(uint64_t);
+	m.guards = (uint64_t *)(void *)c->guards.data;
+	return stream_send_msg(c->d->s, FRAME_LAYOUT, &m.base, c->err);
+}
+
+/* What the destination has and the task has no more. */
+static int drop_gone(struct copy *c)
+{
+	struct pageset *sent = &c->t->sent;
+
+	for (size_t i = 0; i < sent->cap; i++) {
+		struct chunk ch = sent->c[i];
+
+		for (uint64_t b = 0, e; ch.addr != ~0ull && b < 512; b = e) {
+			int r;
+
+			e = b + 1;
+			if (!(ch.bits[b / 64] >> (b % 64) & 1) ||
+			    pageset_has(&c->here, ch.addr + b * PAGE))
+				continue;
+			while (e < 512 && (ch.bits[e / 64] >> (e % 64) & 1) &&
+			       !pageset_has(&c->here, ch.addr + e * PAGE))
+				e++;
+			/* Clearing bits never moves chunks. */
+			r = send_run(c, ch.addr + b * PAGE, e - b, FRAME_DROP, NULL);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+int dump_task_memory(struct dump *d, struct task *t, struct error *err)
+{
+	struct copy c = { .d = d, .t = t, .err = err };
+	int r = 0;
+
+	if (t->zombie)
+		return 0;
+	for (size_t i = 0; d->final && i < t->vmas.n && r == 0; i++)
+		if (t->vmas.v[i].kind == VMA_ANON || t->vmas.v[i].kind == VMA_FILE)
+			r = pages_guards(t, t->vmas.v[i].start, t->vmas.v[i].end, guard, &c);
+	if (r == 0)
+		r = send_layout(&c);
+	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
+		const struct vma *v = &t->vmas.v[i];
+
+		if (!has_private_pages(v))
+			continue;
+		r = tracker_collect(t, v->start, v->end, changed, &c);
+		if (r == -ESRCH || (r < 0 && !d->final && !err->code))
+			r = 0; /* gone meanwhile: the next round sees it */
+		if (r == 0 && d->final)
+			r = pages_present(t, v->start, v->end, present, &c);
+		if (r < 0 && !err->code)
+			error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
+	}
+	if (r == 0 && d->final)
+		r = drop_gone(&c);
+	pageset_free(&c.here);
+	buf_free(&c.guards);
+	return r;
+}

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: shared memory as objects. Whatever number of tasks map it, an object's pages
+ * travel once.
+ *
+ * What was written is found by content: a 64-bit hash of every page sent is kept, and
+ * each round (the last one above all, when everything stands still) every page that is
+ * there is compared. No page table is trusted here, because four kinds of writes leave
+ * no trace in those of the tasks that are left: a writer that has exited, exec'ed or
+ * unmapped, a mapper that came in between, write(2) and fallocate(2), and direct I/O
+ * that ends after the scan (DESIGN.md, section 4).
+ */
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "runtime/checkpoint/core.h"
+
+struct shared *shareds_by_inode(const struct shareds *l, dev_t dev, ino_t ino)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->s[i]->dev == dev && l->s[i]->ino == ino)
+			return l->s[i];
+	return NULL;
+}
+
+struct shared *shareds_by_id(const struct shareds *l, uint32_t id)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->s[i]->id == id)
+			return l->s[i];
+	return NULL;
+}
+
+struct shared *shareds_add(struct shareds *l, uint32_t id)
+{
+	struct shared *s = mem_zalloc(sizeof(*s));
+
+	s->id = id;
+	s->fd = -1;
+	l->s = mem_grow(l->s, l->n + 1, sizeof(*l->s));
+	l->s[l->n++] = s;
+	return s;
+}
+
+static void shared_free(struct shared *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->map)
+		munmap(s->map, s->map_len);
+	free(s->hash);
+	free(s->name);
+	free(s);
+}
+
+void shareds_free(struct shareds *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		shared_free(l->s[i]);
+	free(l->s);
+	*l = (struct shareds){ 0 };
+}
+
+static bool on_shmem(int fd)
+{
+	struct statfs f;
+
+	return fstatfs(fd, &f) == 0 && (f.f_type == TMPFS_MAGIC || f.f_type == RAMFS_MAGIC);
+}
+
+/* Adds what `fd` (taken over) stands on, found under the name `link`. */
+static struct shared *add(struct dump *d, int fd, const char *link)
+{
+	struct stat st;
+	struct shared *s;
+	int seals;
+
+	if (fstat(fd, &st) < 0) {
+		close(fd);
+		return NULL;
+	}
+	s = shareds_by_inode(&d->shared, st.st_dev, st.st_ino);
+	if (s) {
+		close(fd);
+		s->seen = true;
+		return s;
+	}
+	s = shareds_add(&d->shared, ++d->next_id);
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
+	s->fd = fd;
+	s->mode = st.st_mode & 07777;
+	s->uid = st.st_uid;
+	s->gid = st.st_gid;
+	s->seen = true;
+	s->name = str_dup(link);
+	if (str_starts(link, "/memfd:")) {
+		char *end = strstr(s->name, " (deleted)");
+
+		s->kind = SHARED_MEMFD;
+		if (end)
+			*end = '\0';
+		memmove(s->name, s->name + 7, strlen(s->name + 7) + 1);
+		seals = fcntl(fd, F_GET_SEALS);
+		s->seals = seals > 0 ? (uint32_t)seals : 0;
+	} else if (str_starts(link, "/SYSV")) {
+		s->kind = SHARED_SYSV;
+		s->key = (int)strtoul(link + 5, NULL, 16);
+		s->shmid = (int)st.st_ino;
+	} else if (strcmp(link, "/dev/zero (deleted)") == 0) {
+		s->kind = SHARED_ANON;
+	} else {
+		s->kind = str_ends(link, " (deleted)") ? SHARED_DELETED : SHARED_FILE;
+	}
+	return s;
+}
+
+struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link)
+{
+	struct stat st;
+	struct shared *s;
+	char path[64];
+	int own;
+
+	if (!on_shmem(fd) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return NULL;
+	s = shareds_by_inode(&d->shared, st.st_dev, st.st_ino);
+	if (s) {
+		s->seen = true;
+		return s;
+	}
+	/* Files with a name travel with their tree, unless somebody has them mapped. */
+	if (st.st_nlink > 0 && !str_starts(link, "/memfd:"))
+		return NULL;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_RDONLY | O_CLOEXEC);
+	return own < 0 ? NULL : add(d, own, link);
+}
+
+static struct shared *add_vma(struct dump *d, struct task *t, const struct vma *v)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", t->pid,
+		 (unsigned long long)v->start, (unsigned long long)v->end);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	if (v->kind == VMA_FILE && !on_shmem(fd)) {
+		close(fd);
+		return NULL;
+	}
+	return add(d, fd, v->path ? v->path : "");
+}
+
+int dump_shared_scan(struct dump *d, struct error *err)
+{
+	dev_t not_shmem[16];
+	size_t nnot = 0, n = 0;
+
+	for (size_t i = 0; i < d->shared.n; i++)
+		d->shared.s[i]->seen = false;
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		struct task *t = d->tasks.t[i];
+
+		for (size_t j = 0; j < t->vmas.n; j++) {
+			struct vma *v = &t->vmas.v[j];
+			struct shared *s;
+			bool known = false;
+
+			if (v->kind != VMA_SHARED &&
+			    !(v->kind == VMA_FILE && (v->flags & MAP_SHARED)))
+				continue;
+			for (size_t k = 0; k < nnot && v->kind == VMA_FILE; k++)
+				known |= not_shmem[k] == v->dev;
+			if (known)
+				continue;
+			/* maps and stat agree on device and inode for shmem. */
+			s = shareds_by_inode(&d->shared, v->dev, v->ino);
+			if (!s)
+				s = add_vma(d, t, v);
+			if (!s && v->kind == VMA_FILE) {
+				if (nnot < 16)
+					not_shmem[nnot++] = v->dev;
+				continue;
+			}
+			if (!s && d->final)
+				return error_set(err, EACCES,
+						 "the shared memory at %#llx of process %d cannot be opened",
+						 (unsigned long long)v->start, t->vpid);
+			if (!s)
+				continue;
+			s->seen = true;
+			v->kind = VMA_SHARED;
+			v->shared_id = s->id;
+		}
+	}
+	for (size_t i = 0; i < d->nofds; i++)
+		dump_shared_add_fd(d, d->ofds[i]->fd, d->ofds[i]->link);
+	/* What nobody maps any more is forgotten; what is left on the destination goes with
+	 * the engine there. */
+	for (size_t i = 0; i < d->shared.n; i++) {
+		if (d->shared.s[i]->seen)
+			d->shared.s[n++] = d->shared.s[i];
+		else
+			shared_free(d->shared.s[i]);
+	}
+	d->shared.n = n;
+	return 0;
+}
+
+static int announce(struct dump *d, struct shared *s, struct error *err)
+{
+	Ck__Shared m = CK__SHARED__INIT;
+	struct stat st;
+
+	if (fstat(s->fd, &st) < 0)
+		return error_sys(err, errno, "looking at shared memory %s", s->name);
+	s->size = (uint64_t)st.st_size;
+	m.id = s->id;
+	m.kind = s->kind;
+	m.size = s->size;
+	m.name = s->name;
+	m.has_mode = m.has_uid = m.has_gid = m.has_seals = m.has_key = m.has_shmid = 1;
+	m.mode = s->mode;
+	m.uid = s->uid;
+	m.gid = s->gid;
+	m.seals = s->seals;
+	m.key = s->key;
+	m.shmid = s->shmid;
+	return stream_send_msg(d->s, FRAME_SHARED, &m.base, err);
+}
+
+static int send_run(struct dump *d, struct shared *s, uint64_t page, uint64_t n, uint16_t flags,
+		    const void *data, struct error *err)
+{
+	struct page_run run = { SPACE_SHARED, s->id, page * PAGE, n };
+
+	if (!flags) {
+		d->page_bytes += n * PAGE;
+		d->round_page_bytes += n * PAGE;
+	}
+	return stream_send(d->s, FRAME_PAGES, flags, &run, sizeof(run), data, data ? n * PAGE : 0,
+			   err);
+}
+
+#define BATCH 256ul
+
+/* Compares n pages with what the destination has, and sends those that differ. */
+static int compare(struct dump *d, struct shared *s, uint64_t page, uint64_t n, const uint8_t *data,
+		   struct error *err)
+{
+	uint64_t run = 0; /* pages that differ, up to i */
+	bool run_zero = false;
+	int r = 0;
+
+	for (uint64_t i = 0; i <= n && r == 0; i++) {
+		bool differs = false, zero = false;
+
+		if (i < n) {
+			uint64_t *have = &s->hash[page + i], h;
+
+			zero = page_is_zero(data + i * PAGE, PAGE);
+			h = zero ? 0 : page_hash(data + i * PAGE);
+			differs = h != *have;
+			*have = h;
+		}
+		if (run && (!differs || zero != run_zero)) {
+			r = send_run(d, s, page + i - run, run, run_zero ? FRAME_ZERO : 0,
+				     run_zero ? NULL : data + (i - run) * PAGE, err);
+			run = 0;
+		}
+		if (differs) {
+			run++;
+			run_zero = zero;
+		}
+	}
+	return r;
+}
+
+/* A hole: what the destination has there goes away. */
+static int hole(struct dump *d, struct shared *s, uint64_t page, uint64_t end, struct error *err)
+{
+	for (uint64_t i = page, j; i < end; i = j) {
+		int r;
+
+		j = i + 1;
+		if (!s->hash[i])
+			continue;
+		while (j < end && s->hash[j])
+			j++;
+		memset(s->hash + i, 0, (j - i) * sizeof(*s->hash));
+		r = send_run(d, s, i, j - i, FRAME_DROP, NULL, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int data_range(struct dump *d, struct shared *s, uint64_t page, uint64_t end,
+		      struct error *err)
+{
+	for (; page < end; page += BATCH) {
+		uint64_t n = end - page < BATCH ? end - page : BATCH;
+		const uint8_t *data = d->page_buf;
+		int r;
+
+		if (d->final && s->map && (page + n) * PAGE <= s->map_len) {
+			/* Nobody runs who could cut the object short under the mapping. */
+			data = s->map + page * PAGE;
+		} else if (s->kind == SHARED_SYSV) {
+			/* No read(2) on System V segments; their size never changes. */
+			data = s->map + page * PAGE;
+		} else {
+			ssize_t got = pread(s->fd, d->page_buf, n * PAGE, (off_t)(page * PAGE));
+
+			if (got < 0)
+				return error_sys(err, errno, "reading shared memory %s", s->name);
+			memset(d->page_buf + got, 0, n * PAGE - (size_t)got);
+			/* So that the last round finds the pages mapped already. */
+			if (s->map && (page + n) * PAGE <= s->map_len)
+				madvise(s->map + page * PAGE, n * PAGE, 22 /* POPULATE_READ */);
+		}
+		r = compare(d, s, page, n, data, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int send_object(struct dump *d, struct shared *s, struct error *err)
+{
+	uint64_t npages = (s->size + PAGE - 1) / PAGE;
+	int r = 0;
+
+	if (npages > s->nhash) {
+		s->hash = mem_grow(s->hash, npages, sizeof(*s->hash));
+		memset(s->hash + s->nhash, 0, (npages - s->nhash) * sizeof(*s->hash));
+		s->nhash = npages;
+	} else if (npages < s->nhash) {
+		s->nhash = npages;
+	}
+	if (s->map_len != npages * PAGE) {
+		if (s->map)
+			munmap(s->map, s->map_len);
+		s->map = npages ? mmap(NULL, npages * PAGE, PROT_READ, MAP_SHARED, s->fd, 0) : NULL;
+		s->map = s->map == MAP_FAILED ? NULL : s->map;
+		s->map_len = s->map ? npages * PAGE : 0;
+	}
+	if (s->kind == SHARED_SYSV && !s->map)
+		return error_set(err, ENOMEM, "SysV segment %d cannot be mapped", s->shmid);
+	for (uint64_t at = 0; at < npages * PAGE && r == 0;) {
+		off_t data = lseek(s->fd, (off_t)at, SEEK_DATA);
+		off_t end;
+
+		if (data < 0 && errno != ENXIO) {
+			/* No holes known (System V): all of it. */
+			r = data_range(d, s, at / PAGE, npages, err);
+			break;
+		}
+		if (data < 0) {
+			r = hole(d, s, at / PAGE, npages, err);
+			break;
+		}
+		r = hole(d, s, at / PAGE, (uint64_t)data / PAGE, err);
+		end = lseek(s->fd, data, SEEK_HOLE);
+		if (end < 0 || (uint64_t)end > npages * PAGE)
+			end = (off_t)(npages * PAGE);
+		if (end <= data)
+			end = data + (off_t)PAGE;
+		at = ((uint64_t)end + PAGE - 1) / PAGE * PAGE;
+		at = at < npages * PAGE ? at : npages * PAGE;
+		if (r == 0)
+			r = data_range(d, s, (uint64_t)data / PAGE, at / PAGE, err);
+	}
+	return r;
+}
+
+int dump_shared_announce(struct dump *d, struct error *err)
+{
+	for (size_t i = 0; i < d->shared.n; i++) {
+		int r = announce(d, d->shared.s[i], err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int dump_shared_memory(struct dump *d, struct error *err)
+{
+	for (size_t i = 0; i < d->shared.n; i++) {
+		int r = send_object(d, d->shared.s[i], err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+uint32_t dump_shared_id(struct dump *d, dev_t dev, ino_t ino)
+{
+	struct shared *s = shareds_by_inode(&d->shared, dev, ino);
+
+	return s ? s->id : 0;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Destination: shared memory objects are made by the engine, which writes their pages;
+ * tasks get descriptors of them, or attach (System V).
+ */
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "runtime/checkpoint/core.h"
+
+/* The file behind one of the engine's own mappings. */
+static int map_file(const void *map, size_t len)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)map,
+		 (unsigned long)map + len);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static int make_anon(struct shared *s, struct error *err)
+{
+	size_t len = (s->size + PAGE - 1) / PAGE * PAGE;
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		return error_sys(err, errno, "making %zu bytes of shared memory", len);
+	s->fd = map_file(p, len);
+	munmap(p, len);
+	return s->fd < 0 ? error_sys(err, errno, "opening shared memory") : 0;
+}
+
+static int make_memfd(struct shared *s, struct error *err)
+{
+	bool plain = s->kind == SHARED_MEMFD;
+
+	s->fd = memfd_create(plain ? s->name : "deleted", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (s->fd < 0)
+		return error_sys(err, errno, "making memfd %s", s->name);
+	fchmod(s->fd, s->mode);
+	if (fchown(s->fd, s->uid, s->gid) < 0)
+		return error_sys(err, errno, "giving memfd %s to its owner", s->name);
+	return 0;
+}
+
+static int make_file(struct restore *r, struct shared *s, struct error *err)
+{
+	struct open_how how = { .flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+				.mode = s->mode & 07777,
+				.resolve = RESOLVE_IN_ROOT };
+
+	s->fd = (int)syscall(SYS_openat2, restore_root_fd(r), s->name, &how, sizeof(how));
+	if (s->fd < 0)
+		return error_sys(err, errno, "making shared memory file %s", s->name);
+	fchmod(s->fd, s->mode);
+	if (fchown(s->fd, s->uid, s->gid) < 0)
+		return error_sys(err, errno, "giving %s to its owner", s->name);
+	return 0;
+}
+
+/* Runs in the container's ipc namespace. */
+static int make_sysv(void *arg)
+{
+	struct shared *s = arg;
+	struct shmid_ds ds;
+	char num[16];
+	int id;
+
+	snprintf(num, sizeof(num), "%d", s->shmid);
+	if (file_write_str("/proc/sys/kernel/shm_next_id", num, NULL) < 0)
+		return -ENOSYS;
+	id = shmget(s->key, s->size, IPC_CREAT | IPC_EXCL | (int)(s->mode & 0777));
+	if (id < 0)
+		return -errno;
+	if (id != s->shmid) {
+		shmctl(id, IPC_RMID, NULL);
+		return -EEXIST;
+	}
+	if (shmctl(id, IPC_STAT, &ds) < 0)
+		return -errno;
+	ds.shm_perm.uid = s->uid;
+	ds.shm_perm.gid = s->gid;
+	ds.shm_perm.mode = (unsigned short)(s->mode & 0777);
+	if (shmctl(id, IPC_SET, &ds) < 0)
+		return -errno;
+	s->map = shmat(id, NULL, 0);
+	if (s->map == (void *)-1) {
+		s->map = NULL;
+		return -errno;
+	}
+	return 0;
+}
+
+int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
+{
+	struct shared *s = shareds_by_id(&r->shared, m->id);
+	int e = 0;
+
+	if (!s) {
+		s = shareds_add(&r->shared, m->id);
+		s->kind = m->kind;
+		s->size = m->size;
+		s->name = str_dup(m->name ? m->name : "");
+		s->mode = m->mode;
+		s->uid = m->uid;
+		s->gid = m->gid;
+		s->key = m->key;
+		s->shmid = m->shmid;
+		switch (s->kind) {
+		case SHARED_ANON:
+			e = make_anon(s, err);
+			break;
+		case SHARED_MEMFD:
+		case SHARED_DELETED:
+			e = make_memfd(s, err);
+			break;
+		case SHARED_FILE:
+			e = make_file(r, s, err);
+			break;
+		case SHARED_SYSV:
+			e = restore_in_ns(r, "ipc", make_sysv, s, err);
+			if (e < 0)
+				error_sys(err, -e, "making SysV segment %d (key %#x)", s->shmid,
+					  (unsigned)s->key);
+			break;
+		default:
+			e = error_set(err, EBADMSG, "shared memory of unknown kind %u", s->kind);
+		}
+		if (e < 0)
+			return e;
+	}
+	s->seals = m->seals;
+	s->size = m->size;
+	if (s->kind != SHARED_SYSV && s->kind != SHARED_ANON &&
+	    ftruncate(s->fd, (off_t)s->size) < 0)
+		return error_sys(err, errno, "sizing shared memory %s", s->name);
+	return 0;
+}
+
+int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t flags,
+			 const void *data, struct error *err)
+{
+	struct shared *s = shareds_by_id(&r->shared, run->id);
+	size_t len = run->npages * PAGE;
+
+	if (!s || run->start > s->size || len > (s->size + PAGE - 1) / PAGE * PAGE - run->start)
+		return error_set(err, EBADMSG, "pages outside of shared memory %u", run->id);
+	/* Pages past a size that is no multiple of 4,096 read as zero, and stay so. */
+	if (s->kind == SHARED_SYSV) {
+		if (flags)
+			memset(s->map + run->start, 0, len);
+		else
+			memcpy(s->map + run->start, data, len);
+		return 0;
+	}
+	if (flags) {
+		if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)run->start,
+			      (off_t)len) < 0)
+			return error_sys(err, errno, "clearing shared memory %s", s->name);
+		return 0;
+	}
+	if (run->start + len > s->size)
+		len = s->size - run->start;
+	for (size_t done = 0; done < len;) {
+		ssize_t n = pwrite(s->fd, (const char *)data + done, len - done,
+				   (off_t)(run->start + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_sys(err, n < 0 ? errno : EIO, "writing shared memory %s", s->name);
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int restore_shared_fd(struct restore *r, uint32_t shared_id, int flags, struct error *err)
+{
+	struct shared *s = shareds_by_id(&r->shared, shared_id);
+	char path[64];
+	int fd;
+
+	if (!s || s->fd < 0)
+		return error_set(err, ENOENT, "shared memory %u is unknown", shared_id);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
+	fd = open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW)) | O_CLOEXEC);
+	return fd < 0 ? error_sys(err, errno, "opening shared memory %s", s->name) : fd;
+}
+
+int restore_shared_finish(struct restore *r, struct error *err)
+{
+	for (size_t i = 0; i < r->shared.n; i++) {
+		struct shared *s = r->shared.s[i];
+
+		if (s->kind == SHARED_SYSV && s->map) {
+			shmdt(s->map);
+			s->map = NULL;
+		}
+		if (s->kind == SHARED_MEMFD && s->seals &&
+		    fcntl(s->fd, F_ADD_SEALS, (int)s->seals) < 0)
+			return error_sys(err, errno, "sealing memfd %s", s->name);
+	}
+	return 0;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dirty tracking by userfaultfd's asynchronous write protection and PAGEMAP_SCAN
+ * (Linux 6.7, Documentation/admin-guide/mm/pagemap.rst). The descriptor is made inside
+ * the task by a remote call, taken out, and used from here.
+ *
+ * Memory that is not registered (new, moved, forked, of a new program) makes the scan
+ * fail with EPERM: it is registered then, and all of it counts as written.
+ */
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "runtime/checkpoint/track.h"
+
+/* Kernel 6.18's; Debian 12's headers are older than all of this. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#define SCAN_WPALLOWED	   (1 << 0)
+#define SCAN_WRITTEN	   (1 << 1)
+#define SCAN_FILE	   (1 << 2)
+#define SCAN_PRESENT	   (1 << 3)
+#define SCAN_SWAPPED	   (1 << 4)
+#define SCAN_PFNZERO	   (1 << 5)
+#define SCAN_GUARD	   (1 << 8)
+#define SCAN_WP_MATCHING   (1 << 0)
+#define SCAN_CHECK_WPASYNC (1 << 1)
+
+struct scan_region {
+	uint64_t start, end, categories;
+};
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
+		category_mask, category_anyof_mask, return_mask;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan_arg)
+
+#define REGIONS 1024
+
+static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, uint64_t mask,
+		uint64_t anyof, track_fn *fn, void *ctx)
+{
+	static struct scan_region regions[REGIONS];
+
+	while (start < end) {
+		struct scan_arg a = {
+			.size = sizeof(a),
+			.flags = flags,
+			.start = start,
+			.end = end,
+			.vec = (uint64_t)(uintptr_t)regions,
+			.vec_len = REGIONS,
+			.category_mask = mask,
+			.category_anyof_mask = anyof,
+			.return_mask = SCAN_PRESENT | SCAN_SWAPPED | SCAN_FILE | SCAN_PFNZERO,
+		};
+		int n = ioctl(t->pagemap_fd, SCAN_IOCTL, &a);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		for (int i = 0; i < n; i++) {
+			uint64_t c = regions[i].categories;
+			int what = c & SCAN_PFNZERO ? PAGES_ZERO
+				   : c & SCAN_FILE  ? PAGES_FILE
+						    : PAGES_ANON;
+			int r = fn(ctx, regions[i].start, regions[i].end, what);
+
+			if (r < 0)
+				return r;
+		}
+		if (a.walk_end <= start)
+			break;
+		start = a.walk_end;
+	}
+	return 0;
+}
+
+int pages_present(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	return scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+}
+
+int pages_guards(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	int r = scan(t, start, end, 0, SCAN_GUARD, 0, fn, ctx);
+
+	return r == -EINVAL ? 0 : r; /* a kernel before 6.15: no way to see them */
+}
+
+static int uffd_attach(struct task *t)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	long num;
+	int fd, code;
+
+	/* User mode only: unprivileged tasks may have no other; asynchronous protection is
+	 * lifted by the kernel itself for its own accesses too. */
+	num = remote_syscall(t, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0,
+			     0, 0, 0);
+	if (num < 0)
+		return (int)num;
+	fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, (int)num, 0);
+	code = errno;
+	remote_syscall(t, SYS_close, (unsigned long)num, 0, 0, 0, 0, 0);
+	if (fd < 0)
+		return -code;
+	if (ioctl(fd, UFFDIO_API, &api) < 0) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+	t->tracker = mem_zalloc(sizeof(*t->tracker));
+	*t->tracker = (struct tracker){ &tracker_uffd, fd };
+	return 0;
+}
+
+static int uffd_collect(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	struct uffdio_register reg = { .range = { start, end - start },
+				       .mode = UFFDIO_REGISTER_MODE_WP };
+	int r;
+
+	r = scan(t, start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, SCAN_WRITTEN,
+		 SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+	if (r != -EPERM)
+		return r;
+	if (ioctl(t->tracker->fd, UFFDIO_REGISTER, &reg) < 0)
+		return pages_present(t, start, end, fn, ctx);
+	return scan(t, start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, 0,
+		    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+}
+
+static void uffd_detach(struct task *t)
+{
+	close(t->tracker->fd); /* the kernel unregisters everything */
+}
+
+const struct tracker_ops tracker_uffd = { "uffd", uffd_attach, uffd_collect, uffd_detach };
+
+void tracker_attach(struct task *t)
+{
+	if (!t->tracker)
+		tracker_uffd.attach(t);
+}
+
+void tracker_detach(struct task *t)
+{
+	if (!t->tracker)
+		return;
+	t->tracker->ops->detach(t);
+	free(t->tracker);
+	t->tracker = NULL;
+}
+
+int tracker_collect(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	int r = t->tracker ? t->tracker->ops->collect(t, start, end, fn, ctx) : -EPERM;
+
+	/* Too old, or the area vanished meanwhile: all that is there. */
+	return r == -EPERM ? pages_present(t, start, end, fn, ctx) : r;
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of a task's memory areas, from /proc/PID/smaps, and sets of pages. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/track.h"
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+
+void vmas_free(struct vmas *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i].path);
+	free(l->v);
+	*l = (struct vmas){ 0 };
+}
+
+struct vma *vmas_add(struct vmas *l, const struct vma *v)
+{
+	if (l->n == l->cap) {
+		l->cap = l->cap ? l->cap * 2 : 64;
+		l->v = mem_grow(l->v, l->cap, sizeof(*l->v));
+	}
+	l->v[l->n] = *v;
+	return &l->v[l->n++];
+}
+
+const struct vma *vmas_find(const struct vmas *l, uint64_t addr)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (addr < l->v[mid].start)
+			hi = mid;
+		else if (addr >= l->v[mid].end)
+			lo = mid + 1;
+		else
+			return &l->v[mid];
+	}
+	return NULL;
+}
+
+void task_free(struct task *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->nthreads; i++)
+		thread_detach(&t->threads[i]);
+	if (t->tracker)
+		tracker_detach(t);
+	free(t->threads);
+	vmas_free(&t->vmas);
+	pageset_free(&t->sent);
+	free(t->guards);
+	if (t->pidfd >= 0)
+		close(t->pidfd);
+	if (t->mem_fd >= 0)
+		close(t->mem_fd);
+	if (t->pagemap_fd >= 0)
+		close(t->pagemap_fd);
+	if (t->sock >= 0)
+		close(t->sock);
+	if (t->state)
+		ck__task_state__free_unpacked(t->state, NULL);
+	if (t->fds)
+		ck__fd_table__free_unpacked(t->fds, NULL);
+	free(t);
+}
+
+/* --- page sets ------------------------------------------------------------------------- */
+#define CHUNK	  (512 * PAGE)
+#define NO_CHUNK  (~0ull)
+
+void pageset_free(struct pageset *s)
+{
+	free(s->c);
+	*s = (struct pageset){ 0 };
+}
+
+static struct chunk *chunk_slot(const struct pageset *s, uint64_t addr)
+{
+	size_t i = (size_t)((addr / CHUNK * 0x9e3779b97f4a7c15ull) >> 20) & (s->cap - 1);
+
+	while (s->c[i].addr != NO_CHUNK && s->c[i].addr != addr)
+		i = (i + 1) & (s->cap - 1);
+	return &s->c[i];
+}
+
+bool pageset_has(const struct pageset *s, uint64_t addr)
+{
+	size_t bit = addr / PAGE % 512;
+	struct chunk *c;
+
+	if (!s->cap)
+		return false;
+	c = chunk_slot(s, addr - addr % CHUNK);
+	return c->addr != NO_CHUNK && (c->bits[bit / 64] >> (bit % 64) & 1);
+}
+
+static void pageset_grow(struct pageset *s)
+{
+	struct pageset old = *s;
+
+	s->cap = old.cap ? old.cap * 2 : 64;
+	s->c = mem_grow(NULL, s->cap, sizeof(*s->c));
+	for (size_t i = 0; i < s->cap; i++)
+		s->c[i].addr = NO_CHUNK;
+	for (size_t i = 0; i < old.cap; i++)
+		if (old.c[i].addr != NO_CHUNK)
+			*chunk_slot(s, old.c[i].addr) = old.c[i];
+	free(old.c);
+}
+
+void pageset_set(struct pageset *s, uint64_t addr, bool on)
+{
+	size_t bit = addr / PAGE % 512;
+	struct chunk *c;
+
+	if (s->n * 2 >= s->cap)
+		pageset_grow(s);
+	c = chunk_slot(s, addr - addr % CHUNK);
+	if (c->addr == NO_CHUNK) {
+		if (!on)
+			return;
+		*c = (struct chunk){ .addr = addr - addr % CHUNK };
+		s->n++;
+	}
+	if (on)
+		c->bits[bit / 64] |= 1ull << (bit % 64);
+	else
+		c->bits[bit / 64] &= ~(1ull << (bit % 64));
+}
+
+/* --- smaps ----------------------------------------------------------------------------- */
+static const struct {
+	char name[3];
+	uint32_t advice;
+} flag_names[] = {
+	{ "lo", ADVICE_LOCKED },      { "dc", ADVICE_DONTFORK },   { "dd", ADVICE_DONTDUMP },
+	{ "hg", ADVICE_HUGEPAGE },    { "nh", ADVICE_NOHUGEPAGE }, { "mg", ADVICE_MERGEABLE },
+	{ "wf", ADVICE_WIPEONFORK },  { "rr", ADVICE_RANDOM },	   { "sr", ADVICE_SEQUENTIAL },
+	{ "dp", ADVICE_DROPPABLE },   { "sl", ADVICE_SEALED },	   { "lf", ADVICE_LOCKONFAULT },
+	{ "ht", ADVICE_HUGETLB },     { "io", ADVICE_IO },	   { "pf", ADVICE_IO },
+	{ "ss", ADVICE_SHADOW_STACK }, { "um", ADVICE_UFFD },
+};
+
+static void parse_flags(struct vma *v, const char *p)
+{
+	for (; p[0] && p[0] != '\n' && p[1]; p += 3) {
+		if (p[0] == 'g' && p[1] == 'd')
+			v->flags |= MAP_GROWSDOWN;
+		if (p[0] == 'n' && p[1] == 'r')
+			v->flags |= MAP_NORESERVE;
+		for (size_t i = 0; i < sizeof(flag_names) / sizeof(flag_names[0]); i++)
+			if (p[0] == flag_names[i].name[0] && p[1] == flag_names[i].name[1])
+				v->advice |= flag_names[i].advice;
+		if (!p[2] || p[2] == '\n')
+			break;
+	}
+	if (v->advice & ADVICE_DROPPABLE)
+		v->flags = (v->flags & ~(unsigned)MAP_PRIVATE) | MAP_DROPPABLE;
+}
+
+static const char *const specials[][2] = { { "[vdso]", "d" },
+					   { "[vvar]", "v" },
+					   { "[vvar_vclock]", "c" },
+					   { "[vsyscall]", "s" } };
+
+static bool parse_head(const char *line, struct vma *v)
+{
+	unsigned int major_no, minor_no;
+	char perms[5];
+	int path_at = 0;
+
+	*v = (struct vma){ 0 };
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %lu %n", &v->start, &v->end,
+		   perms, &v->pgoff, &major_no, &minor_no, &v->ino, &path_at) < 7)
+		return false;
+	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
+		  (perms[2] == 'x' ? PROT_EXEC : 0);
+	v->flags = perms[3] == 's' ? MAP_SHARED : MAP_PRIVATE;
+	v->dev = makedev(major_no, minor_no);
+	v->path = path_at && line[path_at] ? str_dup(line + path_at) : NULL;
+	v->kind = v->ino ? VMA_FILE : VMA_ANON;
+	if (v->kind == VMA_ANON) {
+		v->flags |= MAP_ANONYMOUS;
+		v->pgoff = 0;
+	}
+	for (size_t i = 0; v->path && i < 4; i++)
+		if (strcmp(v->path, specials[i][0]) == 0)
+			v->kind = specials[i][1][0] == 'd'   ? VMA_VDSO
+				  : specials[i][1][0] == 'v' ? VMA_VVAR
+				  : specials[i][1][0] == 'c' ? VMA_VVAR_VCLOCK
+							     : VMA_VSYSCALL;
+	/* Memory of the kernel's shmem file system: shared objects, see mem_shared.c. */
+	if (v->kind == VMA_FILE && v->path &&
+	    (str_starts(v->path, "/memfd:") || str_starts(v->path, "/SYSV") ||
+	     (strcmp(v->path, "/dev/zero (deleted)") == 0 && (v->flags & MAP_SHARED))))
+		v->kind = VMA_SHARED;
+	return true;
+}
+
+static int reopen(int *fd, pid_t pid, const char *what, int flags)
+{
+	char path[64];
+
+	if (*fd >= 0)
+		close(*fd);
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, what);
+	*fd = open(path, flags | O_CLOEXEC);
+	return *fd < 0 ? -errno : 0;
+}
+
+int task_read_vmas(struct task *t, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[64];
+	char *save = NULL;
+	struct vma v, *cur = NULL;
+	int r;
+
+	/* An execve() since the last round has left these on the old memory. */
+	r = reopen(&t->mem_fd, t->pid, "mem", O_RDWR);
+	if (r == 0)
+		r = reopen(&t->pagemap_fd, t->pid, "pagemap", O_RDONLY);
+	snprintf(path, sizeof(path), "/proc/%d/smaps", t->pid);
+	if (r == 0)
+		r = file_read(path, 64 << 20, &text, NULL, NULL);
+	if (r < 0)
+		return error_sys(err, r == -ENOENT ? ESRCH : -r, "reading the memory map of process %d",
+				 t->vpid);
+	vmas_free(&t->vmas);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		/* Heads begin with lower-case hex digits, the others with a capital. */
+		if (line[0] >= 'A' && line[0] <= 'Z') {
+			if (cur && strncmp(line, "VmFlags: ", 9) == 0)
+				parse_flags(cur, line + 9);
+			continue;
+		}
+		cur = NULL;
+		if (!parse_head(line, &v))
+			continue;
+		if (t->scratch && v.start <= t->scratch && t->scratch < v.end) {
+			/* It may have been merged with a neighbour of the same kind. */
+			free(v.path);
+			v.path = NULL;
+			if (v.start < t->scratch) {
+				struct vma left = v;
+
+				left.end = t->scratch;
+				vmas_add(&t->vmas, &left);
+			}
+			if (v.end <= t->scratch + REMOTE_SCRATCH)
+				continue;
+			v.start = t->scratch + REMOTE_SCRATCH;
+		}
+		cur = vmas_add(&t->vmas, &v);
+		if (v.kind == VMA_VDSO && !t->syscall_ip)
+			t->syscall_ip = syscall_find(t, v.start, v.end);
+	}
+	if (!t->vmas.n)
+		return error_set(err, ESRCH, "process %d has no memory any more", t->vpid);
+	return 0;
+}

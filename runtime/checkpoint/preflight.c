@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What cannot travel, found before anything is paused. All obstacles at once: each names
+ * process, descriptor, object, reason and remedy. What is not known here to travel is an
+ * obstacle, never a hope.
+ */
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "runtime/checkpoint/core.h"
+
+void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object, const char *why,
+		  const char *remedy)
+{
+	json_array_append_new(out->list, json_pack("{s:i,s:i,s:s,s:s,s:s}", "pid", (int)vpid, "fd", fd,
+						   "object", object, "why", why, "remedy", remedy));
+}
+
+/* --- memory -------------------------------------------------------------------------------- */
+static void check_vma(struct task *t, const struct vma *v, struct obstacles *out)
+{
+	CLEANUP_FREE char *name = str_format("memory %llx-%llx %s", (unsigned long long)v->start,
+					     (unsigned long long)v->end, v->path ? v->path : "");
+	const char *why = NULL, *remedy = "stop the program that uses it, or migrate without it";
+
+	if (v->advice & ADVICE_HUGETLB)
+		why = "hugetlb memory does not travel yet";
+	else if (v->advice & ADVICE_IO)
+		why = "it maps a device";
+	else if (v->advice & ADVICE_SHADOW_STACK)
+		why = "shadow stacks do not travel yet";
+	else if ((v->advice & ADVICE_UFFD) && !t->tracker)
+		why = "the program itself uses userfaultfd on it";
+	else if (v->path && str_starts(v->path, "/[aio]"))
+		why = "asynchronous I/O rings (io_setup) do not travel yet";
+	else if (v->path && (str_starts(v->path, "anon_inode:") || str_starts(v->path, "socket:")))
+		why = "it maps a kernel object that cannot be made again";
+	else if (v->path && v->path[0] == '[' && v->kind == VMA_ANON &&
+		 strcmp(v->path, "[uprobes]") == 0)
+		why = "a probe is set in the program";
+	else if (v->kind == VMA_FILE && v->path && str_ends(v->path, " (deleted)")) {
+		why = "the file behind it was deleted";
+		remedy = "restart the program, so that it maps the present file";
+	}
+	if (why)
+		obstacle_add(out, t->vpid, -1, name, why, remedy);
+}
+
+/* --- processes ------------------------------------------------------------------------------- */
+static bool same_ns(pid_t a, pid_t b, const char *ns)
+{
+	CLEANUP_FREE char *pa = str_format("/proc/%d/ns/%s", a, ns);
+	CLEANUP_FREE char *pb = str_format("/proc/%d/ns/%s", b, ns);
+	struct stat sa, sb;
+
+	return stat(pa, &sa) < 0 || stat(pb, &sb) < 0 ||
+	       (sa.st_ino == sb.st_ino && sa.st_dev == sb.st_dev);
+}
+
+static bool is_32_bit(pid_t pid)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/exe", pid);
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	unsigned char head[5] = { 0 };
+
+	return fd >= 0 && read(fd, head, sizeof(head)) == sizeof(head) && head[4] == 1;
+}
+
+static void check_namespaces(struct dump *d, struct task *t, struct obstacles *out)
+{
+	static const char *const names[] = { "pid", "user", "mnt", "net", "ipc", "uts", "time" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!same_ns(t->pid, d->init_pid, names[i])) {
+			CLEANUP_FREE char *name = str_format("%s namespace", names[i]);
+
+			obstacle_add(out, t->vpid, -1, name,
+				     "the process lives in a namespace of its own inside the container",
+				     "stop it, or run it as a container of its own");
+		}
+}
+
+static void check_task(struct dump *d, struct task *t, struct obstacles *out)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/status", t->pid);
+	CLEANUP_FREE char *exe_path = str_format("/proc/%d/exe", t->pid);
+	CLEANUP_FREE char *status = NULL;
+	char line[64], exe[4096];
+	ssize_t n;
+
+	if (t->zombie || file_read(path, 65536, &status, NULL, NULL) < 0)
+		return;
+	if (t->vppid < 0)
+		obstacle_add(out, t->vpid, -1, "process",
+			     "it entered the container from outside (an exec session)",
+			     "end the exec session and migrate again");
+	if (status_field(status, "TracerPid", line, sizeof(line)) && atoi(line) > 0)
+		obstacle_add(out, t->vpid, -1, "process", "it is being traced",
+			     "end the debugger or strace");
+	check_namespaces(d, t, out);
+	if (is_32_bit(t->pid))
+		obstacle_add(out, t->vpid, -1, "process", "32-bit programs do not travel yet",
+			     "use a 64-bit build of it");
+	n = readlink(exe_path, exe, sizeof(exe) - 1);
+	exe[n < 0 ? 0 : n] = '\0';
+	if (str_ends(exe, " (deleted)"))
+		obstacle_add(out, t->vpid, -1, exe, "the program's file was deleted",
+			     "restart the program from the present file");
+	if (t->vsid == 0 && d->init_pid != t->pid)
+		obstacle_add(out, t->vpid, -1, "session", "its session was made outside of the container",
+			     "start it from inside the container");
+	else if (t->vsid && t->vsid != t->vpid && !tasks_by_vpid(&d->tasks, t->vsid))
+		obstacle_add(out, t->vpid, -1, "session", "the leader of its session has ended",
+			     "restart the program with setsid(1)");
+	if (t->vpgid && t->vpgid != t->vpid && !tasks_by_vpid(&d->tasks, t->vpgid))
+		obstacle_add(out, t->vpid, -1, "process group", "the leader of its group has ended",
+			     "restart the program in a group of its own");
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		struct task *o = d->tasks.t[i];
+
+		if (o == t || o->zombie || o->vppid != t->vpid)
+			continue;
+		if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_VM, 0, 0) == 0)
+			obstacle_add(out, o->vpid, -1, "memory", "it shares its parent's memory (vfork)",
+				     "wait until it has started its program, and migrate again");
+		else if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_FILES, 0, 0) == 0)
+			obstacle_add(out, o->vpid, -1, "descriptor table",
+				     "two processes share one table (CLONE_FILES)",
+				     "migrate without that program");
+	}
+}
+
+/* --- descriptors ------------------------------------------------------------------------------- */
+static int check_fd(struct dump *d, struct ofd *o, struct obstacles *out)
+{
+	size_t i;
+	json_t *e;
+
+	json_array_foreach(d->externals, i, e) {
+		const char *l = json_string_value(json_object_get(e, "link"));
+
+		if (l && strcmp(l, o->link) == 0)
+			return 0;
+	}
+	if (!o->kind) {
+		obstacle_add(out, o->task ? o->task->vpid : 0, o->num, o->link,
+			     strstr(o->link, "io_uring") ? "io_uring does not travel"
+							 : "ferry does not know this kind of object",
+			     "close it, or stop the program that uses it");
+		return 0;
+	}
+	return o->kind->check ? o->kind->check(d, o, out) : 0;
+}
+
+/* --- System V: segments that nobody has attached are in no memory map ---------------------------- */
+struct sysv {
+	struct dump *d;
+	struct obstacles *out;
+};
+
+static int check_sysv(void *arg)
+{
+	struct sysv *x = arg;
+	CLEANUP_FREE char *text = NULL;
+	char *save = NULL;
+
+	if (file_read("/proc/sysvipc/shm", 16 << 20, &text, NULL, NULL) < 0)
+		return 0;
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		CLEANUP_FREE char *name = NULL;
+		bool known = false;
+		long key;
+		int id;
+
+		if (sscanf(l, "%ld %d", &key, &id) != 2)
+			continue;
+		for (size_t i = 0; i < x->d->shared.n; i++)
+			known |= x->d->shared.s[i]->kind == SHARED_SYSV && x->d->shared.s[i]->shmid == id;
+		if (known)
+			continue;
+		name = str_format("SysV segment %d", id);
+		obstacle_add(x->out, 0, -1, name, "no process has it attached",
+			     "remove it with ipcrm -m, or attach it");
+	}
+	return 0;
+}
+
+static uint64_t memory_of(const struct task *t)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/statm", t->pid);
+	CLEANUP_FREE char *text = NULL;
+	unsigned long size, rss, shared;
+
+	if (file_read(path, 256, &text, NULL, NULL) < 0 ||
+	    sscanf(text, "%lu %lu %lu", &size, &rss, &shared) != 3)
+		return 0;
+	return (rss > shared ? rss - shared : 0) * PAGE;
+}
+
+int dump_check(struct dump *d, json_t **answer, struct error *err)
+{
+	struct obstacles out = { .list = json_array() };
+	struct sysv x = { d, &out };
+	uint64_t bytes = 0, mask;
+	uint32_t size;
+	int r;
+
+	r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
+		struct task *t = d->tasks.t[i];
+
+		check_task(d, t, &out);
+		if (t->zombie || task_read_vmas(t, NULL) < 0)
+			continue;
+		bytes += memory_of(t);
+		for (size_t k = 0; k < t->vmas.n; k++)
+			check_vma(t, &t->vmas.v[k], &out);
+	}
+	if (r == 0)
+		r = dump_collect_fds(d, err);
+	if (r == 0)
+		r = dump_shared_scan(d, err);
+	for (size_t i = 0; i < d->nofds && r == 0; i++)
+		r = check_fd(d, d->ofds[i], &out);
+	for (size_t k = 0; k < 2 && r == 0; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p && r == 0; p++)
+			r = (*p)->check ? (*p)->check(d, &out) : 0;
+	}
+	if (r == 0 && !same_ns(d->init_pid, getpid(), "ipc"))
+		run_in_ns(d->init_pid, "ipc", check_sysv, &x, NULL);
+	for (size_t i = 0; i < d->shared.n; i++) {
+		struct stat st;
+
+		if (fstat(d->shared.s[i]->fd, &st) == 0)
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	dump_drop_fds(d);
+	if (r < 0) {
+		json_decref(out.list);
+		return r < 0 && err->code ? r : error_sys(err, -r, "looking at the container");
+	}
+	arch_xsave(&mask, &size);
+	*answer = json_pack("{s:o,s:I,s:i,s:I,s:i}", "obstacles", out.list, "memory_bytes",
+			    (json_int_t)bytes, "tasks", (int)d->tasks.n, "xsave_mask", (json_int_t)mask,
+			    "xsave_bytes", (int)size);
+	return 0;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holding threads by ptrace and running single system calls inside them. A remote call
+ * points the thread at a `syscall` instruction of its own vdso and steps over it once:
+ * nothing is written into the task. The registers and the signal mask that the thread
+ * had when it was stopped are kept and put back when it is let go.
+ */
+#include <elf.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/checkpoint/core.h"
+
+/* Everything but SIGTRAP is held off while remote calls run: a forced SIGTRAP that is
+ * blocked would reset the task's handler for it (kernel/signal.c, force_sig_info). */
+#define REMOTE_MASK (~(1ull << (SIGTRAP - 1)))
+
+int thread_seize(struct thread *t, unsigned long options, struct error *err)
+{
+	if (ptrace(PTRACE_SEIZE, t->tid, NULL, (void *)options) < 0) {
+		int code = errno;
+
+		/* Without CAP_SYS_ADMIN or in a filtered engine seccomp cannot be put aside. */
+		if ((options & PTRACE_O_SUSPEND_SECCOMP) && (code == EPERM || code == EINVAL) &&
+		    ptrace(PTRACE_SEIZE, t->tid, NULL,
+			   (void *)(options & ~(unsigned long)PTRACE_O_SUSPEND_SECCOMP)) == 0) {
+			t->traced = true;
+			return 0;
+		}
+		return error_sys(err, code, "tracing thread %d", t->vtid);
+	}
+	t->traced = true;
+	return 0;
+}
+
+int thread_interrupt(struct thread *t)
+{
+	return ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) < 0 ? -errno : 0;
+}
+
+int thread_wait_stop(struct thread *t, struct error *err)
+{
+	struct iovec iov = { &t->regs, sizeof(t->regs) };
+	int status;
+
+	for (;;) {
+		pid_t r = waitpid(t->tid, &status, __WALL);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0 || WIFEXITED(status) || WIFSIGNALED(status)) {
+			t->traced = false;
+			return error_set(err, ESRCH, "thread %d has ended meanwhile", t->vtid);
+		}
+		if (!WIFSTOPPED(status))
+			continue;
+		if (status >> 16 == PTRACE_EVENT_STOP) {
+			int sig = WSTOPSIG(status);
+
+			t->stop_signal = sig == SIGTRAP ? 0 : sig;
+			break;
+		}
+		/* A signal on its way in is delivered; the interrupt stops the thread again
+		 * before it runs an instruction of the handler. Other events pass. */
+		if (ptrace(PTRACE_CONT, t->tid, NULL,
+			   status >> 16 ? NULL : (void *)(long)WSTOPSIG(status)) < 0 &&
+		    errno != ESRCH)
+			return error_sys(err, errno, "continuing thread %d", t->vtid);
+	}
+	t->stopped = true;
+	t->touched = false;
+	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
+		return error_sys(err, errno, "reading registers of thread %d", t->vtid);
+	if (ptrace(PTRACE_GETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0)
+		return error_sys(err, errno, "reading the signal mask of thread %d", t->vtid);
+	return 0;
+}
+
+static int set_regs(struct thread *t, struct user_regs_struct *regs)
+{
+	struct iovec iov = { regs, sizeof(*regs) };
+
+	return ptrace(PTRACE_SETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0 ? -errno : 0;
+}
+
+long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
+		    unsigned long d, unsigned long e, unsigned long f)
+{
+	struct user_regs_struct regs = t->regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+	uint64_t mask = REMOTE_MASK;
+	unsigned long msg;
+	int status, r;
+
+	if (!t->stopped || !t->task->syscall_ip)
+		return -ESRCH;
+	if (!t->touched) {
+		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &mask) < 0)
+			return -errno;
+		t->touched = true;
+	}
+	t->new_pid = 0;
+	regs.rip = t->task->syscall_ip;
+	regs.rax = (unsigned long)nr;
+	regs.orig_rax = (unsigned long)-1;
+	regs.rdi = a;
+	regs.rsi = b;
+	regs.rdx = c;
+	regs.r10 = d;
+	regs.r8 = e;
+	regs.r9 = f;
+	regs.eflags &= ~(0x100ul | 0x400ul); /* TF, DF */
+	r = set_regs(t, &regs);
+	if (r < 0)
+		return r;
+	for (;;) {
+		if (ptrace(PTRACE_SINGLESTEP, t->tid, NULL, NULL) < 0)
+			return -errno;
+		do
+			r = waitpid(t->tid, &status, __WALL);
+		while (r < 0 && errno == EINTR);
+		if (r < 0 || WIFEXITED(status) || WIFSIGNALED(status)) {
+			t->traced = t->stopped = false;
+			return -ESRCH;
+		}
+		switch (status >> 16) {
+		case 0:
+			if (WSTOPSIG(status) == SIGTRAP)
+				goto done;
+			/* SIGSEGV and the like: the call is not what killed it. */
+			return -EFAULT;
+		case PTRACE_EVENT_FORK:
+		case PTRACE_EVENT_VFORK:
+		case PTRACE_EVENT_CLONE:
+			if (ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &msg) == 0)
+				t->new_pid = (long)msg;
+			break;
+		default: /* PTRACE_EVENT_STOP: a job-control stop that was pending */
+			break;
+		}
+	}
+done:
+	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
+		return -errno;
+	return (long)regs.rax;
+}
+
+int thread_put_back(struct thread *t)
+{
+	int r = 0;
+
+	if (t->stopped && t->touched) {
+		r = set_regs(t, &t->regs);
+		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0 && r == 0)
+			r = -errno;
+		t->touched = false;
+	}
+	return r;
+}
+
+void thread_detach(struct thread *t)
+{
+	if (t->traced && t->stopped) {
+		thread_put_back(t);
+		ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
+	}
+	t->traced = t->stopped = false;
+}
+
+unsigned long syscall_find(struct task *t, uint64_t start, uint64_t end)
+{
+	uint8_t page[PAGE];
+
+	for (uint64_t a = start; a < end; a += PAGE) {
+		if (task_mem_read(t, a, page, PAGE) < 0)
+			continue;
+		for (size_t i = 0; i + 1 < PAGE; i++)
+			if (page[i] == 0x0f && page[i + 1] == 0x05)
+				return a + i;
+	}
+	return 0;
+}
+
+/* process_vm_*v refuses pages the task itself may not touch that way; /proc/PID/mem,
+ * as a debugger's access, does not. */
+int task_mem_read(struct task *t, uint64_t addr, void *buf, size_t len)
+{
+	struct iovec l = { buf, len }, r = { (void *)addr, len };
+	ssize_t n = process_vm_readv(t->pid, &l, 1, &r, 1, 0);
+	size_t done = n > 0 ? (size_t)n : 0;
+
+	while (done < len) {
+		n = pread(t->mem_fd, (char *)buf + done, len - done, (off_t)(addr + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EFAULT;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int task_mem_write(struct task *t, uint64_t addr, const void *buf, size_t len)
+{
+	struct iovec l = { (void *)(uintptr_t)buf, len }, r = { (void *)addr, len };
+	ssize_t n = process_vm_writev(t->pid, &l, 1, &r, 1, 0);
+	size_t done = n > 0 ? (size_t)n : 0;
+
+	while (done < len) {
+		n = pwrite(t->mem_fd, (const char *)buf + done, len - done, (off_t)(addr + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EFAULT;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* --- object.h's view of a task ------------------------------------------------------- */
+pid_t task_pid(const struct task *t)
+{
+	return t->pid;
+}
+
+pid_t task_vpid(const struct task *t)
+{
+	return t->vpid;
+}
+
+int task_pidfd(const struct task *t)
+{
+	return t->pidfd;
+}
+
+long remote_syscall(struct task *t, long nr, unsigned long a, unsigned long b, unsigned long c,
+		    unsigned long d, unsigned long e, unsigned long f)
+{
+	if (!t->nthreads)
+		return -ESRCH;
+	return thread_syscall(&t->threads[0], nr, a, b, c, d, e, f);
+}
+
+/* Below every place where programs are linked or loaded; moved elsewhere when taken. */
+#define SCRATCH_HINT 0x20000ul
+
+unsigned long remote_scratch(struct task *t)
+{
+	long r;
+
+	if (t->scratch)
+		return t->scratch;
+	r = remote_syscall(t, SYS_mmap, SCRATCH_HINT, REMOTE_SCRATCH, 3 /* RW */,
+			   0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */, -1ul, 0);
+	if (r < 0)
+		r = remote_syscall(t, SYS_mmap, 0, REMOTE_SCRATCH, 3, 0x22, -1ul, 0);
+	if (r > 0)
+		t->scratch = (unsigned long)r;
+	return t->scratch;
+}
+
+int remote_read(struct task *t, unsigned long addr, void *buf, size_t len)
+{
+	return task_mem_read(t, addr, buf, len);
+}
+
+int remote_write(struct task *t, unsigned long addr, const void *buf, size_t len)
+{
+	return task_mem_write(t, addr, buf, len);
+}

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Destination: threads, then everything of a process that is neither memory nor
+ * descriptor. Order matters: what needs privileges comes first, credentials late,
+ * registers last. Filters of seccomp are put aside for remote calls
+ * (PTRACE_O_SUSPEND_SECCOMP), so they are installed while there still is a privilege
+ * to install them without no_new_privs.
+ */
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "runtime/checkpoint/core.h"
+
+#define PR_TIMER_CREATE_RESTORE_IDS_ 77 /* Linux 6.16 */
+
+static int failed(struct task *t, long code, struct error *err, const char *what)
+{
+	return error_sys(err, (int)-code, "%s of process %d", what, t->vpid);
+}
+
+/* A call whose one argument is data in the scratch area. */
+static long put(struct task *t, const void *data, size_t n)
+{
+	unsigned long at = remote_scratch(t);
+
+	return !at ? -ENOMEM : n > REMOTE_SCRATCH ? -E2BIG : remote_write(t, at, data, n);
+}
+
+int restore_task_threads(struct restore *r, struct task *t, struct error *err)
+{
+	const Ck__TaskState *s = t->state;
+
+	(void)r;
+	t->threads = mem_grow(t->threads, s->n_threads + 1, sizeof(*t->threads));
+	for (size_t i = 1; i < s->n_threads; i++) {
+		struct {
+			struct clone_args args;
+			pid_t tid;
+		} a = { .args = { .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+					   CLONE_THREAD | CLONE_SYSVSEM,
+				  .set_tid_size = 1 },
+			.tid = (pid_t)s->threads[i]->vtid };
+		unsigned long at = remote_scratch(t);
+		struct thread *th = &t->threads[i];
+		long n;
+
+		a.args.set_tid = at + offsetof(__typeof__(a), tid);
+		n = put(t, &a, sizeof(a));
+		if (n == 0)
+			n = remote_syscall(t, SYS_clone3, at, sizeof(a.args), 0, 0, 0, 0);
+		if (n < 0 || !t->threads[0].new_pid)
+			return error_sys(err, n < 0 ? (int)-n : ECHILD, "making thread %u",
+					 s->threads[i]->vtid);
+		*th = (struct thread){ .tid = (pid_t)t->threads[0].new_pid, .vtid = a.tid, .task = t,
+				       .traced = true };
+		t->nthreads++;
+		n = thread_wait_stop(th, err);
+		if (n < 0)
+			return (int)n;
+	}
+	return 0;
+}
+
+/* --- the parts of a process -------------------------------------------------------------- */
+static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
+{
+	struct prctl_mm_map mm;
+	unsigned long at = remote_scratch(t);
+	long n, exe;
+
+	n = put(t, s->cwd, strlen(s->cwd) + 1);
+	if (n == 0)
+		n = remote_syscall(t, SYS_chdir, at, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return error_sys(err, (int)-n, "the working directory %s of process %d", s->cwd, t->vpid);
+	n = put(t, s->exe, strlen(s->exe) + 1);
+	exe = n < 0 ? n
+		    : remote_syscall(t, SYS_openat, (unsigned long)AT_FDCWD, at, O_RDONLY | O_CLOEXEC, 0,
+				     0, 0);
+	if (exe < 0)
+		return error_sys(err, (int)-exe, "the program %s of process %d", s->exe, t->vpid);
+	if (s->mm_map.len != sizeof(mm) || s->auxv.len > REMOTE_SCRATCH - sizeof(mm))
+		return error_set(err, EBADMSG, "memory fields of process %d", t->vpid);
+	memcpy(&mm, s->mm_map.data, sizeof(mm));
+	mm.exe_fd = (uint32_t)exe;
+	mm.auxv = (void *)(at + sizeof(mm));
+	mm.auxv_size = (uint32_t)s->auxv.len;
+	n = remote_write(t, at, &mm, sizeof(mm));
+	if (n == 0)
+		n = remote_write(t, at + sizeof(mm), s->auxv.data, s->auxv.len);
+	if (n == 0)
+		n = remote_syscall(t, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, at, sizeof(mm), 0, 0);
+	remote_syscall(t, SYS_close, (unsigned long)exe, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return failed(t, n, err, "setting the memory fields");
+	if (strcmp(s->root, "/") != 0) {
+		n = put(t, s->root, strlen(s->root) + 1);
+		if (n == 0)
+			n = remote_syscall(t, SYS_chroot, at, 0, 0, 0, 0, 0);
+		if (n < 0)
+			return error_sys(err, (int)-n, "the root %s of process %d", s->root, t->vpid);
+	}
+	remote_syscall(t, SYS_umask, s->umask, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+static int set_action(struct task *t, uint32_t signo, const void *action, size_t len,
+		      struct error *err)
+{
+	long n = put(t, action, len);
+
+	if (n == 0)
+		n = remote_syscall(t, SYS_rt_sigaction, signo, remote_scratch(t), 0, 8, 0, 0);
+	return n < 0 ? failed(t, n, err, "setting a signal's action") : 0;
+}
+
+static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/status", t->pid);
+	CLEANUP_FREE char *status = NULL;
+	static const char none[32];
+	uint64_t stale = 0;
+	char line[32];
+	int r;
+
+	if (file_read(path, 65536, &status, NULL, NULL) == 0) {
+		if (status_field(status, "SigCgt", line, sizeof(line)))
+			stale |= strtoull(line, NULL, 16);
+		if (status_field(status, "SigIgn", line, sizeof(line)))
+			stale |= strtoull(line, NULL, 16);
+	}
+	for (size_t i = 0; i < s->n_sigactions; i++) {
+		const Ck__Sigaction *m = s->sigactions[i];
+
+		if (m->action.len != 32 || m->signo < 1 || m->signo > 64)
+			return error_set(err, EBADMSG, "a signal's action of process %d", t->vpid);
+		stale &= ~(1ull << (m->signo - 1));
+		if (m->signo == SIGCHLD && memcmp(m->action.data, none, 32) == 0)
+			continue;
+		r = set_action(t, m->signo, m->action.data, 32, err);
+		if (r < 0)
+			return r;
+	}
+	for (uint32_t sig = 1; sig <= 64; sig++)
+		if (stale >> (sig - 1) & 1) {
+			r = set_action(t, sig, none, 32, err);
+			if (r < 0)
+				return r;
+		}
+	return 0;
+}
+
+static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
+{
+	unsigned long at = remote_scratch(t);
+	long n;
+
+	for (size_t i = 0; i < s->n_itimers && i < 3; i++) {
+		bool set = false;
+
+		for (size_t b = 0; b < s->itimers[i].len; b++)
+			set |= s->itimers[i].data[b] != 0;
+		if (!set)
+			continue;
+		n = put(t, s->itimers[i].data, s->itimers[i].len);
+		if (n == 0)
+			n = remote_syscall(t, SYS_setitimer, i, at, 0, 0, 0, 0);
+		if (n < 0)
+			return failed(t, n, err, "setting an interval timer");
+	}
+	if (s->n_timers)
+		remote_syscall(t, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 1, 0, 0, 0, 0);
+	for (size_t i = 0; i < s->n_timers; i++) {
+		const Ck__PosixTimer *m = s->timers[i];
+		struct {
+			struct sigevent ev;
+			int id;
+			int pad;
+			struct itimerspec v;
+		} a = { 0 };
+		int got = -1;
+
+		if (m->itimerspec.len != sizeof(a.v))
+			return error_set(err, EBADMSG, "a timer of process %d", t->vpid);
+		a.ev.sigev_notify = m->notify;
+		a.ev.sigev_signo = m->signo;
+		a.ev.sigev_value.sival_ptr = (void *)m->value;
+		a.ev._sigev_un._tid = m->tid;
+		memcpy(&a.v, m->itimerspec.data, sizeof(a.v));
+		/* Older kernels give ids in turn: make and delete until it is the one. */
+		for (int tries = 0; got != (int)m->id; tries++) {
+			a.id = (int)m->id;
+			n = put(t, &a, sizeof(a));
+			if (n == 0)
+				n = remote_syscall(t, SYS_timer_create, (unsigned long)m->clock, at,
+						   at + offsetof(__typeof__(a), id), 0, 0, 0);
+			if (n == 0)
+				n = remote_read(t, at + offsetof(__typeof__(a), id), &got, sizeof(got));
+			if (n < 0 || tries > 10000)
+				return failed(t, n < 0 ? n : -EEXIST, err, "making a timer");
+			if (got != (int)m->id)
+				remote_syscall(t, SYS_timer_delete, (unsigned long)got, 0, 0, 0, 0, 0);
+		}
+		n = remote_syscall(t, SYS_timer_settime, m->id, 0, at + offsetof(__typeof__(a), v), 0, 0,
+				   0);
+		if (n < 0)
+			return failed(t, n, err, "starting a timer");
+	}
+	if (s->n_timers)
+		remote_syscall(t, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+/* Raising hard limits needs CAP_SYS_RESOURCE, which the host may lack: then as much of
+ * the limit as is allowed here. */
+static void rlimits(struct task *t, const Ck__TaskState *s)
+{
+	for (size_t i = 0; i < s->n_rlimits && i < 16; i++) {
+		struct rlimit now, want = { s->rlimits[i]->cur, s->rlimits[i]->max };
+
+		if (prlimit(t->pid, (int)i, NULL, &now) < 0 ||
+		    (now.rlim_cur == want.rlim_cur && now.rlim_max == want.rlim_max))
+			continue;
+		if (prlimit(t->pid, (int)i, &want, NULL) == 0)
+			continue;
+		want.rlim_max = want.rlim_max < now.rlim_max ? want.rlim_max : now.rlim_max;
+		want.rlim_cur = want.rlim_cur < want.rlim_max ? want.rlim_cur : want.rlim_max;
+		prlimit(t->pid, (int)i, &want, NULL);
+	}
+}
+
+/* --- threads -------------------------------------------------------------------------------- */
+static long set_caps(struct thread *th, uint64_t inh, uint64_t prm, uint64_t eff)
+{
+	struct {
+		struct __user_cap_header_struct h;
+		struct __user_cap_data_struct d[2];
+	} a = { .h = { _LINUX_CAPABILITY_VERSION_3, 0 },
+		.d = { { (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
+		       { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) } } };
+	unsigned long at = remote_scratch(th->task);
+	long n = put(th->task, &a, sizeof(a));
+
+	return n < 0 ? n
+		     : thread_syscall(th, SYS_capset, at, at + offsetof(__typeof__(a), d), 0, 0, 0, 0);
+}
+
+static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struct error *err)
+{
+	struct task *t = th->task;
+	unsigned long at = remote_scratch(t);
+	uint64_t pcap = 1ull << CAP_SETPCAP;
+	const char *what = "groups";
+	long n;
+
+	if (c->n_uids != 4 || c->n_gids != 4)
+		return error_set(err, EBADMSG, "credentials of thread %d", th->vtid);
+	n = put(t, c->groups, c->n_groups * sizeof(uint32_t));
+	if (n == 0)
+		n = thread_syscall(th, SYS_setgroups, c->n_groups, at, 0, 0, 0, 0);
+	if (n == 0)
+		n = thread_syscall(th, SYS_setresgid, c->gids[0], c->gids[1], c->gids[2], 0, 0, 0);
+	if (n == 0 && c->gids[3] != c->gids[1])
+		thread_syscall(th, SYS_setfsgid, c->gids[3], 0, 0, 0, 0, 0);
+	for (uint64_t cap = 0; n == 0 && cap <= last_cap; cap++) {
+		what = "bounding set";
+		/* Most often dropped already in the parent, at its creation: see cap_bnd. */
+		if (!(c->cap_bnd >> cap & 1) && (th->bnd >> cap & 1))
+			n = thread_syscall(th, SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0);
+	}
+	if (n == 0 && (c->uids[0] | c->uids[1] | c->uids[2])) {
+		/* Keeps the kernel from dropping capabilities along with uid 0. */
+		what = "users";
+		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0, 0);
+		if (n == 0)
+			n = thread_syscall(th, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0, 0, 0);
+	}
+	if (n == 0 && c->uids[3] != c->uids[1])
+		thread_syscall(th, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
+	if (n == 0 && (c->cap_amb || c->securebits)) {
+		what = "ambient capabilities";
+		n = set_caps(th, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
+		for (uint64_t cap = 0; n == 0 && cap <= last_cap; cap++)
+			if (c->cap_amb >> cap & 1)
+				n = thread_syscall(th, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap,
+						   0, 0, 0);
+	}
+	if (n == 0 && (c->securebits || (c->uids[0] | c->uids[1] | c->uids[2]))) {
+		what = "secure bits";
+		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0);
+	}
+	if (n == 0) {
+		what = "capabilities";
+		n = set_caps(th, c->cap_inh, c->cap_prm, c->cap_eff);
+	}
+	if (n == 0 && c->no_new_privs) {
+		what = "no_new_privs";
+		n = thread_syscall(th, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	}
+	return n < 0 ? error_sys(err, (int)-n, "setting %s of thread %d", what, th->vtid) : 0;
+}
+
+static int seccomp(struct thread *th, const Ck__Thread *m, struct error *err)
+{
+	for (size_t i = 0; i < m->n_seccomp; i++) {
+		struct task *t = th->task;
+		size_t len = m->seccomp[i].len, room = (len + 2 * PAGE) / PAGE * PAGE;
+		struct sock_fprog prog = { .len = (unsigned short)(len / sizeof(struct sock_filter)) };
+		long at, n;
+
+		at = thread_syscall(th, SYS_mmap, 0, room, 3, 0x22, -1ul, 0);
+		if (at < 0)
+			return failed(t, at, err, "room for a seccomp filter");
+		prog.filter = (void *)(at + (long)sizeof(prog));
+		n = remote_write(t, (unsigned long)at, &prog, sizeof(prog));
+		if (n == 0)
+			n = remote_write(t, (unsigned long)at + sizeof(prog), m->seccomp[i].data, len);
+		if (n == 0)
+			n = thread_syscall(th, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (unsigned long)at, 0,
+					   0, 0);
+		thread_syscall(th, SYS_munmap, (unsigned long)at, room, 0, 0, 0, 0);
+		if (n < 0)
+			return error_sys(err, (int)-n, "installing a seccomp filter of thread %d",
+					 th->vtid);
+	}
+	return 0;
+}
+
+static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
+{
+	struct task *t = th->task;
+	unsigned long at = remote_scratch(t);
+	struct sched_param sp = { .sched_priority = m->priority };
+	char name[16] = "";
+	long n = 0;
+
+	if (m->regs.len != sizeof(th->regs) || !m->creds)
+		return error_set(err, EBADMSG, "registers of thread %u", m->vtid);
+	if (m->altstack.len == sizeof(stack_t)) {
+		stack_t ss;
+
+		memcpy(&ss, m->altstack.data, sizeof(ss));
+		if (!(ss.ss_flags & SS_DISABLE)) {
+			n = put(t, &ss, sizeof(ss));
+			if (n == 0)
+				n = thread_syscall(th, SYS_sigaltstack, at, 0, 0, 0, 0, 0);
+			if (n < 0)
+				return error_sys(err, (int)-n, "the signal stack of thread %d", th->vtid);
+		}
+	}
+	if (m->robust_head)
+		thread_syscall(th, SYS_set_robust_list, m->robust_head, m->robust_len, 0, 0, 0, 0);
+	thread_syscall(th, SYS_set_tid_address, m->clear_tid, 0, 0, 0, 0, 0);
+	if (m->rseq.len >= sizeof(struct __ptrace_rseq_configuration)) {
+		struct __ptrace_rseq_configuration rs;
+
+		memcpy(&rs, m->rseq.data, sizeof(rs));
+		n = thread_syscall(th, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0, rs.signature,
+				   0, 0);
+		if (n < 0)
+			return error_sys(err, (int)-n, "registering rseq of thread %d", th->vtid);
+	}
+	if (m->comm) {
+		snprintf(name, sizeof(name), "%s", m->comm);
+		n = put(t, name, sizeof(name));
+		if (n == 0)
+			thread_syscall(th, SYS_prctl, PR_SET_NAME, at, 0, 0, 0, 0);
+	}
+	if (m->has_affinity && m->affinity.len == sizeof(cpu_set_t)) {
+		cpu_set_t now, want;
+
+		/* This host may have fewer processors: then it runs on all it has. */
+		memcpy(&want, m->affinity.data, sizeof(want));
+		if (sched_getaffinity(th->tid, sizeof(now), &now) < 0 || !CPU_EQUAL(&now, &want))
+			sched_setaffinity(th->tid, sizeof(want), &want);
+	}
+	if (m->policy != SCHED_OTHER && sched_setscheduler(th->tid, m->policy, &sp) < 0)
+		return error_sys(err, errno, "the scheduling policy of thread %d", th->vtid);
+	if (m->nice != getpriority(PRIO_PROCESS, (id_t)th->tid))
+		setpriority(PRIO_PROCESS, (id_t)th->tid, m->nice);
+	if (m->has_timerslack_ns && m->timerslack_ns != 50000)
+		thread_syscall(th, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
+	return 0;
+}
+
+static uint64_t last_capability(void)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	return file_read("/proc/sys/kernel/cap_last_cap", 16, &text, NULL, NULL) < 0
+		       ? 40
+		       : strtoull(text, NULL, 10);
+}
+
+static uint64_t bounding_set(struct thread *th)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/status", th->tid);
+	CLEANUP_FREE char *status = NULL;
+	char line[32];
+
+	if (file_read(path, 65536, &status, NULL, NULL) < 0 ||
+	    !status_field(status, "CapBnd", line, sizeof(line)))
+		return ~0ull;
+	return strtoull(line, NULL, 16);
+}
+
+int restore_task_state(struct restore *r, struct task *t, struct error *err)
+{
+	const Ck__TaskState *s = t->state;
+	char num[16];
+	int e;
+
+	(void)r;
+	if (!s->cwd || !s->exe || !s->root || s->n_threads != t->nthreads)
+		return error_set(err, EBADMSG, "the state of process %d is not whole", t->vpid);
+	if (!remote_scratch(t))
+		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
+	e = paths(t, s, err);
+	if (e == 0)
+		e = sigactions(t, s, err);
+	for (size_t i = 0; i < t->nthreads && e == 0; i++)
+		e = one_thread(&t->threads[i], s->threads[i], err);
+	if (e == 0)
+		e = timers(t, s, err);
+	if (e < 0)
+		return e;
+	if (s->subreaper)
+		remote_syscall(t, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
+	if (s->thp_disable)
+		remote_syscall(t, SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+	if (s->personality)
+		remote_syscall(t, SYS_personality, s->personality, 0, 0, 0, 0, 0);
+	if (s->has_oom_score_adj) {
+		CLEANUP_FREE char *path = str_format("/proc/%d/oom_score_adj", t->pid);
+
+		/* Lowering it needs CAP_SYS_RESOURCE; the hint is not worth a failure. */
+		snprintf(num, sizeof(num), "%d", s->oom_score_adj);
+		file_write_str(path, num, NULL);
+	}
+	rlimits(t, s);
+	return 0;
+}
+
+/* Takes away what the building of the tree has left pending. */
+static void drain_signals(struct thread *th)
+{
+	struct {
+		uint64_t set;
+		struct timespec ts;
+	} a = { .set = ~0ull };
+	unsigned long at = remote_scratch(th->task);
+
+	if (put(th->task, &a, sizeof(a)) < 0)
+		return;
+	for (int i = 0; i < 1000; i++)
+		if (thread_syscall(th, SYS_rt_sigtimedwait, at, 0,
+				   at + offsetof(__typeof__(a), ts), 8, 0, 0) < 0)
+			return;
+}
+
+static int queue_signals(struct thread *th, size_t n, ProtobufCBinaryData *info, bool shared,
+			 struct error *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned long at = remote_scratch(th->task);
+		siginfo_t si;
+		long e;
+
+		if (info[i].len != sizeof(si))
+			return error_set(err, EBADMSG, "a pending signal of thread %d", th->vtid);
+		memcpy(&si, info[i].data, sizeof(si));
+		e = put(th->task, &si, sizeof(si));
+		if (e == 0)
+			e = shared ? thread_syscall(th, SYS_rt_sigqueueinfo, (unsigned long)th->task->vpid,
+						    (unsigned long)si.si_signo, at, 0, 0, 0)
+				   : thread_syscall(th, SYS_rt_tgsigqueueinfo,
+						    (unsigned long)th->task->vpid, (unsigned long)th->vtid,
+						    (unsigned long)si.si_signo, at, 0, 0);
+		if (e < 0)
+			return error_sys(err, (int)-e, "queueing signal %d of thread %d", si.si_signo,
+					 th->vtid);
+	}
+	return 0;
+}
+
+int restore_task_last(struct restore *r, struct task *t, struct error *err)
+{
+	const Ck__TaskState *s = t->state;
+	uint64_t last_cap = last_capability();
+	int e = 0;
+
+	(void)r;
+	drain_signals(&t->threads[0]);
+	for (size_t i = 0; i < t->nthreads && e == 0; i++)
+		e = queue_signals(&t->threads[i], s->threads[i]->n_pending, s->threads[i]->pending,
+				  false, err);
+	if (e == 0)
+		e = queue_signals(&t->threads[0], s->n_pending, s->pending, true, err);
+	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
+		struct thread *th = &t->threads[i];
+
+		e = seccomp(th, s->threads[i], err);
+		th->bnd = bounding_set(th);
+		if (e == 0)
+			e = creds(th, s->threads[i]->creds, last_cap, err);
+		if (e == 0 && s->threads[i]->pdeathsig)
+			thread_syscall(th, SYS_prctl, PR_SET_PDEATHSIG,
+				       (unsigned long)s->threads[i]->pdeathsig, 0, 0, 0, 0);
+	}
+	if (e == 0 && (s->dumpable == 0 || s->dumpable == 1))
+		remote_syscall(t, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0, 0, 0, 0);
+	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
+		struct thread *th = &t->threads[i];
+		const Ck__Thread *m = s->threads[i];
+		struct iovec iov = { m->xstate.data, m->xstate.len };
+
+		if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
+			return error_sys(err, errno, "vector registers of thread %d", th->vtid);
+		memcpy(&th->regs, m->regs.data, sizeof(th->regs));
+		th->sigmask = m->sigmask;
+		th->touched = true;
+	}
+	return e;
+}

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination engine's course: take over the stub, build tree and memory as they
+ * come in, make the rest when everything has come and storage is there, stand still
+ * until `run`. The stubs are traced with EXITKILL: they die with this process.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/process.h"
+#include "base/tls.h"
+#include "runtime/checkpoint/control.h"
+#include "runtime/checkpoint/core.h"
+
+static int reply(struct restore *r, const struct error *e, uint32_t round)
+{
+	Ck__Reply m = CK__REPLY__INIT;
+	int n;
+
+	if (!r->s)
+		return 0;
+	m.code = e ? e->code : 0;
+	m.message = e ? (char *)(uintptr_t)e->msg : NULL;
+	m.has_round = 1;
+	m.round = round;
+	n = stream_send_msg(r->s, FRAME_REPLY, &m.base, NULL);
+	return n < 0 ? n : stream_flush(r->s, NULL);
+}
+
+/* Descriptors that the container's init shares with the outside: kept by the engine. */
+static int take_externals(struct restore *r, struct error *err)
+{
+	struct task *init = r->tasks.t[0];
+	size_t i;
+	json_t *e;
+
+	json_array_foreach(r->externals, i, e) {
+		int num = (int)json_integer_value(json_object_get(e, "fd_of_stub"));
+		int fd = (int)syscall(SYS_pidfd_getfd, init->pidfd, num, 0);
+
+		if (fd < 0)
+			return error_sys(err, errno, "descriptor %d of the stub", num);
+		json_object_set_new(e, "fd", json_integer(fd));
+	}
+	return 0;
+}
+
+int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct error *err)
+{
+	const char *cgroup = json_string_value(json_object_get(args, "cgroup"));
+	const char *token = json_string_value(json_object_get(args, "token"));
+	const char *listen_on = json_string_value(json_object_get(args, "listen"));
+	json_t *tls = json_object_get(args, "tls");
+	uint16_t port = 0;
+	uint64_t mask;
+	uint32_t size;
+	int e;
+
+	r->init_pid = (pid_t)json_integer_value(json_object_get(args, "init_pid"));
+	r->token = str_dup(token ? token : "");
+	json_decref(r->externals);
+	r->externals = json_deep_copy(json_object_get(args, "externals"));
+	if (!r->externals)
+		r->externals = json_array();
+	if (r->init_pid <= 1)
+		return error_set(err, EINVAL, "prepare needs init_pid");
+	if (cgroup) {
+		e = cgroup_find(cgroup, &r->cg, err);
+		if (e < 0)
+			return e;
+	}
+	e = restore_seize_init(r, err);
+	if (e == 0)
+		e = take_externals(r, err);
+	if (e < 0)
+		return e;
+	if (json_object_get(args, "fd")) {
+		r->s = stream_new_fd((int)json_integer_value(json_object_get(args, "fd")));
+	} else {
+		if (!tls)
+			return error_set(err, EINVAL, "prepare needs listen and tls, or fd");
+		r->tls = tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
+				     json_string_value(json_object_get(tls, "key")),
+				     json_string_value(json_object_get(tls, "ca")), err);
+		if (!r->tls)
+			return -err->code;
+		r->listen_fd = tls_listen(listen_on, 0, &port, err);
+		if (r->listen_fd < 0)
+			return r->listen_fd;
+	}
+	arch_xsave(&mask, &size);
+	*answer = json_pack("{s:i,s:I,s:i}", "port", (int)port, "xsave_mask", (json_int_t)mask,
+			    "xsave_bytes", (int)size);
+	return 0;
+}
+
+/* --- frames ------------------------------------------------------------------------------ */
+static int hello(struct restore *r, const struct frame *f, struct error *err)
+{
+	Ck__Hello *m = ck__hello__unpack(NULL, f->len, f->data);
+	struct utsname u;
+	uint64_t mask;
+	uint32_t size;
+	int e = 0;
+
+	uname(&u);
+	arch_xsave(&mask, &size);
+	if (!m)
+		return error_set(err, EBADMSG, "a damaged greeting");
+	if (m->version != STREAM_VERSION)
+		e = error_set(err, EPROTO, "the source speaks version %u of the stream, this host %u: "
+					   "run the same ferry on both", m->version, STREAM_VERSION);
+	else if (strcmp(m->token ? m->token : "", r->token) != 0)
+		e = error_set(err, EACCES, "the source named another migration");
+	else if (!m->arch || strcmp(m->arch, u.machine) != 0)
+		e = error_set(err, EOPNOTSUPP, "the source is %s, this host %s",
+			      m->arch ? m->arch : "unknown", u.machine);
+	else if (m->page_size != PAGE)
+		e = error_set(err, EOPNOTSUPP, "the source has pages of %u bytes", m->page_size);
+	else if (m->xsave_mask & ~mask)
+		e = error_set(err, EOPNOTSUPP,
+			      "the source's processor has features that this one lacks (xsave %#llx, "
+			      "here %#llx)",
+			      (unsigned long long)m->xsave_mask, (unsigned long long)mask);
+	ck__hello__free_unpacked(m, NULL);
+	if (e == 0) {
+		control_event(r->control, json_pack("{s:s}", "event", "connected"));
+		reply(r, NULL, 0);
+	}
+	return e;
+}
+
+static int task_message(struct restore *r, const struct frame *f, struct error *err)
+{
+	Ck__TaskState *m = ck__task_state__unpack(NULL, f->len, f->data);
+	struct task *t = m ? tasks_by_vpid(&r->tasks, (pid_t)m->vpid) : NULL;
+
+	if (!t || t->state || !m->n_threads) {
+		if (m)
+			ck__task_state__free_unpacked(m, NULL);
+		return error_set(err, EBADMSG, "a damaged process state");
+	}
+	t->state = m;
+	return 0;
+}
+
+static int fd_message(struct restore *r, const struct frame *f, struct error *err)
+{
+	Ck__FdTable *m = ck__fd_table__unpack(NULL, f->len, f->data);
+	struct task *t = m ? tasks_by_vpid(&r->tasks, (pid_t)m->vpid) : NULL;
+
+	if (!t || t->fds) {
+		if (m)
+			ck__fd_table__free_unpacked(m, NULL);
+		return error_set(err, EBADMSG, "a damaged descriptor table");
+	}
+	t->fds = m;
+	return 0;
+}
+
+static const struct checkpoint_part *part_named(const char *name)
+{
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++)
+			if (strcmp((*p)->name, name) == 0)
+				return *p;
+	}
+	return NULL;
+}
+
+static int part_message(struct restore *r, const struct frame *f, struct error *err)
+{
+	Ck__Part *m = ck__part__unpack(NULL, f->len, f->data);
+	const struct checkpoint_part *p = m ? part_named(m->name) : NULL;
+	int e;
+
+	if (!p || !p->receive)
+		e = error_set(err, EPROTO, "the source sent a part that this host does not know: %s",
+			      m ? m->name : "damaged");
+	else
+		e = p->receive(r, m->body.data, m->body.len, err);
+	if (m)
+		ck__part__free_unpacked(m, NULL);
+	return e;
+}
+
+#define MESSAGE(kind_, unpack, free_, call)                                               \
+	do {                                                                             \
+		kind_ *m = unpack(NULL, f->len, f->data);                                \
+		if (!m)                                                                  \
+			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type); \
+		e = call(r, m, err);                                                     \
+		free_(m, NULL);                                                          \
+	} while (0)
+
+static int one_frame(struct restore *r, const struct frame *f, struct error *err)
+{
+	Ck__RoundEnd *end;
+	int e = 0;
+
+	switch (f->type) {
+	case FRAME_HELLO:
+		return hello(r, f, err);
+	case FRAME_TREE:
+		MESSAGE(Ck__Tree, ck__tree__unpack, ck__tree__free_unpacked, restore_tree);
+		return e;
+	case FRAME_LAYOUT:
+		MESSAGE(Ck__Layout, ck__layout__unpack, ck__layout__free_unpacked, restore_layout);
+		return e;
+	case FRAME_SHARED:
+		MESSAGE(Ck__Shared, ck__shared__unpack, ck__shared__free_unpacked, restore_shared);
+		return e;
+	case FRAME_OBJECT:
+		MESSAGE(Ck__Object, ck__object__unpack, ck__object__free_unpacked, restore_add_object);
+		return e;
+	case FRAME_PAGES:
+		return restore_pages(r, f, err);
+	case FRAME_TASK:
+		return task_message(r, f, err);
+	case FRAME_FDTABLE:
+		return fd_message(r, f, err);
+	case FRAME_PART:
+		return part_message(r, f, err);
+	case FRAME_HASH:
+		buf_add(&r->hashes, &f->len, sizeof(f->len));
+		buf_add(&r->hashes, f->data, f->len);
+		return 0;
+	case FRAME_ROUND_END:
+		end = ck__round_end__unpack(NULL, f->len, f->data);
+		if (!end)
+			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type);
+		if (!end->final)
+			reply(r, NULL, end->round);
+		ck__round_end__free_unpacked(end, NULL);
+		return 0;
+	case FRAME_DONE:
+		r->verify = f->len >= 2 && f->data[1];
+		r->received = true;
+		r->received_ns = clock_mono_ns();
+		control_event(r->control, json_pack("{s:s}", "event", "received"));
+		return 0;
+	}
+	return error_set(err, EBADMSG, "a frame of unknown type %u", f->type);
+}
+
+int restore_pump(struct restore *r, struct error *err)
+{
+	struct frame f;
+	int e;
+
+	if (!r->s && r->listen_fd >= 0) {
+		int fd = accept4(r->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		struct tls *t;
+
+		if (fd < 0)
+			return 0;
+		/* A stranger who knocks is not the source: wait on. */
+		if (tls_accept(r->tls, fd, false, 10000000000, &t, NULL) < 0)
+			return 0;
+		r->s = stream_new_tls(t);
+		close(TAKE_FD(r->listen_fd));
+		return 0;
+	}
+	e = stream_recv(r->s, &f, err);
+	if (e == 0)
+		e = one_frame(r, &f, err);
+	if (e < 0 && !r->received) {
+		/* The source hears why, instead of a broken pipe. */
+		reply(r, err, 0);
+		stream_close(r->s);
+		r->s = NULL;
+	}
+	return e;
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+static int build(struct restore *r, struct error *err)
+{
+	int64_t t0 = clock_mono_ns(), t1, t2;
+	int e = 0;
+
+	for (size_t k = 0; k < 2 && e == 0; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p && e == 0; p++)
+			e = (*p)->complete ? (*p)->complete(r, err) : 0;
+	}
+	for (size_t i = 0; i < r->tasks.n && e == 0; i++) {
+		struct task *t = r->tasks.t[i];
+
+		if (t->to_be_zombie)
+			continue;
+		if (!t->state || !t->fds)
+			return error_set(err, EBADMSG, "process %d came without its state", t->vpid);
+		e = restore_pending_files(r, t, err);
+		if (e == 0)
+			e = restore_task_threads(r, t, err);
+		if (e == 0)
+			e = restore_memory_finish(r, t, err);
+	}
+	t1 = clock_mono_ns();
+	if (e == 0)
+		e = restore_objects(r, err);
+	if (e == 0)
+		e = restore_shared_finish(r, err);
+	t2 = clock_mono_ns();
+	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
+		if (!r->tasks.t[i]->to_be_zombie)
+			e = restore_task_state(r, r->tasks.t[i], err);
+	if (e == 0)
+		e = restore_zombies(r, err);
+	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
+		if (!r->tasks.t[i]->to_be_zombie)
+			e = restore_task_last(r, r->tasks.t[i], err);
+	if (e == 0 && r->verify)
+		e = restore_verify(r, err);
+	r->mem_ns = t1 - t0;
+	r->obj_ns = t2 - t1;
+	r->task_ns = clock_mono_ns() - t2;
+	r->done_ns = clock_mono_ns() - t0;
+	return e;
+}
+
+int restore_build(struct restore *r, struct error *err)
+{
+	int e = build(r, err);
+
+	r->restored = e == 0;
+	reply(r, e < 0 ? err : NULL, 0);
+	return e;
+}
+
+int restore_run(struct restore *r, json_t **answer, struct error *err)
+{
+	int64_t t0 = clock_mono_ns();
+	struct error finish = { 0 };
+	int e = 0;
+
+	if (!r->restored)
+		return error_set(err, EINVAL, "nothing is restored yet");
+	restore_objects_finish(r, &finish);
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		struct task *t = r->tasks.t[i];
+
+		if (t->zombie)
+			continue;
+		task_drop_sock(t);
+		if (t->scratch)
+			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
+		t->scratch = 0;
+		if (t->state->stop_signal)
+			kill(t->pid, SIGSTOP);
+	}
+	/* The freezer first, if ferryd wants to start it frozen; parents last, so that a
+	 * child is there when its parent looks. */
+	for (size_t i = r->tasks.n; i-- > 0;)
+		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
+			thread_detach(&r->tasks.t[i]->threads[k]);
+	r->running = true;
+	stream_close(r->s);
+	r->s = NULL;
+	*answer = json_pack("{s:I}", "run_ns", (json_int_t)(clock_mono_ns() - t0));
+	if (finish.code)
+		json_object_set_new(*answer, "warning", json_string(finish.msg));
+	return e;
+}
+
+void restore_abort(struct restore *r)
+{
+	int status;
+
+	if (r->running)
+		return;
+	/* Killing a namespace's init kills all of it. */
+	for (size_t i = 0; i < r->tasks.n; i++)
+		if (r->tasks.t[i]->vpid == 1)
+			kill(r->tasks.t[i]->pid, SIGKILL);
+	for (size_t i = r->tasks.n; i-- > 0;)
+		for (size_t k = r->tasks.t[i]->nthreads; k-- > 0;) {
+			struct thread *th = &r->tasks.t[i]->threads[k];
+
+			if (!th->traced)
+				continue;
+			while (waitpid(th->tid, &status, __WALL) >= 0 && WIFSTOPPED(status))
+				;
+			th->traced = th->stopped = false;
+		}
+	tasks_free(&r->tasks);
+}
+
+void restore_free(struct restore *r)
+{
+	size_t i;
+	json_t *e;
+
+	restore_abort(r);
+	tasks_free(&r->tasks);
+	shareds_free(&r->shared);
+	for (size_t k = 0; k < r->nobjects; k++) {
+		if (r->objects[k].fd >= 0)
+			close(r->objects[k].fd);
+		free(r->objects[k].type);
+		free(r->objects[k].body);
+	}
+	free(r->objects);
+	json_array_foreach(r->externals, i, e)
+		if (json_object_get(e, "fd"))
+			close((int)json_integer_value(json_object_get(e, "fd")));
+	json_decref(r->externals);
+	stream_close(r->s);
+	if (r->listen_fd >= 0)
+		close(r->listen_fd);
+	if (r->root_fd >= 0)
+		close(r->root_fd);
+	if (r->tls)
+		tls_ctx_free(r->tls);
+	cgroup_free(&r->cg);
+	buf_free(&r->hashes);
+	free(r->token);
+	free(r);
+}
+
+/* --- object.h ----------------------------------------------------------------------------------- */
+size_t restore_task_count(const struct restore *r)
+{
+	return r->tasks.n;
+}
+
+struct task *restore_task_at(struct restore *r, size_t i)
+{
+	return i < r->tasks.n ? r->tasks.t[i] : NULL;
+}
+
+struct task *restore_task(struct restore *r, pid_t vpid)
+{
+	return tasks_by_vpid(&r->tasks, vpid);
+}
+
+int restore_in_ns(struct restore *r, const char *ns, int (*fn)(void *arg), void *arg,
+		  struct error *err)
+{
+	return run_in_ns(r->init_pid, ns, fn, arg, err);
+}
+
+int restore_in_netns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(r->init_pid, "net", fn, arg, err);
+}
+
+int restore_in_mntns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(r->init_pid, "mnt", fn, arg, err);
+}
+
+int restore_root_fd(struct restore *r)
+{
+	char path[64];
+
+	if (r->root_fd < 0) {
+		snprintf(path, sizeof(path), "/proc/%d/root", r->init_pid);
+		r->root_fd = open(path, O_PATH | O_CLOEXEC | O_DIRECTORY);
+	}
+	return r->root_fd;
+}

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source engine's course: connect, pre-copy rounds while the tasks run, stop, send
+ * the rest, hand the tasks over to the cgroup freezer, and let go of them.
+ *
+ * During pre-copy the tasks are not traced: each new one is stopped for an instant, its
+ * dirty tracker is put in, and it runs on.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/process.h"
+#include "base/tls.h"
+#include "runtime/checkpoint/control.h"
+#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/track.h"
+
+#define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
+/* What a blackout costs beyond memory, before there is a measurement: the freeze, and
+ * for each process its state on both sides. */
+#define FIXED_NS      10000000ll
+#define FIXED_TASK_NS 2000000ll
+#define MAX_ROUNDS    200
+
+/* --- connecting ----------------------------------------------------------------------------- */
+static int recv_reply(struct dump *d, struct error *err)
+{
+	struct frame f;
+	Ck__Reply *m;
+	int r;
+
+	r = stream_recv(d->s, &f, err);
+	if (r < 0)
+		return r;
+	m = f.type == FRAME_REPLY ? ck__reply__unpack(NULL, f.len, f.data) : NULL;
+	if (!m)
+		return error_set(err, EBADMSG, "an answer of the destination was expected");
+	r = m->code;
+	if (r)
+		error_set(err, r, "the destination: %s", m->message ? m->message : strerror(r));
+	ck__reply__free_unpacked(m, NULL);
+	return -r;
+}
+
+int dump_connect(struct dump *d, json_t *args, struct error *err)
+{
+	json_t *tls = json_object_get(args, "tls");
+	const char *address = json_string_value(json_object_get(args, "address"));
+	const char *token = json_string_value(json_object_get(args, "token"));
+	Ck__Hello m = CK__HELLO__INIT;
+	struct utsname u;
+	uint64_t mask;
+	uint32_t size;
+	int r;
+
+	if (d->s)
+		return error_set(err, EALREADY, "already connected");
+	if (json_object_get(args, "fd")) {
+		d->s = stream_new_fd((int)json_integer_value(json_object_get(args, "fd")));
+	} else if (!address || !tls) {
+		return error_set(err, EINVAL, "connect needs address, port and tls, or fd");
+	} else {
+		struct tls_ctx *ctx = tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
+						  json_string_value(json_object_get(tls, "key")),
+						  json_string_value(json_object_get(tls, "ca")), err);
+		struct tls *t;
+
+		if (!ctx)
+			return -err->code;
+		r = tls_connect(ctx, address,
+				(uint16_t)json_integer_value(json_object_get(args, "port")), 10000000000,
+				&t, err);
+		tls_ctx_free(ctx);
+		if (r < 0)
+			return r;
+		d->s = stream_new_tls(t);
+	}
+	uname(&u);
+	arch_xsave(&mask, &size);
+	m.version = STREAM_VERSION;
+	m.token = (char *)(uintptr_t)(token ? token : "");
+	m.arch = u.machine;
+	m.kernel = u.release;
+	m.has_page_size = m.has_xsave_mask = m.has_xsave_bytes = 1;
+	m.page_size = PAGE;
+	m.xsave_mask = mask;
+	m.xsave_bytes = size;
+	r = stream_send_msg(d->s, FRAME_HELLO, &m.base, err);
+	if (r == 0)
+		r = stream_flush(d->s, err);
+	return r < 0 ? r : recv_reply(d, err);
+}
+
+/* --- one round ---------------------------------------------------------------------------------- */
+/* Stops one process's leader for an instant and gives it a tracker. */
+static void give_tracker(struct task *t)
+{
+	struct thread *th = &t->threads[0];
+
+	if (t->tracker || t->zombie || !t->nthreads || !t->syscall_ip)
+		return;
+	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
+		return;
+	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
+		tracker_attach(t);
+		thread_detach(th);
+	} else if (th->traced) {
+		ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
+		th->traced = false;
+	}
+}
+
+static int send_tree(struct dump *d, struct error *err)
+{
+	size_t n = d->tasks.n;
+	CLEANUP_FREE Ck__Process *p = mem_zalloc((n + 1) * sizeof(*p));
+	CLEANUP_FREE Ck__Process **list = mem_zalloc((n + 1) * sizeof(*list));
+	Ck__Tree m = CK__TREE__INIT;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct task *t = d->tasks.t[i];
+
+		ck__process__init(&p[i]);
+		p[i].vpid = (uint32_t)t->vpid;
+		p[i].vppid = (uint32_t)t->vppid;
+		p[i].has_vpgid = p[i].has_vsid = p[i].has_zombie = p[i].has_exit_status = 1;
+		p[i].vpgid = (uint32_t)t->vpgid;
+		p[i].vsid = (uint32_t)t->vsid;
+		p[i].zombie = t->zombie;
+		p[i].exit_status = t->exit_status;
+		p[i].has_start_time = 1;
+		p[i].start_time = t->start_time;
+		list[i] = &p[i];
+	}
+	m.n_processes = n;
+	m.processes = list;
+	m.final = d->final;
+	m.has_cap_bnd = 1;
+	m.cap_bnd = d->cap_bnd;
+	return stream_send_msg(d->s, FRAME_TREE, &m.base, err);
+}
+
+static int parts_round(struct dump *d, json_t *args, struct error *err)
+{
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++) {
+			int r = d->final ? ((*p)->dump ? (*p)->dump(d, err) : 0)
+					 : ((*p)->round ? (*p)->round(d, d->round, args, err) : 0);
+
+			if (r < 0)
+				return error_wrap(err, "%s", (*p)->name);
+		}
+	}
+	return 0;
+}
+
+/* Tree, shared objects, layouts, pages: in this order, because each needs the one before. */
+static int send_memory(struct dump *d, struct error *err)
+{
+	int r;
+
+	for (size_t i = 0; i < d->tasks.n;) {
+		struct task *t = d->tasks.t[i];
+		struct error one = { 0 };
+
+		r = t->zombie ? 0 : task_read_vmas(t, &one);
+		if (r == -ESRCH && !d->final && t->pid != d->init_pid) {
+			/* It ended after the list was made. */
+			task_free(t);
+			memmove(&d->tasks.t[i], &d->tasks.t[i + 1],
+				(d->tasks.n - i - 1) * sizeof(*d->tasks.t));
+			d->tasks.n--;
+			continue;
+		}
+		if (r < 0) {
+			*err = one;
+			return r;
+		}
+		if (!d->final)
+			give_tracker(t);
+		i++;
+	}
+	/* A child whose parent has just gone is init's by now; the next round says so. */
+	for (size_t i = 0; i < d->tasks.n; i++)
+		if (d->tasks.t[i]->vppid && !tasks_by_vpid(&d->tasks, d->tasks.t[i]->vppid)) {
+			if (d->final)
+				return error_set(err, EPROTO, "process %d has a parent outside of the "
+							      "container (an exec session?)",
+						 d->tasks.t[i]->vpid);
+			d->tasks.t[i]->vppid = 1;
+		}
+	r = dump_shared_scan(d, err);
+	if (r == 0)
+		r = send_tree(d, err);
+	if (r == 0)
+		r = dump_shared_announce(d, err);
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
+		r = dump_task_memory(d, d->tasks.t[i], err);
+	if (r == 0)
+		r = dump_shared_memory(d, err);
+	return r;
+}
+
+static int end_round(struct dump *d, struct error *err)
+{
+	Ck__RoundEnd m = CK__ROUND_END__INIT;
+	int r;
+
+	m.round = (uint32_t)d->round;
+	m.final = d->final;
+	r = stream_send_msg(d->s, FRAME_ROUND_END, &m.base, err);
+	return r < 0 ? r : stream_flush(d->s, err);
+}
+
+/* --- pre-copy -------------------------------------------------------------------------------------- */
+static int64_t predict(const struct dump *d, double bytes)
+{
+	int64_t fixed = d->fixed_ns ? d->fixed_ns
+				    : FIXED_NS + FIXED_TASK_NS * (int64_t)d->tasks.n / 2;
+
+	return fixed + (d->rate > 0 ? (int64_t)(bytes * 1e9 / d->rate) : 0);
+}
+
+static int round_once(struct dump *d, json_t *args, struct error *err)
+{
+	int r;
+
+	d->round++;
+	d->round_page_bytes = 0;
+	r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+	if (r == 0)
+		r = parts_round(d, args, err);
+	if (r == 0)
+		r = send_memory(d, err);
+	if (r == 0)
+		r = end_round(d, err);
+	return r < 0 ? r : recv_reply(d, err);
+}
+
+int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *err)
+{
+	int64_t budget = json_integer_value(json_object_get(args, "downtime_ns"));
+	int64_t timeout = json_integer_value(json_object_get(args, "timeout_ns"));
+	const char *then = json_string_value(json_object_get(args, "on_timeout"));
+	bool throttle = json_is_true(json_object_get(args, "auto_converge"));
+	int64_t begin = clock_mono_ns(), predicted = 0, prev_end = 0;
+	uint64_t prev = 0;
+	bool converged = false;
+	int flat = 0;
+
+	if (!d->s)
+		return error_set(err, ENOTCONN, "precopy before connect");
+	budget = budget > 0 ? budget : 50000000;
+	timeout = timeout > 0 ? timeout : 120000000000;
+	while (!converged && d->round < MAX_ROUNDS) {
+		int64_t t0 = clock_mono_ns(), took;
+		uint64_t sent0 = stream_bytes(d->s), sent;
+		double dirty_rate = 0, dirty;
+		int r = round_once(d, args, err);
+
+		if (r < 0)
+			return r;
+		took = clock_mono_ns() - t0;
+		sent = stream_bytes(d->s) - sent0;
+		if (sent > (1 << 20) || d->rate <= 0)
+			d->rate = (double)sent * 1e9 / (double)(took > 0 ? took : 1);
+		/* What this round sent was dirtied since the one before began to look. */
+		if (prev_end && t0 > prev_end - 1)
+			dirty_rate = (double)d->round_page_bytes * 1e9 / (double)(clock_mono_ns() - prev_end);
+		dirty = d->round == 1 ? (double)d->round_page_bytes * 0.1 : dirty_rate * (double)took / 1e9;
+		predicted = predict(d, dirty);
+		prev_end = clock_mono_ns();
+		control_event(d->control,
+			      json_pack("{s:s,s:i,s:I,s:I,s:I,s:I,s:I}", "event", "round", "n", d->round,
+					"sent_bytes", (json_int_t)sent, "rate_bps", (json_int_t)d->rate,
+					"dirty_bytes", (json_int_t)dirty, "dirty_rate_bps",
+					(json_int_t)dirty_rate, "predicted_ns", (json_int_t)predicted));
+		if (d->round >= 2)
+			converged = predicted <= budget;
+		/* No more shrinking: nothing that another round could improve. */
+		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1 : 0;
+		prev = d->round_page_bytes;
+		if (!converged && flat >= 2 && d->round_page_bytes < (1 << 20))
+			converged = true;
+		if (!converged && flat >= 2 && throttle) {
+			throttle_step(d);
+			flat = 0;
+		}
+		if (!converged && clock_mono_ns() - begin > timeout) {
+			if (!then || strcmp(then, "go") != 0)
+				return error_set(err, ETIMEDOUT,
+						 "memory changes faster than it can be sent: after %d rounds the "
+						 "pause would still be %lld ms; allow a longer --downtime, or "
+						 "--on-timeout go",
+						 d->round, (long long)predicted / 1000000);
+			break;
+		}
+	}
+	*answer = json_pack("{s:i,s:I,s:I,s:b}", "rounds", d->round, "bytes",
+			    (json_int_t)stream_bytes(d->s), "predicted_ns", (json_int_t)predicted,
+			    "converged", converged);
+	return 0;
+}
+
+/* --- freeze --------------------------------------------------------------------------------------------- */
+static int stop_new(struct dump *d, size_t *stopped, struct error *err)
+{
+	*stopped = 0;
+	/* All are told first, so that they stop while we wait for the first. */
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			struct thread *th = &d->tasks.t[i]->threads[k];
+			struct error one = { 0 };
+
+			if (th->traced)
+				continue;
+			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
+				if (one.code == ESRCH)
+					continue;
+				*err = one;
+				return -one.code;
+			}
+			if (thread_interrupt(th) < 0)
+				th->traced = false;
+		}
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			struct thread *th = &d->tasks.t[i]->threads[k];
+			struct error one = { 0 };
+
+			if (!th->traced || th->stopped)
+				continue;
+			if (thread_wait_stop(th, &one) < 0 && one.code != ESRCH) {
+				*err = one;
+				return -one.code;
+			}
+			(*stopped)++;
+		}
+	return 0;
+}
+
+int dump_freeze(struct dump *d, json_t **answer, struct error *err)
+{
+	int64_t t0 = clock_mono_ns();
+	size_t stopped = 1;
+	int r = 0;
+
+	d->seized = true;
+	while (stopped && r == 0) {
+		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+		if (r == 0)
+			r = stop_new(d, &stopped, err);
+	}
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < d->tasks.n; i++)
+		d->tasks.t[i]->scratch = 0;
+	if (answer)
+		*answer = json_pack("{s:I}", "freeze_ns", (json_int_t)(clock_mono_ns() - t0));
+	return 0;
+}
+
+static void drop_scratch(struct task *t)
+{
+	if (t->scratch && t->nthreads && t->threads[0].stopped)
+		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
+	t->scratch = 0;
+}
+
+/* Registers put back, ptrace undone. */
+static void let_go(struct dump *d)
+{
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		struct task *t = d->tasks.t[i];
+
+		drop_scratch(t);
+		for (size_t k = 0; k < t->nthreads; k++)
+			thread_detach(&t->threads[k]);
+	}
+	d->seized = false;
+}
+
+int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
+{
+	int64_t t0 = clock_mono_ns(), t1, t2, t3;
+	uint64_t bytes = d->s ? stream_bytes(d->s) : 0;
+	Ck__Done m = CK__DONE__INIT;
+	int r;
+
+	if (!d->s || !d->seized)
+		return error_set(err, EINVAL, "dump before connect and freeze");
+	d->final = true;
+	d->verify = verify;
+	d->round++;
+	r = dump_collect_fds(d, err);
+	if (r == 0)
+		r = parts_round(d, NULL, err);
+	if (r == 0)
+		r = send_memory(d, err);
+	if (r == 0)
+		r = stream_flush(d->s, err);
+	t1 = clock_mono_ns();
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
+		r = dump_task_state(d, d->tasks.t[i], err);
+	t2 = clock_mono_ns();
+	if (r == 0)
+		r = dump_objects(d, err);
+	if (r == 0 && verify)
+		r = dump_verify(d, err);
+	if (r == 0)
+		r = end_round(d, err);
+	m.verify = verify;
+	if (r == 0)
+		r = stream_send_msg(d->s, FRAME_DONE, &m.base, err);
+	if (r == 0)
+		r = stream_flush(d->s, err);
+	t3 = clock_mono_ns();
+	/* From here on the freezer holds them, whatever becomes of this process. A thread in
+	 * a ptrace stop counts as frozen, and stays frozen when it is detached. */
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
+		drop_scratch(d->tasks.t[i]);
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
+			thread_put_back(&d->tasks.t[i]->threads[k]);
+	}
+	if (r == 0)
+		r = cgroup_freeze(&d->cg, true, err);
+	if (r < 0)
+		return r;
+	d->frozen = true;
+	let_go(d);
+	*answer = json_pack("{s:{s:I,s:I,s:I,s:I,s:I},s:I}", "timings", "memory_ns",
+			    (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1), "objects_ns",
+			    (json_int_t)(t3 - t2), "hold_ns", (json_int_t)(clock_mono_ns() - t3),
+			    "total_ns", (json_int_t)(clock_mono_ns() - t0), "bytes",
+			    (json_int_t)(stream_bytes(d->s) - bytes));
+	return 0;
+}
+
+/* --- back, or over ---------------------------------------------------------------------------------------- */
+static void parts_undo(struct dump *d)
+{
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++)
+			if ((*p)->dump_undo)
+				(*p)->dump_undo(d);
+	}
+}
+
+int dump_resume(struct dump *d, struct error *err)
+{
+	int r = 0;
+
+	if (d->final)
+		parts_undo(d);
+	dump_undo_objects(d);
+	throttle_end(d);
+	let_go(d);
+	for (size_t i = 0; i < d->tasks.n; i++)
+		tracker_detach(d->tasks.t[i]);
+	if (d->frozen)
+		r = cgroup_freeze(&d->cg, false, err);
+	d->frozen = d->final = false;
+	dump_drop_fds(d);
+	stream_close(d->s);
+	d->s = NULL;
+	/* A later try starts from nothing. */
+	tasks_free(&d->tasks);
+	shareds_free(&d->shared);
+	d->round = 0;
+	return r;
+}
+
+static int kill_all(struct dump *d, struct error *err)
+{
+	CLEANUP_FREE char *path = str_format("%s/cgroup.procs", d->cg.path);
+	CLEANUP_FREE char *text = NULL;
+	char *p, *end;
+	int r = file_read(path, 16 << 20, &text, NULL, err);
+
+	for (p = text; r == 0; p = end) {
+		pid_t pid = (pid_t)strtol(p, &end, 10);
+
+		if (end == p)
+			break;
+		if (pid > 0)
+			kill(pid, SIGKILL);
+	}
+	return r;
+}
+
+int dump_kill(struct dump *d, struct error *err)
+{
+	int64_t end = clock_mono_ns() + 30000000000;
+	int r;
+
+	/* What leaves repair mode, or writes, must not do so any more: descriptors first. */
+	dump_drop_fds(d);
+	throttle_end(d);
+	r = kill_all(d, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			struct thread *th = &d->tasks.t[i]->threads[k];
+
+			if (th->traced)
+				ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
+			th->traced = th->stopped = false;
+		}
+	if (d->frozen) {
+		r = cgroup_freeze(&d->cg, false, err);
+		if (r < 0)
+			return r;
+	}
+	d->frozen = d->seized = false;
+	tasks_free(&d->tasks);
+	shareds_free(&d->shared);
+	while (!cgroup_is_empty(&d->cg)) {
+		kill_all(d, NULL);
+		if (clock_mono_ns() > end)
+			return error_set(err, ETIMEDOUT, "tasks in %s do not end", d->cg.path);
+		clock_sleep_ns(1000000);
+	}
+	return 0;
+}
+
+void dump_free(struct dump *d)
+{
+	dump_drop_fds(d);
+	tasks_free(&d->tasks);
+	shareds_free(&d->shared);
+	stream_close(d->s);
+	cgroup_free(&d->cg);
+	json_decref(d->externals);
+	json_decref(d->volumes);
+	if (d->root_fd >= 0)
+		close(d->root_fd);
+	free(d->page_buf);
+	free(d);
+}
+
+/* --- object.h ------------------------------------------------------------------------------------------------ */
+size_t dump_task_count(const struct dump *d)
+{
+	return d->tasks.n;
+}
+
+struct task *dump_task_at(struct dump *d, size_t i)
+{
+	return i < d->tasks.n ? d->tasks.t[i] : NULL;
+}
+
+struct task *dump_task(struct dump *d, pid_t vpid)
+{
+	return tasks_by_vpid(&d->tasks, vpid);
+}
+
+struct task *dump_task_by_pid(struct dump *d, pid_t pid)
+{
+	return tasks_by_pid(&d->tasks, pid);
+}
+
+int dump_in_netns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(d->init_pid, "net", fn, arg, err);
+}
+
+int dump_in_mntns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(d->init_pid, "mnt", fn, arg, err);
+}
+
+int dump_root_fd(struct dump *d)
+{
+	char path[64];
+
+	if (d->root_fd < 0) {
+		snprintf(path, sizeof(path), "/proc/%d/root", d->init_pid);
+		d->root_fd = open(path, O_PATH | O_CLOEXEC | O_DIRECTORY);
+	}
+	return d->root_fd;
+}
+
+int dump_send_part(struct dump *d, const char *name, const void *body, size_t len,
+		   struct error *err)
+{
+	Ck__Part m = CK__PART__INIT;
+
+	if (len > (4u << 20))
+		return error_set(err, EMSGSIZE, "a message of %zu bytes of part %s", len, name);
+	m.name = (char *)(uintptr_t)name;
+	m.body.data = (uint8_t *)(uintptr_t)body;
+	m.body.len = len;
+	return stream_send_msg(d->s, FRAME_PART, &m.base, err);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames over a socket or TLS; stream.h draws the format. */
+#include "runtime/checkpoint/stream.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "base/tls.h"
+
+#define GATHER (256 << 10)
+
+struct header {
+	uint32_t len;
+	uint16_t type, flags;
+	uint32_t crc;
+};
+
+struct stream {
+	int fd;
+	struct tls *tls;
+	uint8_t *out;
+	size_t out_len;
+	uint8_t *in; /* payload of the last frame */
+	size_t in_cap;
+	uint64_t bytes;
+};
+
+struct stream *stream_new_fd(int fd)
+{
+	struct stream *s = mem_zalloc(sizeof(*s));
+
+	s->fd = fd;
+	s->out = mem_zalloc(GATHER);
+	return s;
+}
+
+struct stream *stream_new_tls(struct tls *tls)
+{
+	struct stream *s = stream_new_fd(tls_fd(tls));
+
+	s->tls = tls;
+	return s;
+}
+
+void stream_close(struct stream *s)
+{
+	if (!s)
+		return;
+	if (s->tls)
+		tls_close(s->tls);
+	else if (s->fd >= 0)
+		close(s->fd);
+	free(s->out);
+	free(s->in);
+	free(s);
+}
+
+int stream_fd(const struct stream *s)
+{
+	return s->fd;
+}
+
+bool stream_buffered(const struct stream *s)
+{
+	return s->tls && tls_pending(s->tls) > 0;
+}
+
+uint64_t stream_bytes(const struct stream *s)
+{
+	return s->bytes;
+}
+
+static void wait_for(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	poll(&p, 1, -1);
+}
+
+static int write_all(struct stream *s, const void *p, size_t n, struct error *err)
+{
+	if (s->tls && n)
+		return tls_write(s->tls, p, n, 0, err);
+	while (n) {
+		/* MSG_NOSIGNAL: the peer may die at any moment. */
+		ssize_t w = send(s->fd, p, n, MSG_NOSIGNAL);
+
+		if (w < 0 && errno == ENOTSOCK)
+			w = write(s->fd, p, n);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0 && errno == EAGAIN) {
+			wait_for(s->fd, POLLOUT);
+			continue;
+		}
+		if (w < 0)
+			return error_sys(err, errno, "sending to the other engine");
+		p = (const char *)p + w;
+		n -= (size_t)w;
+	}
+	return 0;
+}
+
+static int read_all(struct stream *s, void *p, size_t n, struct error *err)
+{
+	if (s->tls && n) {
+		int r = tls_read(s->tls, p, n, 0, err);
+
+		if (r == -ENODATA)
+			return error_set(err, EPIPE, "the other engine has closed the stream");
+		return r;
+	}
+	while (n) {
+		ssize_t got = read(s->fd, p, n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && errno == EAGAIN) {
+			wait_for(s->fd, POLLIN);
+			continue;
+		}
+		if (got < 0)
+			return error_sys(err, errno, "receiving from the other engine");
+		if (got == 0)
+			return error_set(err, EPIPE, "the other engine has closed the stream");
+		p = (char *)p + got;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
+int stream_flush(struct stream *s, struct error *err)
+{
+	size_t n = s->out_len;
+
+	s->out_len = 0;
+	return write_all(s, s->out, n, err);
+}
+
+/* Into the gathering buffer, or past it where the piece is large. */
+static int put(struct stream *s, const void *p, size_t n, struct error *err)
+{
+	int r;
+
+	if (s->out_len + n > GATHER) {
+		r = stream_flush(s, err);
+		if (r < 0)
+			return r;
+	}
+	if (n > GATHER / 2)
+		return write_all(s, p, n, err);
+	if (n)
+		memcpy(s->out + s->out_len, p, n);
+	s->out_len += n;
+	return 0;
+}
+
+int stream_send(struct stream *s, uint16_t type, uint16_t flags, const void *head, size_t head_len,
+		const void *data, size_t len, struct error *err)
+{
+	struct header h = { (uint32_t)(head_len + len), type, flags, 0 };
+	int r;
+
+	if (head_len + len > STREAM_FRAME_MAX)
+		return error_set(err, EMSGSIZE, "a frame of %zu bytes is too long", head_len + len);
+	h.crc = crc32c(crc32c(0, head, head_len), data, len);
+	s->bytes += sizeof(h) + h.len;
+	r = put(s, &h, sizeof(h), err);
+	if (r == 0)
+		r = put(s, head, head_len, err);
+	/* A large piece written past the buffer must not overtake what is in it. */
+	if (r == 0 && len > GATHER / 2)
+		r = stream_flush(s, err);
+	return r < 0 ? r : put(s, data, len, err);
+}
+
+int stream_send_msg(struct stream *s, uint16_t type, const ProtobufCMessage *m, struct error *err)
+{
+	size_t n = protobuf_c_message_get_packed_size(m);
+	uint8_t *packed = mem_zalloc(n + 1);
+	int r;
+
+	protobuf_c_message_pack(m, packed);
+	r = stream_send(s, type, 0, NULL, 0, packed, n, err);
+	free(packed);
+	return r;
+}
+
+int stream_recv(struct stream *s, struct frame *f, struct error *err)
+{
+	struct header h;
+	int r;
+
+	r = read_all(s, &h, sizeof(h), err);
+	if (r < 0)
+		return r;
+	if (h.len > STREAM_FRAME_MAX)
+		return error_set(err, EBADMSG, "the stream is damaged: a frame of %u bytes", h.len);
+	if (h.len > s->in_cap) {
+		s->in_cap = h.len + 4096;
+		s->in = mem_grow(s->in, s->in_cap, 1);
+	}
+	r = read_all(s, s->in, h.len, err);
+	if (r < 0)
+		return r;
+	if (crc32c(0, s->in, h.len) != h.crc)
+		return error_set(err, EBADMSG,
+				 "the stream is damaged: checksum of a frame of type %u differs",
+				 h.type);
+	s->bytes += sizeof(h) + h.len;
+	*f = (struct frame){ h.type, h.flags, h.len, s->in };
+	return 0;
+}
