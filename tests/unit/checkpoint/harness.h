@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A migration on one machine, without a container: a test program in fresh pid, mount,
+ * net, ipc, uts and time namespaces and a freezer cgroup, a stub in another set, and two
+ * engines that talk over a socket pair. Everything lives in this header, because each
+ * tests/unit/checkpoint/test_*.c is linked as one file.
+ *
+ *   static int program(struct trial *t) {…}      runs as PID 1 of the "container"
+ *     int x = 42;
+ *     trial_ready(t);            tells the test that the state is made; goes on at once
+ *     …                          work on, e.g. count
+ *     trial_await(t);            returns when the test says so: after the migration
+ *     return x == 42 ? 0 : 1;    the exit status the test sees
+ *
+ *   struct trial t = { .program = program };
+ *   trial_start(&t);  trial_migrate(&t);  assert_int_equal(trial_finish(&t), 0);
+ *
+ * The program is told by a file in a folder that both sides see (t->dir), polled, so that
+ * no descriptor is needed for it. fds 0, 1, 2 are externals. Use no library state in the
+ * program that knows the pid of the parent; printf to stderr is fine.
+ */
+#ifndef FERRY_TEST_CHECKPOINT_HARNESS_H
+#define FERRY_TEST_CHECKPOINT_HARNESS_H
+
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "base/str.h"
+#include "runtime/checkpoint/control.h"
+
+/* Under a sanitizer the test program would carry terabytes of shadow memory along. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TRIAL_SANITIZED 1
+#else
+#define TRIAL_SANITIZED 0
+#endif
+
+struct trial {
+	int (*program)(struct trial *t);
+	/* Runs in both sides' init before program or stub, e.g. to set up the network
+	 * namespace (`ip link set lo up`); 0 or an exit status. NULL: nothing. */
+	int (*setup)(struct trial *t, bool stub);
+	bool no_precopy, no_verify;
+	void *arg;
+	/* set by the harness */
+	char dir[64];	    /* seen by both sides */
+	char cg_a[128], cg_b[128];
+	pid_t a, b;	    /* init of either side, in our pid namespace */
+	pid_t engine_a, engine_b;
+	struct control_client ca, cb;
+	struct error err;   /* of the step that failed */
+	json_t *obstacles, *dumped, *restored, *precopied;
+	bool migrated;
+};
+
+/* --- the program's side ------------------------------------------------------------------ */
+static inline void trial_touch(const struct trial *t, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", t->dir, name);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+}
+
+static inline bool trial_told(const struct trial *t, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", t->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static inline void trial_ready(const struct trial *t)
+{
+	trial_touch(t, "ready");
+}
+
+static inline void trial_await(const struct trial *t)
+{
+	while (!trial_told(t, "go"))
+		usleep(2000);
+}
+
+/* --- the test's side --------------------------------------------------------------------- */
+static inline void trial_sleep_until(bool (*done)(struct trial *t), struct trial *t)
+{
+	for (int i = 0; i < 15000 && !done(t); i++)
+		usleep(2000);
+}
+
+static inline bool trial_is_ready(struct trial *t)
+{
+	return trial_told(t, "ready") || waitpid(t->a, NULL, WNOHANG | WNOWAIT) == t->a;
+}
+
+static inline void trial_cgroup(char *path, size_t len, const char *side)
+{
+	const char *root = access("/sys/fs/cgroup/freezer/cgroup.procs", F_OK) == 0
+				   ? "/sys/fs/cgroup/freezer"
+				   : "/sys/fs/cgroup";
+
+	snprintf(path, len, "%s/fckpt-%d-%s", root, getpid(), side);
+	mkdir(path, 0755);
+}
+
+/* A process that is PID 1 of fresh namespaces, in the cgroup. */
+static inline pid_t trial_spawn(struct trial *t, bool stub)
+{
+	const char *cg = stub ? t->cg_b : t->cg_a;
+	int sync[2];
+	pid_t pid;
+	char byte = 0;
+
+	if (pipe2(sync, O_CLOEXEC) < 0)
+		return -1;
+	pid = (pid_t)syscall(SYS_clone,
+			     CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+				     SIGCHLD,
+			     0, 0, 0, 0);
+	if (pid == 0) {
+		int r;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(sync[1]);
+		if (read(sync[0], &byte, 1) != 1)
+			_exit(120);
+		close(sync[0]);
+		close_range(3, ~0u, 0);
+		signal(SIGPIPE, SIG_DFL);
+		prctl(PR_SET_PDEATHSIG, 0);
+		setsid();
+		if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		    mount("proc", "/proc", "proc", 0, NULL) < 0)
+			_exit(121);
+		if (t->setup && (r = t->setup(t, stub)) != 0)
+			_exit(r);
+		if (stub)
+			for (;;)
+				pause();
+		_exit(t->program(t));
+	}
+	close(sync[0]);
+	if (pid > 0) {
+		char path[200], num[16];
+
+		snprintf(path, sizeof(path), "%s/cgroup.procs", cg);
+		snprintf(num, sizeof(num), "%d", pid);
+		file_write_str(path, num, NULL);
+		if (write(sync[1], "g", 1) != 1)
+			kill(pid, SIGKILL);
+	}
+	close(sync[1]);
+	return pid;
+}
+
+static inline void trial_start(struct trial *t)
+{
+	snprintf(t->dir, sizeof(t->dir), "/tmp/fckpt-XXXXXX");
+	assert_non_null(mkdtemp(t->dir));
+	trial_cgroup(t->cg_a, sizeof(t->cg_a), "a");
+	trial_cgroup(t->cg_b, sizeof(t->cg_b), "b");
+	t->ca.sock = t->cb.sock = -1;
+	t->a = trial_spawn(t, false);
+	assert_true(t->a > 0);
+	trial_sleep_until(trial_is_ready, t);
+	assert_true(trial_told(t, "ready"));
+}
+
+/* Forks an engine; its end of the control socket and of the stream are inherited. */
+static inline pid_t trial_engine(int *control, int stream, int other)
+{
+	int pair[2];
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(pair[0]);
+		close(other);
+		(void)stream;
+		_exit(control_serve(pair[1]));
+	}
+	close(pair[1]);
+	*control = pair[0];
+	return pid;
+}
+
+static inline json_t *trial_externals(pid_t pid)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < 3; i++) {
+		char path[64], to[256];
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, i);
+		n = readlink(path, to, sizeof(to) - 1);
+		if (n < 0)
+			continue;
+		to[n] = '\0';
+		snprintf(path, sizeof(path), "std%d", i);
+		json_array_append_new(list, json_pack("{s:s,s:s,s:i}", "link", to, "name", path,
+						      "fd_of_stub", i));
+	}
+	return list;
+}
+
+static inline void trial_event(void *ctx, json_t *event)
+{
+	if (getenv("TRIAL_EVENTS")) {
+		char *text = json_dumps(event, JSON_COMPACT);
+
+		fprintf(stderr, "# %s\n", text);
+		free(text);
+	}
+	(void)ctx;
+}
+
+/* Engines and stub. After it: precopy, freeze, dump, … by control_call(). */
+static inline void trial_connect(struct trial *t)
+{
+	int pair[2], r;
+
+	t->b = trial_spawn(t, true);
+	assert_true(t->b > 0);
+	usleep(20000); /* the stub is in pause(), or will be: both are fine */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	t->engine_a = trial_engine(&t->ca.sock, pair[0], pair[1]);
+	t->engine_b = trial_engine(&t->cb.sock, pair[1], pair[0]);
+	t->ca.on_event = t->cb.on_event = trial_event;
+	r = control_call(&t->cb, "prepare",
+			 json_pack("{s:i,s:s,s:o,s:i,s:s}", "init_pid", t->b, "cgroup", t->cg_b,
+				   "externals", trial_externals(t->b), "fd", pair[1], "token", "t"),
+			 NULL, &t->err);
+	if (r == 0)
+		r = control_call(&t->cb, "storage_ready", NULL, NULL, &t->err);
+	if (r == 0)
+		r = control_call(&t->ca, "connect",
+				 json_pack("{s:s,s:i,s:o,s:i,s:s}", "cgroup", t->cg_a, "init_pid", t->a,
+					   "externals", trial_externals(t->a), "fd", pair[0], "token",
+					   "t"),
+				 NULL, &t->err);
+	close(pair[0]);
+	close(pair[1]);
+	if (r)
+		fprintf(stderr, "# connecting: %s\n", t->err.msg);
+	assert_int_equal(r, 0);
+}
+
+/* The obstacles of a preflight, in t->obstacles. Before trial_connect() or after. */
+static inline int trial_check(struct trial *t)
+{
+	json_t *answer = NULL;
+	bool own = t->ca.sock < 0;
+	int r;
+
+	if (own)
+		t->engine_a = trial_engine(&t->ca.sock, -1, -1);
+	r = control_call(&t->ca, "check",
+			 json_pack("{s:s,s:i,s:o}", "cgroup", t->cg_a, "init_pid", t->a, "externals",
+				   trial_externals(t->a)),
+			 &answer, &t->err);
+	if (answer) {
+		json_decref(t->obstacles);
+		t->obstacles = json_incref(json_object_get(answer, "obstacles"));
+		json_decref(answer);
+	}
+	if (own) {
+		control_client_close(&t->ca);
+		process_wait(t->engine_a, &(int){ 0 });
+		t->engine_a = 0;
+	}
+	return r;
+}
+
+static inline int trial_step(struct trial *t, bool source, const char *op, json_t *args,
+			     json_t **out)
+{
+	json_t *answer = NULL;
+	int r = control_call(source ? &t->ca : &t->cb, op, args, &answer, &t->err);
+
+	if (r < 0)
+		fprintf(stderr, "# %s: %s\n", op, t->err.msg);
+	if (getenv("TRIAL_EVENTS") && answer) {
+		char *text = json_dumps(answer, JSON_COMPACT);
+
+		fprintf(stderr, "# %s: %s\n", op, text);
+		free(text);
+	}
+	if (out) {
+		json_decref(*out);
+		*out = answer;
+	} else {
+		json_decref(answer);
+	}
+	return r;
+}
+
+static inline int trial_precopy(struct trial *t)
+{
+	return trial_step(t, true, "precopy",
+			  json_pack("{s:I,s:I,s:s}", "downtime_ns", (json_int_t)200000000, "timeout_ns",
+				    (json_int_t)10000000000, "on_timeout", "go"),
+			  &t->precopied);
+}
+
+/* All of it; the program runs on in the stub's namespaces. 0, or -errno with t->err. */
+static inline int trial_migrate(struct trial *t)
+{
+	int r;
+
+	if (!t->engine_b)
+		trial_connect(t);
+	r = t->no_precopy ? 0 : trial_precopy(t);
+	if (r == 0)
+		r = trial_step(t, true, "freeze", NULL, NULL);
+	if (r == 0)
+		r = trial_step(t, true, "dump", json_pack("{s:b}", "verify", !t->no_verify), &t->dumped);
+	if (r == 0)
+		r = trial_step(t, false, "wait_restored", NULL, &t->restored);
+	if (r == 0)
+		r = trial_step(t, true, "kill", NULL, NULL);
+	if (r == 0)
+		r = trial_step(t, false, "run", NULL, NULL);
+	t->migrated = r == 0;
+	return r;
+}
+
+/* Lets the program go on and gives its exit status (128 + signal where it was killed). */
+static inline int trial_finish(struct trial *t)
+{
+	pid_t pid = t->migrated ? t->b : t->a;
+	int status = 0, i;
+
+	control_client_close(&t->ca);
+	control_client_close(&t->cb);
+	trial_touch(t, "go");
+	for (i = 0; i < 10000; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			break;
+		usleep(2000);
+	}
+	if (i == 10000) {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		fprintf(stderr, "# the program did not come to its end\n");
+	}
+	if (pid == t->a)
+		t->a = 0;
+	else
+		t->b = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Removes everything; call it always, e.g. as cmocka's teardown. */
+static inline void trial_clean(struct trial *t)
+{
+	int status;
+
+	control_client_close(&t->ca);
+	control_client_close(&t->cb);
+	for (pid_t *p = &t->engine_a; p; p = p == &t->engine_a ? &t->engine_b : NULL)
+		if (*p > 0) {
+			/* It ends by itself when its control socket closes. */
+			for (int i = 0; i < 5000 && waitpid(*p, &status, WNOHANG) == 0; i++)
+				usleep(1000);
+			kill(*p, SIGKILL);
+			waitpid(*p, &status, 0);
+			*p = 0;
+		}
+	for (int k = 0; k < 2; k++) {
+		char path[200];
+		pid_t *p = k ? &t->b : &t->a;
+
+		snprintf(path, sizeof(path), "%s/%s", k ? t->cg_b : t->cg_a,
+			 strstr(t->cg_a, "/freezer/") ? "freezer.state" : "cgroup.freeze");
+		if (*p > 0)
+			kill(*p, SIGKILL);
+		file_write_str(path, strstr(path, "/freezer/") ? "THAWED" : "0", NULL);
+		if (*p > 0)
+			waitpid(*p, &status, 0);
+		*p = 0;
+		for (int i = 0; i < 2000 && rmdir(k ? t->cg_b : t->cg_a) < 0 && errno == EBUSY; i++)
+			usleep(1000);
+	}
+	dir_remove(t->dir, NULL);
+	json_decref(t->obstacles);
+	json_decref(t->dumped);
+	json_decref(t->restored);
+	json_decref(t->precopied);
+	t->obstacles = t->dumped = t->restored = t->precopied = NULL;
+}
+
+/* Start, migrate with verify, finish, clean; the usual test. */
+static inline void trial_run(struct trial *t, int expect)
+{
+	int r, status = -1;
+
+	if (TRIAL_SANITIZED) {
+		skip();
+		return;
+	}
+	trial_start(t);
+	r = trial_migrate(t);
+	if (r == 0)
+		status = trial_finish(t);
+	trial_clean(t);
+	assert_int_equal(r, 0);
+	assert_int_equal(status, expect);
+}
+
+#endif
