@@ -22,6 +22,7 @@ struct engine {
 	struct dump *d;
 	struct restore *r;
 	bool waiting; /* wait_restored was asked and not yet answered */
+	int armed; /* listening socket for a restarted ferryd; -1: not armed */
 	bool eof;
 	bool told; /* the failure has been said */
 };
@@ -141,6 +142,40 @@ static int source_op(struct engine *e, const char *op, json_t *args, json_t **ou
 	return dump_kill(d, err);
 }
 
+/* From now on the end of the control socket means: wait for the next ferryd. */
+static int arm(struct engine *e, json_t *args, struct error *err)
+{
+	const char *path = json_string_value(json_object_get(args, "socket"));
+
+	if (!path)
+		return error_set(err, EINVAL, "arm needs the path of a socket");
+	if (e->armed >= 0)
+		return 0;
+	e->armed = fd_unix_listen(path, 0600, err);
+	return e->armed < 0 ? e->armed : 0;
+}
+
+/*
+ * ferryd is gone. Between `arm` and `run` it may have committed, so what was built must
+ * neither run nor die before the next ferryd has read the document and says which.
+ */
+static bool next_ferryd(struct engine *e)
+{
+	int sock;
+
+	if (e->armed < 0 || !e->r || e->r->running)
+		return false;
+	do
+		sock = accept4(e->armed, NULL, NULL, SOCK_CLOEXEC);
+	while (sock < 0 && errno == EINTR);
+	if (sock < 0)
+		return false;
+	close(e->sock);
+	e->sock = e->r->control = sock;
+	e->in.len = 0;
+	return true;
+}
+
 static void request(struct engine *e, json_t *args)
 {
 	static const char *const source_ops[] = { "check", "connect", "precopy", "freeze",
@@ -170,6 +205,8 @@ static void request(struct engine *e, json_t *args)
 		err = e->r->failed;
 		r = -err.code;
 		out = r ? NULL : restored(e->r);
+	} else if (op && e->r && e->r->restored && strcmp(op, "arm") == 0) {
+		r = arm(e, args, &err);
 	} else if (op && e->r && strcmp(op, "run") == 0) {
 		r = restore_run(e->r, &out, &err);
 	} else if (op && e->r && strcmp(op, "abort") == 0) {
@@ -210,7 +247,7 @@ static void read_control(struct engine *e)
 	if (n < 0 && errno == EINTR)
 		return;
 	if (n <= 0) {
-		e->eof = true;
+		e->eof = !next_ferryd(e);
 		return;
 	}
 	buf_add(&e->in, chunk, (size_t)n);
@@ -257,12 +294,12 @@ static void dest_step(struct engine *e, bool readable)
 
 int control_serve(int sock)
 {
-	struct engine e = { .sock = sock };
+	struct engine e = { .sock = sock, .armed = -1 };
 	int status = 0;
 
 	signal(SIGPIPE, SIG_IGN);
 	while (!e.eof) {
-		struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = e.sock, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 		bool ready = false;
 
 		if (e.r && !e.r->received && !e.r->failed.code) {

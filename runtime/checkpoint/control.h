@@ -10,7 +10,7 @@
  * The engine's side (which end it is) is chosen by the first request. End of file on
  * descriptor 3: the source engine undoes everything and leaves (tasks that the cgroup
  * freezer holds stay frozen: the restarted ferryd decides); the destination kills its
- * stubs, unless `run` was answered.
+ * stubs, unless `run` was answered or it is armed.
  *
  * Common fields: "tls": {"cert":PATH,"key":PATH,"ca":PATH} (without it the stream is
  * plain: unit tests only), "token": a string that both engines of a migration are told
@@ -47,6 +47,9 @@
  *     ← at once
  *  wait_restored {}   ← {"timings":{…},"tasks","verified":bool} when everything is
  *                     built and stands still; or the error which the source is told too
+ *  arm {"socket":PATH}  just before the commit: from now on the end of the control socket
+ *                     no longer kills the stubs; the engine waits at PATH for a restarted
+ *                     ferryd, which says `run` or `abort`
  *  run {}             after the commit: sockets leave repair mode, the tasks are
  *                     released  ← {"run_ns"}
  *  abort {}           the stubs are killed
