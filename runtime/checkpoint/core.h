@@ -67,6 +67,7 @@ struct thread {
 	uint64_t sigmask;
 	long new_pid;	 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
 	int stop_signal; /* group stop: which signal; 0: it was running */
+	uint64_t rseq, rseq_len; /* its area, which the kernel writes */
 	uint64_t bnd;	 /* destination: capability bounding set it has now */
 	bool seen;
 };

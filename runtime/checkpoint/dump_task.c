@@ -341,6 +341,8 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	    rs.rseq_abi_pointer) {
 		m->has_rseq = 1;
 		m->rseq = bytes(&s->a, &rs, sizeof(rs));
+		th->rseq = rs.rseq_abi_pointer;
+		th->rseq_len = rs.rseq_abi_size;
 	}
 	n = thread_syscall(th, SYS_sigaltstack, 0, at, 0, 0, 0, 0);
 	if (n == 0)

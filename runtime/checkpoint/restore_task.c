@@ -374,6 +374,8 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 		struct __ptrace_rseq_configuration rs;
 
 		memcpy(&rs, m->rseq.data, sizeof(rs));
+		th->rseq = rs.rseq_abi_pointer;
+		th->rseq_len = rs.rseq_abi_size;
 		n = thread_syscall(th, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0, rs.signature,
 				   0, 0);
 		if (n < 0)

@@ -18,6 +18,15 @@
 
 #define PER_FRAME 4096ul
 
+/* The kernel writes processor numbers into a thread's rseq area: not content. */
+static void mask_rseq(const struct task *t, uint64_t at, uint8_t *page)
+{
+	for (size_t i = 0; i < t->nthreads; i++)
+		for (uint64_t k = 0; k < t->threads[i].rseq_len; k++)
+			if (t->threads[i].rseq + k >= at && t->threads[i].rseq + k < at + PAGE)
+				page[t->threads[i].rseq + k - at] = 0;
+}
+
 /* --- source ---------------------------------------------------------------------------- */
 struct hashing {
 	struct dump *d;
@@ -53,6 +62,7 @@ static int hash_run(void *ctx, uint64_t start, uint64_t end, int what)
 		for (; start < end && n < PER_FRAME; start += PAGE) {
 			if (task_mem_read(x->t, start, x->d->page_buf, PAGE) < 0)
 				break;
+			mask_rseq(x->t, start, x->d->page_buf);
 			h[n++] = page_hash(x->d->page_buf);
 		}
 		if (n)
@@ -117,7 +127,10 @@ static int compare_private(struct restore *r, const Ck__Hash *m, struct error *e
 	for (size_t i = 0; i < m->n_pages; i++) {
 		uint64_t at = m->start + i * PAGE;
 
-		if (task_mem_read(t, at, page, PAGE) < 0 || page_hash(page) != m->pages[i]) {
+		int e = task_mem_read(t, at, page, PAGE);
+
+		mask_rseq(t, at, page);
+		if (e < 0 || page_hash(page) != m->pages[i]) {
 			const struct vma *v = vmas_find(&t->vmas, at);
 
 			return error_set(err, EILSEQ, "verify: page %#llx of process %d differs (%s)",
