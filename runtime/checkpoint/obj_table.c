@@ -4,7 +4,7 @@
 
 const struct object_type *const object_types_files[] = {
 	&obj_memfd,   &obj_file,   &obj_device, &obj_pipe,  &obj_epoll, &obj_eventfd,
-	&obj_signalfd, &obj_timerfd, &obj_pidfd, 
+	&obj_signalfd, &obj_timerfd, &obj_pidfd, &obj_unix,
 	&obj_refused, /* claims everything: last */
 	NULL,
 };
