@@ -24,6 +24,7 @@ static const struct {
 	{ "resume", "thaw them", cmd_resume },
 	{ "update", "change resource limits", cmd_update },
 	{ "ps", "list the processes of a container", cmd_ps },
+	{ "adopt", "count a stub that was restored into as running", cmd_adopt },
 	{ "features", "print what this runtime can do", cmd_features },
 };
 

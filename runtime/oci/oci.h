@@ -29,7 +29,7 @@ struct global {
 typedef int command_fn(const struct global *g, int argc, char **argv, int *status,
 		       struct error *err);
 command_fn cmd_create, cmd_run, cmd_start, cmd_state, cmd_kill, cmd_delete, cmd_exec, cmd_list,
-	cmd_pause, cmd_resume, cmd_update, cmd_ps, cmd_features;
+	cmd_pause, cmd_resume, cmd_update, cmd_ps, cmd_features, cmd_adopt;
 
 /* --- root/ID/state.json ---------------------------------------------------------------- */
 
