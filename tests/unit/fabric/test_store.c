@@ -2,7 +2,9 @@
 /*
  * Conformance of the store: the promises of fabric/store.h, for every driver. Runs on the
  * embedded one; with FERRY_TEST_POOL set (and FERRY_TEST_CEPH_CONF, FERRY_TEST_CEPH_USER) on
- * `rados` in that pool, each test in a namespace of its own (tests/lab/30-store.t).
+ * `rados` in that pool, each test in a namespace of its own (tests/lab/30-store.t). With
+ * FERRY_TEST_OUTAGE="COMMAND" too it also tries what happens while the cluster is gone: COMMAND
+ * is run by the shell with "stop" and "go" behind it.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +13,11 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -493,6 +498,122 @@ static void test_an_older_epoch_cannot_write_after_a_newer(void **state)
 	store_close(other);
 }
 
+/* --- a cluster that is gone ------------------------------------------------------------------- */
+
+static void outage(const char *what)
+{
+	CLEANUP_FREE char *command = str_format("%s %s", getenv("FERRY_TEST_OUTAGE"), what);
+
+	assert_int_equal(system(command), 0);
+}
+
+/* One write with this handle's timeout; waits until one succeeds. */
+static void put_until_done(struct store *s, const char *key, int n)
+{
+	int64_t until = clock_mono_ns() + 2 * PATIENCE;
+	int r;
+
+	do
+		r = try_put(s, key, n, STORE_ANY);
+	while (r < 0 && clock_mono_ns() < until);
+	assert_int_equal(r, 0);
+}
+
+static void test_a_dead_cluster_is_an_error_not_a_hang(void **state)
+{
+	struct store_config c = { .driver = "rados",
+				  .pool = pool,
+				  .ceph_conf = getenv("FERRY_TEST_CEPH_CONF"),
+				  .ceph_user = getenv("FERRY_TEST_CEPH_USER"),
+				  .space = space,
+				  .timeout_ns = 2 * SECOND,
+				  .relist_ns = SECOND };
+	struct seen seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .now = json_object() };
+	struct store *s = NULL, *late = NULL, *other = *state;
+	struct store_watch *w;
+	struct store_entry *e;
+	struct error err = { 0 };
+	size_t n;
+
+	if (store_open(&c, &s, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(store_watch(s, "c/", on_change, &seen, &w, &err), 0);
+	put(s, "c/x", 1, STORE_ABSENT);
+	expect(&seen, "c/x", 1);
+	outage("stop");
+	assert_int_equal(store_get(s, "c/x", NULL, NULL, &err), -ETIMEDOUT);
+	assert_non_null(strstr(err.msg, "ceph status"));
+	assert_int_equal(try_put(s, "c/x", 2, STORE_ANY), -ETIMEDOUT);
+	assert_int_equal(store_list(s, "c/", &e, &n, &err), -ETIMEDOUT);
+	assert_int_equal(store_lease_acquire(s, "leader", "a", SECOND, NULL, &err), -ETIMEDOUT);
+	assert_int_equal(store_open(&c, &late, &err), -ETIMEDOUT);
+	outage("go");
+	/* The same handle works again, and its watch hears again. */
+	put_until_done(s, "c/x", 3);
+	expect(&seen, "c/x", 3);
+	put_until_done(other, "c/y", 4);
+	expect(&seen, "c/y", 4);
+	store_unwatch(w);
+	store_close(s);
+	json_decref(seen.now);
+}
+
+/* The program as a host that only watches, until it is killed. */
+static int be_watcher(void)
+{
+	struct seen seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .now = json_object() };
+	struct store_watch *w;
+	struct store *s;
+
+	space = getenv("FERRY_TEST_WATCHER");
+	s = open_store();
+	if (store_watch(s, "c/", on_change, &seen, &w, NULL) < 0)
+		return 1;
+	clock_sleep_ns(SECOND); /* the watch is registered in the background */
+	if (write(STDOUT_FILENO, "x", 1) != 1)
+		return 1;
+	for (;;)
+		pause();
+}
+
+/* A handle that does not answer notifies any more, as of a host that lost its power. */
+static void test_a_dead_watcher_holds_nobody_up(void **state)
+{
+	struct seen seen = { .lock = PTHREAD_MUTEX_INITIALIZER, .now = json_object() };
+	struct store *s = *state, *other;
+	struct store_watch *w;
+	struct error err = { 0 };
+	int64_t begin;
+	pid_t child;
+	int ready[2];
+	char byte;
+
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	if (child == 0) { /* a program of its own: threads do not survive a fork */
+		setenv("FERRY_TEST_WATCHER", space, 1);
+		dup2(ready[1], STDOUT_FILENO);
+		execl("/proc/self/exe", "test_store", NULL);
+		_exit(127);
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
+	other = open_store();
+	assert_int_equal(store_watch(other, "c/", on_change, &seen, &w, &err), 0);
+	begin = clock_mono_ns();
+	for (int i = 0; i < 50; i++)
+		put(s, "c/x", i, STORE_ANY);
+	/* 50 notifies of 2 s each, one behind another, would take 100 s. */
+	assert_true(clock_mono_ns() - begin < PATIENCE);
+	expect(&seen, "c/x", 49);
+	store_unwatch(w);
+	store_close(other);
+	json_decref(seen.now);
+}
+
 static void test_an_unknown_driver_is_named(void **state)
 {
 	const struct store_config c = { .driver = "etcd" };
@@ -524,15 +645,25 @@ int main(void)
 		T(test_a_former_holder_cannot_overwrite_his_successor),
 		T(test_an_older_epoch_cannot_write_after_a_newer),
 		T(test_an_unknown_driver_is_named),
+		/* rados only */
+		T(test_a_dead_watcher_holds_nobody_up),
+		T(test_a_dead_cluster_is_an_error_not_a_hang),
 	};
+	size_t n = sizeof(tests) / sizeof(tests[0]);
 	int failed;
 
 	pool = getenv("FERRY_TEST_POOL");
+	if (pool && getenv("FERRY_TEST_WATCHER"))
+		return be_watcher();
+	if (!pool)
+		n -= 2;
+	else if (!getenv("FERRY_TEST_OUTAGE"))
+		n -= 1;
 	snprintf(dir, sizeof(dir), "/tmp/fstore-XXXXXX");
 	if (!mkdtemp(dir))
 		return 1;
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	failed = _cmocka_run_group_tests("store", tests, n, NULL, NULL);
 	dir_remove(dir, NULL);
 	free(space);
 	return failed;
