@@ -132,8 +132,6 @@ int attach_locked(struct op *op, enum volume_mode mode, struct error *err)
 					    "but it is not ferry's)", op->name);
 	if (rc == 0)
 		rc = attachment_save(op->vs->config.run_dir, &op->a, err);
-	if (rc == 0 && mode != VOLUME_RW)
-		rc = block_set_read_only(op->a.device, true, err);
 	if (rc == 0 && mode == VOLUME_RW && !op->a.formatted && strcmp(op->a.fs, "none") != 0)
 		rc = make_fs(op, op->a.fs, true, err);
 	if (rc)

@@ -102,14 +102,6 @@ int volume_retake(struct volumes *vs, const char *name, struct error *err)
 	return rc ? error_wrap(err, "retaking volume %s", name ? name : "") : 0;
 }
 
-/* What was read in standby is stale: without this a file system is corrupted. */
-static int drop_stale(struct op *op, struct error *err)
-{
-	int rc = block_drop_cache(op->a.device, err);
-
-	return rc ? rc : block_set_read_only(op->a.device, false, err);
-}
-
 int volume_promote(struct volumes *vs, const char *name, bool tentative, struct error *err)
 {
 	CLEANUP_OP struct op op;
@@ -123,7 +115,7 @@ int volume_promote(struct volumes *vs, const char *name, bool tentative, struct 
 	if (rc == 0) {
 		path = volume_path(vs, name);
 		if (!mount_is(path))
-			rc = drop_stale(&op, err);
+			rc = block_drop_cache(op.a.device, err); /* read in standby: stale */
 	}
 	if (rc == 0)
 		rc = op_set_mode(&op, tentative ? "tentative" : "rw", err);
@@ -153,8 +145,6 @@ int volume_abandon(struct volumes *vs, const char *name, struct error *err)
 	}
 	if (rc == 0)
 		rc = transition(&op, op.driver->abandon, "abandon", "standby", err);
-	if (rc == 0)
-		rc = block_set_read_only(op.a.device, true, err);
 	return rc ? error_wrap(err, "abandoning volume %s", name ? name : "") : 0;
 }
 

@@ -101,16 +101,3 @@ int block_drop_cache(const char *device, struct error *err)
 		return error_sys(err, errno, "dropping what is cached of %s", device);
 	return 0;
 }
-
-int block_set_read_only(const char *device, bool on, struct error *err)
-{
-	CLEANUP_CLOSE int fd = open(device, O_RDONLY | O_CLOEXEC);
-	int value = on;
-
-	if (fd < 0)
-		return error_sys(err, errno, "opening %s", device);
-	if (ioctl(fd, BLKROSET, &value) < 0)
-		return error_sys(err, errno, "making %s %s", device,
-				 on ? "read-only" : "writable");
-	return 0;
-}

@@ -26,8 +26,10 @@ bool block_in_use(const char *device);
 /* The file behind a loop device changed its size. */
 int loop_resize(int loop);
 
-/* Drops everything the kernel has cached of a device (BLKFLSBUF). */
+/*
+ * Drops everything the kernel has cached of a device (BLKFLSBUF). (There is no BLKROSET here:
+ * it outlives the loop device and would make the next one with that number read-only.)
+ */
 int block_drop_cache(const char *device, struct error *err);
-int block_set_read_only(const char *device, bool on, struct error *err);
 
 #endif

@@ -82,12 +82,47 @@ int fs_make(const char *device, const char *fs, bool fresh, const char *scratch,
 	return rc ? rc : drop_lost_found(device, scratch, err);
 }
 
-int fs_grow(const char *device, const char *fs, const char *path, struct error *err)
+static int grow_xfs(const char *device, const char *path, const char *scratch, struct error *err)
 {
-	const char *const ext4[] = { "resize2fs", device, NULL };
-	const char *const xfs[] = { "xfs_growfs", path, NULL };
+	const char *const argv[] = { "xfs_growfs", path ? path : scratch, NULL };
+	int rc = path ? 0 : mount_fs(device, "xfs", scratch, false, err);
 
-	return run(strcmp(fs, "xfs") == 0 ? xfs : ext4, err);
+	if (rc)
+		return rc;
+	rc = run(argv, err);
+	if (!path && mount_undo(scratch, false, rc ? NULL : err) && rc == 0)
+		rc = -EIO;
+	return rc;
+}
+
+/*
+ * Not e2fsck before, as resize2fs asks for: it would bring back lost+found. A mount replays
+ * the journal; what a mounted ext4 is good enough for, -f is as well.
+ */
+static int grow_ext4(const char *device, const char *path, const char *scratch, struct error *err)
+{
+	const char *const mounted[] = { "resize2fs", device, NULL };
+	const char *const forced[] = { "resize2fs", "-f", device, NULL };
+	int rc;
+
+	if (path) {
+		rc = run(mounted, err);
+		return rc ? error_wrap(err, "the device has grown, its mounted ext4 has not (that "
+					    "needs CAP_SYS_RESOURCE; resize it while unmounted)")
+			  : 0;
+	}
+	rc = mount_fs(device, "ext4", scratch, false, err);
+	if (rc == 0)
+		rc = mount_undo(scratch, false, err);
+	return rc ? rc : run(forced, err);
+}
+
+int fs_grow(const char *device, const char *fs, const char *path, const char *scratch,
+	    struct error *err)
+{
+	if (strcmp(fs, "ext4") == 0)
+		return grow_ext4(device, path, scratch, err);
+	return strcmp(fs, "xfs") == 0 ? grow_xfs(device, path, scratch, err) : 0;
 }
 
 /* --- mounting ------------------------------------------------------------------------------ */

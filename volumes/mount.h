@@ -14,8 +14,12 @@
  */
 int fs_make(const char *device, const char *fs, bool fresh, const char *scratch,
 	    struct error *err);
-/* The mounted file system takes in a device that has grown. */
-int fs_grow(const char *device, const char *fs, const char *path, struct error *err);
+/*
+ * The file system takes in a device that has grown. path: where it is mounted (ext4 then
+ * needs CAP_SYS_RESOURCE, as the kernel says), or NULL: not mounted, scratch may be used.
+ */
+int fs_grow(const char *device, const char *fs, const char *path, const char *scratch,
+	    struct error *err);
 
 /* Makes `dir` a mount of its own that shares nothing with other mount namespaces. */
 int mount_make_private(const char *dir, struct error *err);

@@ -470,33 +470,61 @@ int volume_list(struct volumes *vs, json_t **out, struct error *err)
 	return 0;
 }
 
+/* Grows the file system of an attached volume, mounted or not. */
+static int grow_fs(struct op *op, const char *fs, struct error *err)
+{
+	CLEANUP_FREE char *path = volume_path(op->vs, op->name);
+	CLEANUP_FREE char *scratch = str_format("%s/vold/%s.grow", op->vs->config.run_dir, op->name);
+	int rc = dir_make(scratch, 0700, err);
+
+	if (rc == 0)
+		rc = fs_grow(op->a.device, fs, mount_is(path) ? path : NULL, scratch, err);
+	rmdir(scratch);
+	return rc;
+}
+
+static int resize(struct op *op, const struct volume_info *info, uint64_t size_bytes,
+		  struct error *err)
+{
+	bool fs = strcmp(info->fs, "none") != 0 && info->formatted, here = op->attached;
+	int rc;
+
+	if (size_bytes < info->size_bytes)
+		return error_set(err, EINVAL, "volume %s has %llu bytes: volumes only grow", op->name,
+				 (unsigned long long)info->size_bytes);
+	if (!op->driver->resize)
+		return op_refuse(op, "resize", err);
+	if (here && strcmp(op->a.mode, "rw") != 0)
+		return error_set(err, EBUSY, "volume %s is attached as %s: only rw can be resized",
+				 op->name, op->a.mode);
+	rc = here ? 0 : refuse_users(op, info, err);
+	if (rc == 0)
+		rc = op->driver->resize(op->state, op->name, here ? &op->a : NULL, size_bytes, err);
+	if (rc || !fs)
+		return rc;
+	if (!here)
+		rc = attach_locked(op, VOLUME_RW, err);
+	if (rc == 0)
+		rc = grow_fs(op, info->fs, err);
+	if (!here && op->attached && detach_locked(op, rc ? NULL : err) && rc == 0)
+		rc = -EIO;
+	return rc;
+}
+
 int volume_resize(struct volumes *vs, const char *name, uint64_t size_bytes, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	CLEANUP_FREE char *path = NULL;
 	struct volume_info info = { 0 };
 	int rc = op_begin(&op, vs, name, err);
 
-	size_bytes = (size_bytes + BLOCK - 1) / BLOCK * BLOCK;
+	if (rc == 0 && size_bytes > MAX_SIZE)
+		rc = error_set(err, EINVAL, "a volume has at most 1 EiB");
 	if (rc == 0)
 		rc = op_find(&op, true, &info, err);
-	if (rc == 0 && size_bytes < info.size_bytes)
-		rc = error_set(err, EINVAL, "volume %s has %llu bytes: volumes only grow", name,
-			       (unsigned long long)info.size_bytes);
-	if (rc == 0 && !op.driver->resize)
-		rc = op_refuse(&op, "resize", err);
-	if (rc == 0 && !op.attached)
-		rc = refuse_users(&op, &info, err);
-	if (rc == 0 && op.attached && strcmp(op.a.mode, "rw") != 0)
-		rc = error_set(err, EBUSY, "volume %s is attached as %s: only rw can be resized",
-			       name, op.a.mode);
 	if (rc == 0)
-		rc = op.driver->resize(op.state, name, op.attached ? &op.a : NULL, size_bytes, err);
-	path = op.vs ? volume_path(vs, name) : NULL;
-	if (rc == 0 && op.attached && mount_is(path))
-		rc = fs_grow(op.a.device, info.fs, path, err);
+		rc = resize(&op, &info, (size_bytes + BLOCK - 1) / BLOCK * BLOCK, err);
 	volume_info_free(&info);
-	return rc;
+	return rc ? error_wrap(err, "resizing volume %s", name ? name : "") : 0;
 }
 
 /* --- snapshots ---------------------------------------------------------------------------------- */
