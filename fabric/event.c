@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The event bus: a ring of past events, a queue for each subscriber. event.h is the contract.
- * Events are JSON values that are never changed once published, so all share them; jansson
- * counts references atomically.
+ * Events are JSON values shared by the ring and the queues, touched under the lock only; what
+ * event_next() gives is a copy, for the caller's thread alone.
  */
 #include "fabric/event.h"
 
@@ -373,8 +373,9 @@ int event_next(struct event_sub *s, int64_t timeout_ns, json_t **event)
 			}
 			s->first = (s->first + 1) % s->size;
 			s->count--;
-			*event = e;
-			r = 1;
+			*event = json_deep_copy(e);
+			json_decref(e);
+			r = *event ? 1 : -ENOMEM;
 			break;
 		}
 		if (b->down || (s->until_ns > 0 && clock_real_ns() >= s->until_ns)) {

@@ -51,7 +51,7 @@ int event_subscribe(struct event_bus *b, json_t *filters, int64_t since_ns, int6
 		    struct event_sub **out, struct error *err);
 
 /*
- * The next event (new reference; shared with others: do not change it), waiting for at most timeout_ns (< 0: for ever).
+ * The next event (a copy of the caller's own), waiting for at most timeout_ns (< 0: for ever).
  * 1: *event is set; 0: the end (until reached, shutdown); -ETIMEDOUT: none yet, call again;
  * -EOVERFLOW: this subscriber was too slow and has been dropped.
  */
