@@ -22,8 +22,10 @@ json_t *mirror_put(struct fabric *f, const char *key, json_t *value, uint64_t ve
 	previous = json_incref(json_object_get(f->docs, key));
 	seen = (uint64_t)json_int(f->versions, key, 0);
 	if (!value) {
+		waiters_see(f, key, NULL);
 		json_object_del(f->docs, key);
 	} else if (version > seen || version == STORE_ANY) {
+		waiters_see(f, key, value);
 		json_object_set(f->docs, key, value);
 		json_set_int(f->versions, key, (int64_t)version);
 	}

@@ -110,6 +110,17 @@ enum fabric_wait { FABRIC_WAIT_NOT_RUNNING, FABRIC_WAIT_NEXT_EXIT, FABRIC_WAIT_R
 int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until,
 			  int *exit_code, struct error *err);
 /*
+ * The same in steps, for a caller that must know the wait has begun before it goes on, or
+ * may give it up: begin (what happens from now on is seen), wait, end (frees). cancel may
+ * come from any thread between begin and end: fabric_wait_for() then gives -ECANCELED.
+ */
+struct fabric_waiter;
+int fabric_wait_begin(struct fabric *f, const char *ref, enum fabric_wait until,
+		      struct fabric_waiter **out, struct error *err);
+int fabric_wait_for(struct fabric_waiter *w, int *exit_code, struct error *err);
+void fabric_wait_cancel(struct fabric_waiter *w);
+void fabric_wait_end(struct fabric_waiter *w);
+/*
  * The id a ref stands for (65 bytes), checked at once; so that a wait can flush its
  * headers before it blocks. ENOENT "No such container: x".
  */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Containers as they are shown: Docker's inspect and list JSON, made from the document,
- * the image and, on the owning host, what its manager says. Waiting stands on the same
- * documents, so it follows a container that migrates.
+ * the image and, on the owning host, what its manager says.
  */
 #include <string.h>
 #include <time.h>
@@ -18,48 +17,6 @@ int fabric_container_resolve(struct fabric *f, const char *ref, char id[65], str
 
 	if (!r)
 		snprintf(id, 65, "%s", json_str(doc, "id", ""));
-	return r;
-}
-
-/* --- wait ------------------------------------------------------------------------------------ */
-
-static bool wait_is_over(const json_t *doc, enum fabric_wait until, int64_t exits)
-{
-	if (until == FABRIC_WAIT_NOT_RUNNING)
-		return !container_is_up(doc);
-	return until == FABRIC_WAIT_NEXT_EXIT &&
-	       json_int(json_object_get(doc, "state"), "exits", 0) > exits;
-}
-
-int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until,
-			  int *exit_code, struct error *err)
-{
-	CLEANUP_JSON json_t *first = NULL;
-	CLEANUP_FREE char *key = NULL;
-	int64_t exits;
-	int r = container_find(f, ref, &first, err);
-
-	if (r < 0)
-		return r;
-	key = container_key(json_str(first, "id", ""));
-	exits = json_int(json_object_get(first, "state"), "exits", 0);
-	*exit_code = (int)json_int(json_object_get(first, "state"), "ExitCode", 0);
-	pthread_mutex_lock(&f->lock);
-	for (;;) {
-		const json_t *doc = json_object_get(f->docs, key);
-
-		if (!doc)
-			break; /* removed: the exit code last seen */
-		*exit_code = (int)json_int(json_object_get(doc, "state"), "ExitCode", 0);
-		if (wait_is_over(doc, until, exits))
-			break;
-		if (f->closing) {
-			r = error_set(err, ECANCELED, "ferryd is stopping");
-			break;
-		}
-		pthread_cond_wait(&f->changed, &f->lock);
-	}
-	pthread_mutex_unlock(&f->lock);
 	return r;
 }
 

@@ -72,6 +72,7 @@ struct fabric {
 	json_t *versions;	/* key → version; kept when a document is deleted */
 	struct operation *operations;
 	struct incoming *incoming;
+	struct fabric_waiter *waiters; /* wait.c */
 	json_t *outgoing; /* migration id → what fabric_migration_list() shows */
 	bool closing;
 };
@@ -147,6 +148,11 @@ void container_unmake(struct fabric *f, const json_t *doc);
 /* Publishes a container event. */
 void container_event(struct fabric *f, const json_t *doc, const char *action,
 		     const char *extra_key, const char *extra_value);
+
+/* --- wait.c ------------------------------------------------------------------------------ */
+
+/* With the lock held, before a document enters or leaves (NULL) the mirror. */
+void waiters_see(struct fabric *f, const char *key, const json_t *doc);
 
 /* --- image.c ----------------------------------------------------------------------------- */
 
