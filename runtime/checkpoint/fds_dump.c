@@ -78,6 +78,9 @@ static bool is_external(struct dump *d, const char *link)
 	size_t i;
 	json_t *e;
 
+	/* A container without stdin has the null device there: that is nobody's own. */
+	if (strcmp(link, "/dev/null") == 0)
+		return false;
 	json_array_foreach(d->externals, i, e) {
 		const char *l = json_string_value(json_object_get(e, "link"));
 
@@ -237,7 +240,7 @@ static const char *external_name(struct dump *d, const struct ofd *o)
 static int one_object(struct dump *d, struct ofd *o, struct error *err)
 {
 	CLEANUP_BUF struct buf body = { 0 };
-	const char *name = external_name(d, o);
+	const char *name = o->kind ? NULL : external_name(d, o);
 	Ck__Object m = CK__OBJECT__INIT;
 	int r;
 

@@ -77,6 +77,10 @@ static int line_check(void *ctx, const char *v)
 	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.mode, "ACTIVE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "a lease on it is being broken",
 			     "try again when the lease is given back");
+	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.access, "READ") != 0) {
+		/* copying the file opens it, which breaks a write lease */
+		obj_obstacle(c->out, c->o, c->o->link, "it has a write lease",
+			     "give the lease back (fcntl F_SETLEASE, F_UNLCK), or use a read lease");
 	} else if (strcmp(l.type, "FLOCK") != 0 && strcmp(l.type, "POSIX") != 0 &&
 		   strcmp(l.type, "OFDLCK") != 0 && strcmp(l.type, "LEASE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "it has a delegation or another server lock",

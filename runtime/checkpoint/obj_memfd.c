@@ -132,6 +132,8 @@ static int memfd_late(struct restore *r, uint32_t id, const void *body, size_t l
 	(void)id;
 	if (!m)
 		return -EBADMSG;
+	if (m->shared_id) /* the core seals what it filled */
+		return obj_locks_late(r, m->locks, m->n_locks, err);
 	/* sealing needs a descriptor that may write; the seals belong to the inode */
 	have = m->flags & O_PATH ? (int)m->seals : fcntl(fd, F_GET_SEALS);
 	if (m->seals && have >= 0 && (m->seals & ~(uint32_t)have)) {
