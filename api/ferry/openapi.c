@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The OpenAPI document docs/api/openapi.json, put into the program when it is assembled. */
+#include "api/ferry/ferry.h"
+
+extern const char openapi_begin[], openapi_end[];
+
+__asm__(".pushsection .rodata\n"
+	".globl openapi_begin\nopenapi_begin:\n"
+	".incbin \"docs/api/openapi.json\"\n"
+	".globl openapi_end\nopenapi_end:\n"
+	".byte 0\n"
+	".popsection\n");
+
+int ferry_openapi(struct request *req, struct error *err)
+{
+	(void)err;
+	return reply_text(req, 200, "application/json", openapi_begin,
+			  (size_t)(openapi_end - openapi_begin));
+}

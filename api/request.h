@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request as a handler sees it, and the ways to answer it. The server (api/server.c)
+ * has parsed path, query and body before; the handler runs in the connection's own
+ * thread and may block. A handler answers once.
+ */
+#ifndef FERRY_API_REQUEST_H
+#define FERRY_API_REQUEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/query.h"
+#include "api/route.h"
+#include "base/error.h"
+#include "fabric/fabric.h"
+
+struct server;
+struct MHD_Connection;
+struct MHD_Response;
+struct upload;
+struct hijack;
+
+struct request {
+	struct server *server;
+	struct fabric *fabric;
+	struct MHD_Connection *connection;
+	const struct route *route; /* NULL: none fits */
+	int version;		   /* minor number: 47 for /v1.47 */
+	char *arg;		   /* what stood at {} of the route; NULL */
+	struct query query;
+	json_t *json;	  /* the parsed body; NULL where there is none */
+	json_t *uploaded; /* outcome of the route's upload function */
+
+	/* The server's own: */
+	struct buf *body;
+	bool body_too_big;
+	struct upload *upload;
+	struct hijack *hijack; /* until the connection has been upgraded */
+	int status; /* of the refusal that was decided before the body was read */
+	struct error refusal;
+	struct MHD_Response *response;
+	int response_status;
+};
+
+/* --- plain answers ------------------------------------------------------------------- */
+
+/* Answers with JSON; the reference is taken over. */
+int reply_json(struct request *req, int status, json_t *body);
+/* Answers without a body (204, 304, …). */
+int reply_empty(struct request *req, int status);
+/* Answers with text of that type; it is copied. */
+int reply_text(struct request *req, int status, const char *type, const char *text, size_t len);
+/* Answers {"message"} with another status than the errno would give. 0. */
+int reply_error(struct request *req, int status, const struct error *err);
+/* 0 and "answered", or the error as it is: `return reply_done(req, r, 204);` */
+int reply_done(struct request *req, int r, int status);
+/* Any libmicrohttpd response, taken over. */
+void reply_response(struct request *req, int status, struct MHD_Response *response);
+/* A header of the answer that was just made. */
+void reply_header(struct request *req, const char *name, const char *value);
+
+/* --- streams ---------------------------------------------------------------------------- */
+
+/*
+ * A chunked answer that a function of its own thread writes. The producer writes with
+ * stream_write() (or straight into stream_fd()), which fails with -EPIPE once the client
+ * has gone; one that waits for something else asks stream_gone() now and then. It ends
+ * the answer by returning; what it returns matters only before it wrote anything.
+ */
+struct stream;
+typedef int stream_producer(struct stream *s, void *ctx, struct error *err);
+
+struct stream_options {
+	const char *type; /* Content-Type */
+	stream_producer *produce;
+	void *ctx;
+	void (*free_ctx)(void *ctx);   /* may be NULL; called when both sides are done */
+	void (*on_gone)(void *ctx);    /* may be NULL: the client has gone, wake the producer */
+	/*
+	 * How long the headers may wait for the first byte: a producer that fails in this
+	 * time without a byte written is answered as an error. 0: headers go out at once;
+	 * negative: as long as it takes.
+	 */
+	int settle_ms;
+};
+/* options->ctx is taken over in every case. */
+int reply_stream(struct request *req, const struct stream_options *options, struct error *err);
+int stream_write(struct stream *s, const void *data, size_t len);
+/* One JSON document and a newline. */
+int stream_write_json(struct stream *s, const json_t *j);
+int stream_fd(const struct stream *s);
+struct fabric *stream_fabric(const struct stream *s);
+/* Waits up to that long; true: nobody reads any more, or the daemon stops. */
+bool stream_gone(const struct stream *s, int wait_ms);
+
+/*
+ * Hijacking: the connection leaves HTTP ("101") and its bytes go to and from a socket of
+ * the container's stdio (frames: runtime/container/shim.h). sock is taken over; -1: only
+ * `farewell` is sent (may be NULL; framed as stderr where the stream is not a tty's).
+ * Where the client did not ask for an upgrade the output comes as a chunked answer, and
+ * there is no input.
+ */
+int reply_hijack(struct request *req, int sock, bool tty, bool input, const char *farewell,
+		 struct error *err);
+
+/* For the server: a hijack that never came to be, because the client went away before. */
+void hijack_free(struct hijack *h);
+
+/* The eventfd that becomes readable when the daemon stops. */
+int request_stop_fd(const struct request *req);
+
+#endif
