@@ -462,19 +462,31 @@ static void parts_undo(struct dump *d)
 	}
 }
 
+/* An engine that comes after one that was killed: the tasks may be frozen, their sockets
+ * in repair mode, and nobody knows any more which. */
+static void take_over(struct dump *d)
+{
+	struct error err = { 0 };
+
+	if (tasks_scan(&d->tasks, &d->cg, d->init_pid, &err) < 0 || dump_collect_fds(d, &err) < 0)
+		return;
+	for (size_t i = 0; i < d->nofds; i++)
+		d->ofds[i]->dumped = true;
+}
+
 int dump_resume(struct dump *d, struct error *err)
 {
-	int r = 0;
+	int r;
 
-	if (d->final)
-		parts_undo(d);
+	if (!d->seized && !d->round)
+		take_over(d);
+	parts_undo(d);
 	dump_undo_objects(d);
 	throttle_end(d);
 	let_go(d);
 	for (size_t i = 0; i < d->tasks.n; i++)
 		tracker_detach(d->tasks.t[i]);
-	if (d->frozen)
-		r = cgroup_freeze(&d->cg, false, err);
+	r = cgroup_freeze(&d->cg, false, err);
 	d->frozen = d->final = false;
 	dump_drop_fds(d);
 	stream_close(d->s);
@@ -499,7 +511,7 @@ static int kill_all(struct dump *d, struct error *err)
 		if (end == p)
 			break;
 		if (pid > 0)
-			kill(pid, SIGKILL);
+			process_kill(pid, SIGKILL);
 	}
 	return r;
 }
@@ -523,11 +535,9 @@ int dump_kill(struct dump *d, struct error *err)
 				ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
 			th->traced = th->stopped = false;
 		}
-	if (d->frozen) {
-		r = cgroup_freeze(&d->cg, false, err);
-		if (r < 0)
-			return r;
-	}
+	r = cgroup_freeze(&d->cg, false, err);
+	if (r < 0)
+		return r;
 	d->frozen = d->seized = false;
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);
