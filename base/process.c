@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,6 +90,13 @@ int process_wait(pid_t pid, int *status)
 		r = waitpid(pid, status, 0);
 	while (r < 0 && errno == EINTR);
 	return r < 0 ? -errno : 0;
+}
+
+int process_kill(pid_t pid, int signo)
+{
+	if (pid <= 1)
+		return -EINVAL;
+	return kill(pid, signo) < 0 ? -errno : 0;
 }
 
 int process_start_time(pid_t pid, uint64_t *ticks)

@@ -20,6 +20,12 @@ int process_run(const char *const argv[], char **output, struct error *err);
 int process_wait(pid_t pid, int *status);
 
 /*
+ * kill(2) for one process that is known: a pid of 1, 0 or below, which would reach init, a
+ * process group or every process of the machine, is refused with -EINVAL. 0 or -errno.
+ */
+int process_kill(pid_t pid, int signo);
+
+/*
  * Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat),
  * which together with the pid names one process for good. 0 or -errno (-ESRCH).
  */

@@ -81,7 +81,7 @@ int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer,
 void engine_kill(struct engine *e)
 {
 	if (e->pid > 0)
-		kill(e->pid, SIGKILL);
+		process_kill(e->pid, SIGKILL);
 	else
 		shutdown(e->control.sock, SHUT_RDWR);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "base/log.h"
 #include "fabric/migrate.h"
 
@@ -195,7 +196,7 @@ static int receive_upper(struct fabric *f, const char *id, struct rpc_stream *st
 	r = rpc_stream_receive_fd(stream, fd, NULL, err);
 	close(fd);
 	if (r < 0) {
-		kill(pid, SIGKILL);
+		process_kill(pid, SIGKILL);
 		end_tar(pid, upper, NULL);
 		return r;
 	}

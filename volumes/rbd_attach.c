@@ -118,7 +118,7 @@ int rbd_driver_detach(void *state, struct attachment *a, bool dead, struct error
 		log_warn("volume %s: ferry-vold does not end (%s), killing it", a->name, why.msg);
 	}
 	if (attachment_alive(a))
-		kill(a->pid, SIGKILL);
+		process_kill(a->pid, SIGKILL);
 	if (!wait_gone(a, DYING_NS))
 		return error_set(err, EBUSY, "ferry-vold (process %d) cannot be ended", (int)a->pid);
 	a->pid = -1; /* its registry entry is a dead one now */

@@ -161,7 +161,7 @@ static void end_orphan_maker(struct task *leader, struct task *m)
 {
 	int status;
 
-	kill(m->pid, SIGKILL);
+	process_kill(m->pid, SIGKILL);
 	while (waitpid(m->pid, &status, __WALL) < 0 && errno == EINTR)
 		;
 	m->threads[0].traced = m->threads[0].stopped = false;
@@ -213,7 +213,7 @@ static int reap(struct restore *r, struct task *t, struct error *err)
 	struct task *parent = tasks_by_vpid(&r->tasks, t->vppid);
 	int status;
 
-	kill(t->pid, SIGKILL);
+	process_kill(t->pid, SIGKILL);
 	for (size_t i = t->nthreads; i-- > 0;) {
 		while (waitpid(t->threads[i].tid, &status, __WALL) < 0 && errno == EINTR)
 			;
@@ -376,7 +376,7 @@ int restore_zombies(struct restore *r, struct error *err)
 		if (!t->to_be_zombie || t->zombie)
 			continue;
 		if (WIFSIGNALED(t->exit_status)) {
-			kill(t->pid, SIGKILL);
+			process_kill(t->pid, SIGKILL);
 		} else {
 			/* The call does not return: it is only started. */
 			struct user_regs_struct regs = t->threads[0].regs;

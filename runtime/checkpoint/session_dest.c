@@ -364,7 +364,7 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
 		t->scratch = 0;
 		if (t->state->stop_signal)
-			kill(t->pid, SIGSTOP);
+			process_kill(t->pid, SIGSTOP);
 	}
 	/* The freezer first, if ferryd wants to start it frozen; parents last, so that a
 	 * child is there when its parent looks. */
@@ -389,7 +389,7 @@ void restore_abort(struct restore *r)
 	/* Killing a namespace's init kills all of it. */
 	for (size_t i = 0; i < r->tasks.n; i++)
 		if (r->tasks.t[i]->vpid == 1)
-			kill(r->tasks.t[i]->pid, SIGKILL);
+			process_kill(r->tasks.t[i]->pid, SIGKILL);
 	for (size_t i = r->tasks.n; i-- > 0;)
 		for (size_t k = r->tasks.t[i]->nthreads; k-- > 0;) {
 			struct thread *th = &r->tasks.t[i]->threads[k];

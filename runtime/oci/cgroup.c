@@ -349,11 +349,12 @@ void cgroup_signal(const struct cgroups *cg, const char *path, int signo)
 	CLEANUP_FREE pid_t *pids = NULL;
 	size_t n;
 
-	if (cgroup_pids(cg, path, &pids, &n) < 0)
+	/* The root of a hierarchy holds every process of the machine. */
+	if (!path || path[0] != '/' || !path[1] || cgroup_pids(cg, path, &pids, &n) < 0)
 		return;
 	for (size_t i = 0; i < n; i++)
 		if (pids[i] > 1)
-			kill(pids[i], signo);
+			process_kill(pids[i], signo);
 }
 
 static int remove_dir(const char *dir, int64_t deadline)

@@ -212,7 +212,7 @@ static int launch(const struct global *g, const struct create_options *o, struct
 	if (!r && (r = sync_send(mine, SYNC_DONE, 0)) < 0)
 		error_sys(err, -r, "releasing the container's first process");
 	if (r < 0) {
-		kill(pid, SIGKILL);
+		process_kill(pid, SIGKILL);
 		process_wait(pid, &status);
 		return r;
 	}

@@ -253,7 +253,7 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 	if (!r && sync_recv(mine, &m) == 0)
 		r = error_set(err, m.code, "%s", m.text);
 	if (r < 0) {
-		kill(pid, SIGKILL);
+		process_kill(pid, SIGKILL);
 		process_wait(pid, &st);
 	} else if (!o->detach) {
 		*status = wait_forwarding(pid);

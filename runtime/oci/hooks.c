@@ -41,7 +41,7 @@ static int run_one(const struct spec_hook *h, int state, struct error *err)
 			r = poll(&pfd, 1, timeout);
 		while (r < 0 && errno == EINTR);
 		if (!r)
-			kill(pid, SIGKILL);
+			process_kill(pid, SIGKILL);
 		close(pidfd);
 		if (!r) {
 			process_wait(pid, &status);

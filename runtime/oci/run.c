@@ -46,7 +46,7 @@ int wait_forwarding(pid_t pid)
 			return 1;
 		sig = sigwaitinfo(&set, &si);
 		if (sig > 0 && sig != SIGCHLD)
-			kill(pid, sig);
+			process_kill(pid, sig);
 	}
 }
 
