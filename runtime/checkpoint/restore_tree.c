@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
 #define STUB_OPTIONS                                                                        \
