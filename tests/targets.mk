@@ -51,6 +51,7 @@ ASAN_OPTIONS ?= detect_leaks=1:halt_on_error=1:strict_string_checks=1:detect_sta
 # tests/fuzz/X.c defines LLVMFuzzerTestOneInput; replay.c feeds it the files of tests/fuzz/corpus/X.
 FUZZ	:= $(patsubst %.c,$(B)/%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
 fuzz: $(FUZZ)
+$(B)/tests/fuzz/api_request: $(addprefix $(B)/api/,route.o query.o frames.o)
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(addprefix $(B)/lib,$(addsuffix .a,$(PARTS)))
 	$(CC) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ALL_LDFLAGS) $(all_libs) -lfuse3 -luring
 
