@@ -193,7 +193,8 @@ static bool parse_head(const char *line, struct vma *v)
 	v->flags = perms[3] == 's' ? MAP_SHARED : MAP_PRIVATE;
 	v->dev = makedev(major_no, minor_no);
 	v->path = path_at && line[path_at] ? str_dup(line + path_at) : NULL;
-	v->kind = v->ino ? VMA_FILE : VMA_ANON;
+	/* The first System V segment of a namespace has inode 0. */
+	v->kind = v->ino || v->dev ? VMA_FILE : VMA_ANON;
 	if (v->kind == VMA_ANON) {
 		v->flags |= MAP_ANONYMOUS;
 		v->pgoff = 0;

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory of all kinds arrives whole, whoever wrote it and whenever. */
+#include <errno.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
+#include <sys/vfs.h>
+
+#include "tests/unit/checkpoint/harness.h"
+
+#define MIB (1 << 20)
+
+static char *map(size_t n, int flags)
+{
+	return mmap(NULL, n, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+}
+
+/* --- private ---------------------------------------------------------------------------- */
+/* Everything that a program may do to its memory between two rounds. */
+static int changing(struct trial *t)
+{
+	char *keep = map(2 * MIB, MAP_PRIVATE), *drop = map(2 * MIB, MAP_PRIVATE);
+	char *gone = map(MIB, MAP_PRIVATE), *move = map(MIB, MAP_PRIVATE), *moved;
+	char *grown, *brk0 = sbrk(1 << 16);
+
+	memset(keep, 1, 2 * MIB);
+	memset(drop, 2, 2 * MIB);
+	memset(gone, 3, MIB);
+	memset(move, 4, MIB);
+	memset(brk0, 5, 1 << 16);
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	keep[MIB] = 11;
+	madvise(drop + MIB, MIB, MADV_DONTNEED);
+	munmap(gone, MIB);
+	moved = mremap(move, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	grown = map(MIB, MAP_PRIVATE);
+	memset(grown, 6, MIB);
+	trial_touch(t, "changed");
+	trial_await(t);
+	if (keep[MIB] != 11 || keep[0] != 1 || keep[2 * MIB - 1] != 1)
+		return 1;
+	if (drop[MIB - 1] != 2 || drop[MIB] != 0 || drop[2 * MIB - 1] != 0)
+		return 2;
+	for (int i = 0; i < MIB; i += 4096)
+		if (moved[i] != 4 || moved[MIB + i] != 0 || grown[i] != 6)
+			return 3;
+	return brk0[0] == 5 && brk0[65535] == 5 && sbrk(0) == brk0 + 65536 ? 0 : 4;
+}
+
+static bool has_changed(struct trial *t)
+{
+	return trial_told(t, "changed");
+}
+
+/* One pre-copy, then the program does its thing, then the rest of the migration. */
+static void change_between(int (*program)(struct trial *t), int (*setup)(struct trial *t, bool stub))
+{
+	struct trial t = { .program = program, .setup = setup };
+	int r, status = -1;
+
+	if (TRIAL_SANITIZED) {
+		skip();
+		return;
+	}
+	trial_start(&t);
+	trial_connect(&t);
+	r = trial_precopy(&t);
+	trial_touch(&t, "change");
+	trial_sleep_until(has_changed, &t);
+	t.no_precopy = true;
+	if (r == 0)
+		r = trial_migrate(&t);
+	if (r == 0)
+		status = trial_finish(&t);
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+	assert_int_equal(status, 0);
+}
+
+static void test_changes_between_rounds_are_not_lost(void **state)
+{
+	(void)state;
+	change_between(changing, NULL);
+}
+
+static int special(struct trial *t)
+{
+	char *guarded = map(16 * 4096, MAP_PRIVATE), *fork_not = map(4096, MAP_PRIVATE);
+	char *locked = map(4096, MAP_PRIVATE);
+	bool guards = madvise(guarded + 4096, 4096, 102 /* MADV_GUARD_INSTALL */) == 0;
+	int status;
+	pid_t pid;
+
+	memset(guarded + 2 * 4096, 9, 4096);
+	madvise(fork_not, 4096, MADV_DONTFORK);
+	fork_not[0] = 1;
+	mlock(locked, 4096);
+	trial_ready(t);
+	trial_await(t);
+	pid = fork();
+	if (pid == 0)
+		_exit(guarded[4096] + 1); /* dies */
+	waitpid(pid, &status, 0);
+	if (guards && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV))
+		return 1;
+	pid = fork();
+	if (pid == 0)
+		_exit(fork_not[0] + 1); /* dies too */
+	waitpid(pid, &status, 0);
+	if (!WIFSIGNALED(status))
+		return 2;
+	return guarded[2 * 4096] == 9 ? 0 : 3;
+}
+
+static void test_guard_pages_and_advice_are_kept(void **state)
+{
+	struct trial t = { .program = special };
+
+	(void)state;
+	trial_run(&t, 0);
+}
+
+/* A child made during pre-copy from a parent that is built on the destination already
+ * must not show its parent's pages where it has none. */
+static int late_child(struct trial *t)
+{
+	char *p = map(4 * MIB, MAP_PRIVATE);
+	int status;
+	pid_t pid;
+
+	memset(p, 7, 4 * MIB);
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	pid = fork();
+	if (pid == 0) {
+		madvise(p + MIB, MIB, MADV_DONTNEED);
+		p[0] = 8;
+		trial_touch(t, "changed");
+		trial_await(t);
+		_exit(p[0] == 8 && p[1] == 7 && p[MIB] == 0 && p[2 * MIB - 1] == 0 && p[2 * MIB] == 7
+			      ? 0
+			      : 1);
+	}
+	waitpid(pid, &status, 0);
+	return p[0] == 7 && p[MIB] == 7 ? WEXITSTATUS(status) : 2;
+}
+
+static void test_child_born_in_precopy_has_its_own_memory(void **state)
+{
+	(void)state;
+	change_between(late_child, NULL);
+}
+
+/* --- shared ------------------------------------------------------------------------------- */
+static int own_tmpfs(struct trial *t, bool stub)
+{
+	(void)t;
+	(void)stub;
+	return mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL) == 0 ? 0 : 77;
+}
+
+static int shared(struct trial *t)
+{
+	char *anon = map(4 * MIB, MAP_SHARED), *mem, *file, *sysv;
+	int memfd = memfd_create("memory", 0), fd, id, status;
+	pid_t pid;
+
+	fd = open("/dev/shm/named", O_RDWR | O_CREAT, 0640);
+	if (memfd < 0 || fd < 0 || ftruncate(memfd, MIB) || ftruncate(fd, MIB))
+		return 1;
+	mem = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	file = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	id = shmget(0x1234, MIB, IPC_CREAT | 0600);
+	sysv = shmat(id, NULL, 0);
+	if (sysv == (void *)-1)
+		return 2;
+	memset(anon, 1, 2 * MIB);
+	memset(mem, 2, MIB / 2);
+	memset(file, 3, MIB);
+	memset(sysv, 4, MIB);
+	pid = fork();
+	if (pid == 0) {
+		trial_await(t);
+		if (anon[0] != 1 || anon[2 * MIB] != 0 || mem[0] != 2 || mem[MIB / 2] != 0)
+			_exit(10);
+		if (file[MIB - 1] != 3)
+			_exit(11);
+		if (sysv[MIB - 1] != 4)
+			_exit(12);
+		anon[5] = 50;
+		mem[5] = 51;
+		file[5] = 52;
+		sysv[5] = 53;
+		_exit(0);
+	}
+	trial_ready(t);
+	trial_await(t);
+	if (waitpid(pid, &status, 0) != pid || status)
+		return WEXITSTATUS(status);
+	/* One object still: what the child wrote we see, by every way. */
+	if (anon[5] != 50 || mem[5] != 51 || file[5] != 52 || sysv[5] != 53)
+		return 3;
+	if (shmget(0x1234, 0, 0) != id)
+		return 4;
+	fd = open("/dev/shm/named", O_RDONLY);
+	if (fd < 0 || pread(fd, anon, 6, 0) != 6 || anon[5] != 52)
+		return 5;
+	return 0;
+}
+
+static void test_shared_memory_is_one_object_again(void **state)
+{
+	struct trial t = { .program = shared, .setup = own_tmpfs };
+
+	(void)state;
+	trial_run(&t, 0);
+}
+
+/* --- what a dirty bit does not see ----------------------------------------------------------- */
+/* 1: the writer's page table is gone before anybody looks. */
+static int writer_gone(struct trial *t)
+{
+	char *p = map(MIB, MAP_SHARED);
+	int status;
+
+	memset(p, 1, MIB);
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	if (fork() == 0) {
+		p[MIB / 2] = 77;
+		_exit(0);
+	}
+	wait(&status);
+	trial_touch(t, "changed");
+	trial_await(t);
+	return p[MIB / 2] == 77 && p[0] == 1 ? 0 : 1;
+}
+
+static void test_write_of_a_writer_that_has_gone_is_not_lost(void **state)
+{
+	(void)state;
+	change_between(writer_gone, NULL);
+}
+
+/* 2: a mapping that no tracker was told of. */
+static int mapped_anew(struct trial *t)
+{
+	int fd = memfd_create("m", 0), status;
+	char *p, *again;
+
+	if (ftruncate(fd, MIB))
+		return 2;
+	p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	memset(p, 1, MIB);
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	again = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	again[MIB / 2] = 77;
+	munmap(again, MIB);
+	if (fork() == 0) {
+		again = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		again[MIB / 4] = 78;
+		munmap(again, MIB);
+		_exit(0);
+	}
+	wait(&status);
+	trial_touch(t, "changed");
+	trial_await(t);
+	return p[MIB / 2] == 77 && p[MIB / 4] == 78 ? 0 : 1;
+}
+
+static void test_write_through_a_new_mapping_is_not_lost(void **state)
+{
+	(void)state;
+	change_between(mapped_anew, NULL);
+}
+
+/* 3: writes that pass no page table. */
+static int by_call(struct trial *t)
+{
+	int fd = memfd_create("m", 0);
+	char *p;
+
+	if (ftruncate(fd, 2 * MIB))
+		return 2;
+	p = mmap(NULL, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	memset(p, 1, 2 * MIB);
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	if (pwrite(fd, "written", 7, MIB / 2) != 7 ||
+	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MIB, 8192) ||
+	    ftruncate(fd, MIB + MIB / 2))
+		return 3;
+	trial_touch(t, "changed");
+	trial_await(t);
+	if (lseek(fd, 0, SEEK_END) != MIB + MIB / 2)
+		return 4;
+	return memcmp(p + MIB / 2, "written", 7) == 0 && p[MIB] == 0 && p[MIB + 8191] == 0 &&
+			       p[MIB + 8192] == 1
+		       ? 0
+		       : 1;
+}
+
+static void test_write_by_system_call_is_not_lost(void **state)
+{
+	(void)state;
+	change_between(by_call, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_changes_between_rounds_are_not_lost),
+		cmocka_unit_test(test_guard_pages_and_advice_are_kept),
+		cmocka_unit_test(test_child_born_in_precopy_has_its_own_memory),
+		cmocka_unit_test(test_shared_memory_is_one_object_again),
+		cmocka_unit_test(test_write_of_a_writer_that_has_gone_is_not_lost),
+		cmocka_unit_test(test_write_through_a_new_mapping_is_not_lost),
+		cmocka_unit_test(test_write_by_system_call_is_not_lost),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
