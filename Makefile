@@ -47,6 +47,8 @@ $(eval $(call program,ferry-shim,runtime/container/shim-main.c,container base,-l
 $(eval $(call program,ferry-checkpoint,runtime/checkpoint/main.c,checkpoint base,-ljansson -lssl -lcrypto -lprotobuf-c -lbpf -lzstd -lcap -lnl-3))
 $(eval $(call program,ferry-vold,volumes/vold/main.c,volumes base,-ljansson -lrados -lrbd -lfuse3 -luring))
 $(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lrados -lrbd -lfuse3))
+PROGRAMS := $(filter-out $(B)/tests/%,$(PROGRAMS)) # built by all, not installed
+all: $(B)/tests/volctl
 $(eval $(call program,ferryd,api/main.c $(filter-out api/main.c,$(wildcard api/*.c api/docker/*.c api/ferry/*.c api/plugin/*.c)),fabric container oci image volumes netd checkpoint base,$(all_libs)))
 $(eval $(call program,ferry,api/cli/main.c $(filter-out api/cli/main.c,$(wildcard api/cli/*.c)),base,-ljansson -lcurl -lssl -lcrypto))
 
@@ -75,6 +77,8 @@ $(B)/%.pb-c.o: $(B)/%.pb-c.c
 	$(Q)$(CC) $(filter-out -Werror,$(ALL_CFLAGS)) -w -c -o $@ $<
 $(call part_obj,checkpoint): $(PROTO:.o=.h) $(filter $(B)/runtime/%,$(BPF))
 $(call part_obj,netd): $(filter $(B)/netd/%,$(BPF))
+
+$(B)/api/ferry/openapi.o: docs/api/openapi.json
 
 # --- BPF: object by clang, skeleton by bpftool; types from the running kernel --------
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
