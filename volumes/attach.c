@@ -65,13 +65,13 @@ static int already(struct op *op, enum volume_mode mode, struct error *err)
 	return error_set(err, EBUSY, "it is attached as %s already", now);
 }
 
-static int make_fs(struct op *op, const char *fs, bool fresh, struct error *err)
+static int make_fs(struct op *op, const char *fs, struct error *err)
 {
 	CLEANUP_FREE char *scratch = str_format("%s/vold/%s.mkfs", op->vs->config.run_dir, op->name);
 	int rc = dir_make(scratch, 0700, err);
 
 	if (rc == 0)
-		rc = fs_make(op->a.device, fs, fresh, scratch, err);
+		rc = fs_make(op->a.device, fs, scratch, err);
 	rmdir(scratch);
 	if (rc == 0)
 		rc = op->driver->formatted(op->state, op->name, err);
@@ -127,13 +127,9 @@ int attach_locked(struct op *op, enum volume_mode mode, struct error *err)
 	if (rc)
 		return rc;
 	op->attached = true;
-	if (!op->a.fs)
-		rc = error_set(err, ENOENT, "No such volume: %s (there is an image of that name, "
-					    "but it is not ferry's)", op->name);
-	if (rc == 0)
-		rc = attachment_save(op->vs->config.run_dir, &op->a, err);
+	rc = attachment_save(op->vs->config.run_dir, &op->a, err);
 	if (rc == 0 && mode == VOLUME_RW && !op->a.formatted && strcmp(op->a.fs, "none") != 0)
-		rc = make_fs(op, op->a.fs, true, err);
+		rc = make_fs(op, op->a.fs, err);
 	if (rc)
 		detach_locked(op, NULL);
 	return rc;
@@ -155,7 +151,6 @@ int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode, s
 static int tear_down(const char *path, struct error *err)
 {
 	mount_shut(path);
-	mount_thaw(path, NULL);
 	return mount_undo(path, true, err);
 }
 

@@ -33,7 +33,7 @@ static int run(const char *const argv[], struct error *err)
 	return process_run(argv, NULL, err);
 }
 
-static int make_ext4(const char *device, bool fresh, struct error *err)
+static int make_ext4(const char *device, struct error *err)
 {
 	/* assume_storage_prezeroed: e2fsprogs >= 1.47; nothing is left for lazy init. */
 	const char *const zeroed[] = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
@@ -42,7 +42,7 @@ static int make_ext4(const char *device, bool fresh, struct error *err)
 				     "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device,
 				     NULL };
 
-	if (fresh && run(zeroed, NULL) == 0)
+	if (run(zeroed, NULL) == 0)
 		return 0;
 	return run(lazy, err);
 }
@@ -69,8 +69,7 @@ static int drop_lost_found(const char *device, const char *scratch, struct error
 	return rc;
 }
 
-int fs_make(const char *device, const char *fs, bool fresh, const char *scratch,
-	    struct error *err)
+int fs_make(const char *device, const char *fs, const char *scratch, struct error *err)
 {
 	int rc;
 
@@ -78,7 +77,7 @@ int fs_make(const char *device, const char *fs, bool fresh, const char *scratch,
 		return make_xfs(device, err);
 	if (strcmp(fs, "ext4") != 0)
 		return error_set(err, EINVAL, "file system %s: known are ext4, xfs, none", fs);
-	rc = make_ext4(device, fresh, err);
+	rc = make_ext4(device, err);
 	return rc ? rc : drop_lost_found(device, scratch, err);
 }
 
@@ -131,8 +130,9 @@ bool mount_is(const char *path)
 {
 	struct statx st;
 
-	return statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
-	       (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+	if (statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+		return errno == EIO; /* as an xfs that was shut down answers */
+	return st.stx_attributes & STATX_ATTR_MOUNT_ROOT;
 }
 
 int mount_make_private(const char *dir, struct error *err)
@@ -160,9 +160,9 @@ int mount_fs(const char *device, const char *fs, const char *path, bool read_onl
 
 int mount_undo(const char *path, bool lazy, struct error *err)
 {
-	if (!mount_is(path))
-		return 0;
 	if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+		return 0;
+	if (errno == EINVAL || errno == ENOENT) /* not a mount point */
 		return 0;
 	if (errno == EBUSY)
 		return error_set(err, EBUSY, "%s is in use: stop what uses it first", path);
@@ -267,6 +267,12 @@ void mount_shut(const char *path)
 	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint32_t flags = SHUTDOWN_NOLOGFLUSH;
 
-	if (fd >= 0 && ioctl(fd, SHUTDOWN_IOC, &flags) < 0)
+	if (fd < 0) /* shut down already */
+		return;
+	if (ioctl(fd, SHUTDOWN_IOC, &flags) < 0)
 		log_debug("shutting down the file system at %s: %s", path, strerror(errno));
+	/* By the same descriptor: no other could be opened now, and while it is frozen, the
+	 * kernel keeps it and its device even when nothing is mounted any more. */
+	if (ioctl(fd, FITHAW, 0) < 0 && errno != EINVAL)
+		log_warn("thawing %s: %s", path, strerror(errno));
 }

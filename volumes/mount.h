@@ -8,12 +8,11 @@
 #include "base/error.h"
 
 /*
- * mkfs of "ext4" or "xfs". fresh: the device has never been written and reads as zeroes,
- * which spares writing zeroes. Without a lost+found folder, which databases refuse.
- * scratch: a folder that may be used as mount point.
+ * mkfs of "ext4" or "xfs" on a device that reads as zeroes, but for what an interrupted
+ * mkfs may have left: that spares writing zeroes. Without a lost+found folder, which
+ * databases refuse. scratch: a folder that may be used as mount point.
  */
-int fs_make(const char *device, const char *fs, bool fresh, const char *scratch,
-	    struct error *err);
+int fs_make(const char *device, const char *fs, const char *scratch, struct error *err);
 /*
  * The file system takes in a device that has grown. path: where it is mounted (ext4 then
  * needs CAP_SYS_RESOURCE, as the kernel says), or NULL: not mounted, scratch may be used.
@@ -35,7 +34,10 @@ int mount_sync(const char *path, struct error *err);
 int mount_freeze(const char *path, struct error *err);
 /* FITHAW. Not frozen: 0. */
 int mount_thaw(const char *path, struct error *err);
-/* The file system forgets what it has not written: every further use of it fails. */
+/*
+ * The file system forgets what it has not written, every further use of it fails, and it is
+ * no longer frozen: who waited in it gets EIO.
+ */
 void mount_shut(const char *path);
 
 #endif

@@ -103,6 +103,8 @@ static int connect_once(struct rbd_driver *d, struct error *err)
 
 	if (rc)
 		return rc;
+	/* This connection takes no locks, and blocklists before it breaks one. */
+	rados_conf_set(d->ceph.cluster, "rbd_blocklist_on_break_lock", "false");
 	rc = registry_add(d->ceph.io, "-", c->host, d->ceph.address, "control", err);
 	if (rc) {
 		ceph_disconnect(&d->ceph);

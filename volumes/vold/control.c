@@ -37,6 +37,7 @@ static int op_status(struct vold *v, const json_t *req, json_t *answer, struct e
 
 	(void)req, (void)err;
 	json_object_update(answer, status);
+	core_describe(v->core, answer);
 	json_set_str(answer, "device", v->backend->device(v->backend_state));
 	json_set_str(answer, "name", v->options->name);
 	json_set_str(answer, "image", v->options->image);

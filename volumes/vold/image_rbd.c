@@ -20,7 +20,8 @@ struct image {
 	struct ceph ceph;
 	rbd_image_t rbd;
 	char *volume, *host, *pool, *name;
-	bool read_only, registered;
+	char fs[16]; /* as the driver noted it */
+	bool formatted, read_only, registered;
 };
 
 static void image_close(struct image *im)
@@ -54,6 +55,19 @@ static int open_rbd(struct image *im, struct error *err)
 	return 0;
 }
 
+/* What driver rbd noted at the image; without notes it is somebody else's. */
+static int read_notes(struct image *im, struct error *err)
+{
+	char formatted[16];
+	size_t n = sizeof(im->fs), m = sizeof(formatted);
+
+	if (rbd_metadata_get(im->rbd, "ferry.fs", im->fs, &n) < 0)
+		return error_set(err, ENOENT, "RBD image %s/%s is not a ferry volume", im->pool,
+				 im->name);
+	im->formatted = rbd_metadata_get(im->rbd, "ferry.formatted", formatted, &m) >= 0;
+	return 0;
+}
+
 /* Readers enter themselves first and look for a writer then; writers the other way round. */
 static int no_writer(struct image *im, struct error *err)
 {
@@ -84,6 +98,8 @@ static int image_open(const struct vold_options *o, struct image **out, struct e
 	rc = ceph_connect(o->ceph_conf, o->ceph_user, im->pool, &im->ceph, err);
 	if (rc == 0)
 		rc = open_rbd(im, err);
+	if (rc == 0)
+		rc = read_notes(im, err);
 	if (rc == 0)
 		rc = registry_add(im->ceph.io, im->volume, im->host, im->ceph.address, o->mode,
 				  err);
@@ -236,13 +252,8 @@ static int image_snapshot_remove(struct image *im, const char *snap, struct erro
 
 static void image_describe(struct image *im, json_t *out)
 {
-	char fs[16] = "", formatted[16] = "";
-	size_t n = sizeof(fs) - 1, m = sizeof(formatted) - 1;
-
-	if (rbd_metadata_get(im->rbd, "ferry.fs", fs, &n) >= 0)
-		json_set_str(out, "fs", fs);
-	json_set_bool(out, "formatted",
-		      rbd_metadata_get(im->rbd, "ferry.formatted", formatted, &m) >= 0);
+	json_set_str(out, "fs", im->fs);
+	json_set_bool(out, "formatted", im->formatted);
 }
 
 static const char *image_address(struct image *im)

@@ -202,7 +202,6 @@ static int serve(const struct vold_options *o, int report)
 	if (pthread_create(&watcher, NULL, watch_lock, &v) == 0)
 		pthread_detach(watcher);
 	answer = vold_request(&v, "{\"op\":\"status\"}", strlen("{\"op\":\"status\"}"), &end);
-	core_describe(v.core, answer);
 	say(report, answer);
 	close(report);
 	wait_for_signal(&v, &signals);

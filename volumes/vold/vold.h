@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ferry-vold: one process a volume. It opens the image, makes the device, says on its
- * standard output in one line {"ok":true,"device":..,"pid":..,"address":..,"mode":..,
- * "fs":..,"formatted":..} or {"ok":false,"errno":N,"error":".."}, and goes to the background, where it serves the
+ * standard output in one line the answer to "status" or
+ * {"ok":false,"errno":N,"error":".."}, and goes to the background, where it serves the
  * device until it is told to end; whoever started it may die.
  *
  * Control: a unix socket, one JSON object a line, one answer a line, any number of
  * connections. {"op":OP,...} → {"ok":true,...} or {"ok":false,"errno":N,"error":".."}
  *
- *   status                       core_status() and "device", "name", "image", "pid"
+ *   status                       core_status() and "device", "name", "image", "pid", "fs",
+ *                                "formatted" (as the driver noted them at the image)
  *   promote {"tentative":bool}   standby → rw or tentative
  *   settle, abandon              end of a tentative promote
  *   demote {"timeout_ns":N}      rw → demoted (default 30 s)
