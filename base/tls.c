@@ -81,11 +81,9 @@ static int new_ssl_ctx(SSL_CTX **out, struct error *err)
 		return error_set(err, EOPNOTSUPP, "this OpenSSL has no TLS 1.3: %s",
 				 ssl_reason(why, sizeof(why)));
 	}
-	SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-				       SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE |
-				    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	*out = c;
 	return 0;
 }
@@ -200,8 +198,8 @@ static void say_clock(char *buf, size_t len, const X509 *cert, bool too_early)
 	strftime(now, sizeof(now), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
 	snprintf(buf, len, "it is valid %s %s, and the clock here says %s: %s",
 		 too_early ? "from" : "until", when, now,
-		 too_early ? "set the clocks of both hosts right (NTP)" :
-			     "renew the host's certificate, or set the clock right");
+		 too_early ? "set the clocks of both hosts right (NTP)"
+			   : "renew the host's certificate, or set the clock right");
 }
 
 /* What a verification result means, as a sentence with a remedy. */
@@ -209,11 +207,10 @@ static int say_verify(struct error *err, long result, const X509 *cert)
 {
 	char clock[300];
 
-	if (cert && (result == X509_V_ERR_CERT_NOT_YET_VALID ||
-		     result == X509_V_ERR_CERT_HAS_EXPIRED)) {
+	if (cert &&
+	    (result == X509_V_ERR_CERT_NOT_YET_VALID || result == X509_V_ERR_CERT_HAS_EXPIRED)) {
 		say_clock(clock, sizeof(clock), cert, result == X509_V_ERR_CERT_NOT_YET_VALID);
-		return error_set(err, EKEYREJECTED, "the peer's certificate is refused: %s",
-				 clock);
+		return error_set(err, EKEYREJECTED, "the peer's certificate is refused: %s", clock);
 	}
 	return error_set(err, EKEYREJECTED,
 			 "the peer's certificate is refused (%s): it is of another cluster",
@@ -244,7 +241,8 @@ static int verify_pinned(struct tls *t, const char *pin, struct error *err)
 		return error_set(err, EKEYREJECTED,
 				 "the host at %s is not of the cluster that made the token (its CA "
 				 "is another one): check the address, or get a new token from that "
-				 "cluster", t->peer_address);
+				 "cluster",
+				 t->peer_address);
 	store = X509_STORE_new();
 	vc = X509_STORE_CTX_new();
 	if (!store || !vc || !X509_STORE_add_cert(store, ca) ||
@@ -270,8 +268,8 @@ static int handshake_error(struct tls *t, int code, int sys, struct error *err)
 
 	if (code == SSL_ERROR_SYSCALL) {
 		ERR_clear_error();
-		return sys ? error_sys(err, sys, "TLS handshake with %s", t->peer_address) :
-			     error_set(err, ECONNRESET, "%s hung up during the TLS handshake",
+		return sys ? error_sys(err, sys, "TLS handshake with %s", t->peer_address)
+			   : error_set(err, ECONNRESET, "%s hung up during the TLS handshake",
 				       t->peer_address);
 	}
 	if (verify != X509_V_OK) {
@@ -315,7 +313,7 @@ static int handshake(struct tls *t, const struct tls_ctx *ctx, int64_t deadline_
 
 static void note_peer(struct tls *t)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 
 	snprintf(t->peer_address, sizeof(t->peer_address), "peer");
@@ -324,8 +322,8 @@ static void note_peer(struct tls *t)
 	if (ss.ss_family == AF_UNIX)
 		snprintf(t->peer_address, sizeof(t->peer_address), "local");
 	else
-		getnameinfo((struct sockaddr *)&ss, len, t->peer_address,
-			    sizeof(t->peer_address), NULL, 0, NI_NUMERICHOST);
+		getnameinfo((struct sockaddr *)&ss, len, t->peer_address, sizeof(t->peer_address),
+			    NULL, 0, NI_NUMERICHOST);
 	if (str_starts(t->peer_address, "::ffff:") && strchr(t->peer_address, '.'))
 		memmove(t->peer_address, t->peer_address + 7, strlen(t->peer_address + 7) + 1);
 }
@@ -411,14 +409,13 @@ fail:
 	return r;
 }
 
-int tls_accept(struct tls_ctx *ctx, int fd, bool anonymous, int64_t timeout_ns,
-	       struct tls **out, struct error *err)
+int tls_accept(struct tls_ctx *ctx, int fd, bool anonymous, int64_t timeout_ns, struct tls **out,
+	       struct error *err)
 {
 	return new_tls(ctx, fd, true, anonymous, deadline_of(timeout_ns), out, err);
 }
 
-int tls_client(struct tls_ctx *ctx, int fd, int64_t timeout_ns, struct tls **out,
-	       struct error *err)
+int tls_client(struct tls_ctx *ctx, int fd, int64_t timeout_ns, struct tls **out, struct error *err)
 {
 	return new_tls(ctx, fd, false, false, deadline_of(timeout_ns), out, err);
 }
@@ -427,8 +424,8 @@ int tls_client(struct tls_ctx *ctx, int fd, int64_t timeout_ns, struct tls **out
 
 static int connect_one(const struct addrinfo *ai, int64_t deadline_ns)
 {
-	CLEANUP_CLOSE int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-				      ai->ai_protocol);
+	CLEANUP_CLOSE int fd =
+		socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
 	socklen_t len = sizeof(int);
 	int r, so = 0;
 
@@ -472,8 +469,12 @@ int tls_connect(struct tls_ctx *ctx, const char *host, uint16_t port, int64_t ti
 int tls_listen(const char *address, uint16_t port, uint16_t *bound, struct error *err)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} local = { 0 };
+	socklen_t len = sizeof(local);
 	struct addrinfo *list = NULL;
 	CLEANUP_CLOSE int fd = -1;
 	const int on = 1, off = 0;
@@ -502,15 +503,15 @@ int tls_listen(const char *address, uint16_t port, uint16_t *bound, struct error
 			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 	}
 	if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 128) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+	    getsockname(fd, &local.any, &len) < 0)
 		code = errno;
 	freeaddrinfo(list);
 	if (code)
 		return error_sys(err, code, "listening on %s port %u", address ? address : "*",
 				 port);
 	if (bound)
-		*bound = ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port :
-							  ((struct sockaddr_in *)&ss)->sin_port);
+		*bound = ntohs(local.any.sa_family == AF_INET6 ? local.v6.sin6_port
+							       : local.v4.sin_port);
 	return TAKE_FD(fd);
 }
 
@@ -624,8 +625,7 @@ int tls_write(struct tls *t, const void *buf, size_t len, int64_t timeout_ns, st
 	return 0;
 }
 
-ssize_t tls_read_some(struct tls *t, void *buf, size_t len, int64_t timeout_ns,
-		      struct error *err)
+ssize_t tls_read_some(struct tls *t, void *buf, size_t len, int64_t timeout_ns, struct error *err)
 {
 	return transfer(t, false, buf, len, deadline_of(timeout_ns), err);
 }

@@ -60,8 +60,8 @@ int tls_connect(struct tls_ctx *ctx, const char *host, uint16_t port, int64_t ti
  * without certificate in (then tls_peer_name() is NULL); one with a wrong certificate is
  * refused all the same.
  */
-int tls_accept(struct tls_ctx *ctx, int fd, bool anonymous, int64_t timeout_ns,
-	       struct tls **out, struct error *err);
+int tls_accept(struct tls_ctx *ctx, int fd, bool anonymous, int64_t timeout_ns, struct tls **out,
+	       struct error *err);
 int tls_client(struct tls_ctx *ctx, int fd, int64_t timeout_ns, struct tls **out,
 	       struct error *err);
 
@@ -76,8 +76,7 @@ int tls_read(struct tls *t, void *buf, size_t len, int64_t timeout_ns, struct er
 int tls_write(struct tls *t, const void *buf, size_t len, int64_t timeout_ns, struct error *err);
 
 /* Reads 1 to `len` bytes, as many as there are. The number, 0: the peer closed, -errno. */
-ssize_t tls_read_some(struct tls *t, void *buf, size_t len, int64_t timeout_ns,
-		      struct error *err);
+ssize_t tls_read_some(struct tls *t, void *buf, size_t len, int64_t timeout_ns, struct error *err);
 
 /*
  * True where an idle connection looks usable: nothing to read, not closed. (Between
@@ -115,8 +114,7 @@ static inline void cleanup_tls(struct tls **t)
 int tls_key_create(char **key_pem, struct error *err);
 
 /* A self-signed CA certificate named `name`, valid from an hour ago for `days`. */
-int tls_ca_create(const char *name, int days, char **cert_pem, char **key_pem,
-		  struct error *err);
+int tls_ca_create(const char *name, int days, char **cert_pem, char **key_pem, struct error *err);
 
 /* A certificate signing request for CN `name` with that key. */
 int tls_csr_create(const char *key_pem, const char *name, char **csr_pem, struct error *err);

@@ -206,8 +206,10 @@ int tls_csr_sign(const char *ca_cert_pem, const char *ca_key_pem, const char *cs
 	X509V3_CTX c;
 
 	if (!name_is_plain(name))
-		return error_set(err, EINVAL, "\"%.80s\" is no name for a host: letters, digits, "
-				 "'_', '.', '-', at most 63", name);
+		return error_set(err, EINVAL,
+				 "\"%.80s\" is no name for a host: letters, digits, "
+				 "'_', '.', '-', at most 63",
+				 name);
 	if (!ca || !ca_key)
 		return crypto_error(err, EIO, "reading the CA");
 	if (!req || !pub || X509_REQ_verify(req, pub) != 1)
@@ -273,9 +275,8 @@ static bool derive(EVP_PKEY *key, const char *purpose, unsigned char out[32])
 		OSSL_PARAM p[] = {
 			OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
 			OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, der, (size_t)n),
-			OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO,
-							  (void *)(uintptr_t)purpose,
-							  strlen(purpose)),
+			OSSL_PARAM_construct_octet_string(
+				OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)purpose, strlen(purpose)),
 			OSSL_PARAM_construct_end(),
 		};
 

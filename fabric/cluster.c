@@ -23,16 +23,23 @@ int cluster_check_params(const struct cluster_params *p, struct error *err)
 	if (!p->state_dir)
 		return error_set(err, EINVAL, "the state directory is missing");
 	if (!p->host || !str_is_name(p->host) || strlen(p->host) > 63)
-		return error_set(err, EINVAL, "\"%.80s\" is no name for a host: letters, digits, '_', "
-				 "'.', '-', at most 63", p->host ? p->host : "");
+		return error_set(err, EINVAL,
+				 "\"%.80s\" is no name for a host: letters, digits, '_', "
+				 "'.', '-', at most 63",
+				 p->host ? p->host : "");
 	if (!p->address || (inet_pton(AF_INET, p->address, addr) != 1 &&
 			    inet_pton(AF_INET6, p->address, addr) != 1))
-		return error_set(err, EINVAL, "\"%.80s\" is no IP address by which other hosts could "
-				 "reach this one", p->address ? p->address : "");
+		return error_set(err, EINVAL,
+				 "\"%.80s\" is no IP address by which other hosts could "
+				 "reach this one",
+				 p->address ? p->address : "");
 	if (cluster_exists(p->state_dir))
-		return error_set(err, EEXIST, "this host is in a cluster already (%s/cluster.json); "
-				 "to leave it stop ferryd, remove that file, and remove the host on "
-				 "another one with `ferry host rm`", p->state_dir);
+		return error_set(
+			err, EEXIST,
+			"this host is in a cluster already (%s/cluster.json); "
+			"to leave it stop ferryd, remove that file, and remove the host on "
+			"another one with `ferry host rm`",
+			p->state_dir);
 	return 0;
 }
 
@@ -118,8 +125,8 @@ json_t *cluster_store_json(const struct cluster_params *p, const char *driver, c
 	return j;
 }
 
-int cluster_open_store(const char *state_dir, const json_t *store, bool create,
-		       struct store **out, struct error *err)
+int cluster_open_store(const char *state_dir, const json_t *store, bool create, struct store **out,
+		       struct error *err)
 {
 	CLEANUP_FREE char *path = str_format("%s/store.db", state_dir);
 	const struct store_config c = {
@@ -153,7 +160,8 @@ int cluster_put_member(struct store *s, const char *host, const char *address, u
 	return store_put(s, key, j, expected, NULL, err);
 }
 
-/* --- init ----------------------------------------------------------------------------------------- */
+/* --- init
+ * ----------------------------------------------------------------------------------------- */
 
 static int make_pki(const struct cluster_params *p, const char *name, struct cluster_pki *pki,
 		    struct error *err)
@@ -167,8 +175,8 @@ static int make_pki(const struct cluster_params *p, const char *name, struct clu
 	if (r == 0)
 		r = tls_csr_create(pki->key, p->host, &csr, err);
 	if (r == 0)
-		r = tls_csr_sign(pki->ca, pki->ca_key, csr, p->host, p->address,
-				 CLUSTER_CERT_DAYS, &pki->cert, err);
+		r = tls_csr_sign(pki->ca, pki->ca_key, csr, p->host, p->address, CLUSTER_CERT_DAYS,
+				 &pki->cert, err);
 	return r;
 }
 
@@ -177,9 +185,11 @@ static int say_exists(struct store *s, const char *where, struct error *err)
 	CLEANUP_JSON json_t *doc = NULL;
 
 	store_get(s, "cluster/config", &doc, NULL, NULL);
-	return error_set(err, EEXIST, "%s holds the cluster \"%s\" already; join it (on one of its "
-			 "hosts: `ferry cluster token`, here: `ferry host join`), or use another pool",
-			 where, json_str(doc, "name", "?"));
+	return error_set(
+		err, EEXIST,
+		"%s holds the cluster \"%s\" already; join it (on one of its "
+		"hosts: `ferry cluster token`, here: `ferry host join`), or use another pool",
+		where, json_str(doc, "name", "?"));
 }
 
 static int put_config(struct store *s, const struct cluster_params *p, const char *id,
@@ -215,9 +225,8 @@ static int init_in(struct store *s, const struct cluster_params *p, const char *
 	if (r == 0) {
 		r = cluster_save_pki(p->state_dir, &pki, err);
 		if (r == 0)
-			r = cluster_put_member(s, p->host, p->address,
-					       p->port ? p->port : RPC_PORT, pki.cert, STORE_ANY,
-					       err);
+			r = cluster_put_member(s, p->host, p->address, p->port ? p->port : RPC_PORT,
+					       pki.cert, STORE_ANY, err);
 		if (r == 0)
 			r = cluster_save_membership(p, id, name, store, err);
 		if (r < 0) {
@@ -261,7 +270,8 @@ int cluster_init(const struct cluster_params *p, struct error *err)
 	return r;
 }
 
-/* --- load ------------------------------------------------------------------------------------------ */
+/* --- load
+ * ------------------------------------------------------------------------------------------ */
 
 struct cluster {
 	json_t *membership; /* cluster.json */
@@ -290,15 +300,19 @@ static int load(struct cluster *c, struct error *err)
 		return r;
 	r = store_get(c->store, "cluster/config", &c->document, NULL, err);
 	if (r == -ENOENT)
-		return error_set(err, ENOENT, "the store holds no cluster any more: was the pool "
-				 "emptied? Remove %s and make or join a cluster anew", path);
+		return error_set(err, ENOENT,
+				 "the store holds no cluster any more: was the pool "
+				 "emptied? Remove %s and make or join a cluster anew",
+				 path);
 	if (r < 0)
 		return r;
 	id = json_str(json_object_get(c->membership, "cluster"), "id", "");
 	other = json_str(c->document, "id", "");
 	if (strcmp(id, other) != 0)
-		return error_set(err, EKEYREJECTED, "%s belongs to the cluster %s, the store to "
-				 "another one, %s: wrong ceph.conf or pool?", path, id, other);
+		return error_set(err, EKEYREJECTED,
+				 "%s belongs to the cluster %s, the store to "
+				 "another one, %s: wrong ceph.conf or pool?",
+				 path, id, other);
 	return 0;
 }
 
@@ -308,7 +322,8 @@ int cluster_load(const char *state_dir, struct cluster **out, struct error *err)
 	int r;
 
 	if (!cluster_exists(state_dir))
-		return error_set(err, ENOENT, "this host is in no cluster; make one with `ferry "
+		return error_set(err, ENOENT,
+				 "this host is in no cluster; make one with `ferry "
 				 "cluster init`, or join one with `ferry host join`");
 	c = mem_zalloc(sizeof(*c));
 	c->state_dir = str_dup(state_dir);

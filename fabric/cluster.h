@@ -80,8 +80,8 @@ const char *cluster_address(const struct cluster *c);
 uint16_t cluster_port(const struct cluster *c);
 struct store *cluster_store(const struct cluster *c);
 struct tls_ctx *cluster_tls(const struct cluster *c);
-json_t *cluster_document(const struct cluster *c); /* "cluster/config" as it was at load */
-const char *cluster_ceph_conf(const struct cluster *c);	/* NULL with the embedded store */
+json_t *cluster_document(const struct cluster *c);	/* "cluster/config" as it was at load */
+const char *cluster_ceph_conf(const struct cluster *c); /* NULL with the embedded store */
 const char *cluster_ceph_user(const struct cluster *c);
 const char *cluster_cert_path(const struct cluster *c); /* PEM files, for other processes */
 const char *cluster_key_path(const struct cluster *c);
@@ -94,8 +94,7 @@ int cluster_token_create(struct cluster *c, int64_t ttl_ns, char **token, struct
  * Names this host as reachable at another address/port from now on: rewrites cluster.json;
  * the caller re-registers the host document.
  */
-int cluster_set_address(struct cluster *c, const char *address, uint16_t port,
-			struct error *err);
+int cluster_set_address(struct cluster *c, const char *address, uint16_t port, struct error *err);
 
 /*
  * Methods for rpc_server_add(), context: the cluster. "cluster.join" (anonymous; checks the

@@ -21,8 +21,8 @@ void cluster_remove_files(const char *state_dir);
 
 /* How this host opens the store, as kept in cluster.json; new reference. */
 json_t *cluster_store_json(const struct cluster_params *p, const char *driver, const char *pool);
-int cluster_open_store(const char *state_dir, const json_t *store, bool create,
-		       struct store **out, struct error *err);
+int cluster_open_store(const char *state_dir, const json_t *store, bool create, struct store **out,
+		       struct error *err);
 const json_t *cluster_store_settings(const struct cluster *c);
 const char *cluster_ca_key_path(const struct cluster *c);
 

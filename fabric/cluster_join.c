@@ -38,8 +38,8 @@ static int read_pem(const char *path, char **out, struct error *err)
 static int token_mac(const char *ca_key, const char *cluster, const struct token *t, char mac[65],
 		     struct error *err)
 {
-	CLEANUP_FREE char *text = str_format("%s %llx %s %s", cluster, (long long)t->expiry_s,
-					     t->nonce, t->pin);
+	CLEANUP_FREE char *text =
+		str_format("%s %llx %s %s", cluster, (long long)t->expiry_s, t->nonce, t->pin);
 
 	return tls_key_mac(ca_key, PURPOSE, text, mac, err);
 }
@@ -86,8 +86,10 @@ static int token_parse(const char *text, struct token *t, struct error *err)
 	if (n != 5 || strcmp(parts[0], PREFIX) != 0 ||
 	    str_to_u64x(parts[1], INT64_MAX / 1000000000, &expiry) < 0 || !is_hex(parts[2], 32) ||
 	    !is_hex(parts[3], 64) || !is_hex(parts[4], 64))
-		return error_set(err, EINVAL, "this is no join token, or not all of it: copy the whole "
-				 "line that `ferry cluster token` prints (%s-…)", PREFIX);
+		return error_set(err, EINVAL,
+				 "this is no join token, or not all of it: copy the whole "
+				 "line that `ferry cluster token` prints (%s-…)",
+				 PREFIX);
 	t->expiry_s = (int64_t)expiry;
 	strcpy(t->nonce, parts[2]);
 	strcpy(t->pin, parts[3]);
@@ -95,7 +97,8 @@ static int token_parse(const char *text, struct token *t, struct error *err)
 	return 0;
 }
 
-/* --- the member's side ------------------------------------------------------------------------- */
+/* --- the member's side -------------------------------------------------------------------------
+ */
 
 static int check_token(struct cluster *c, const char *text, const char *ca_key, int64_t their_ns,
 		       struct error *err)
@@ -110,18 +113,23 @@ static int check_token(struct cluster *c, const char *text, const char *ca_key, 
 	if (r < 0)
 		return r;
 	if (CRYPTO_memcmp(mac, t.mac, 64) != 0)
-		return error_set(err, EKEYREJECTED, "the token was not made by this cluster (%s); "
-				 "make one here with `ferry cluster token`", cluster_name(c));
+		return error_set(err, EKEYREJECTED,
+				 "the token was not made by this cluster (%s); "
+				 "make one here with `ferry cluster token`",
+				 cluster_name(c));
 	if (now / 1000000000 >= t.expiry_s)
-		return error_set(err, ETIME, "the token expired %lld seconds ago by the clock of host "
-				 "%s (the clock of the new host differs by %lld s); make a new one with "
-				 "`ferry cluster token`",
-				 (long long)(now / 1000000000 - t.expiry_s), cluster_host(c),
-				 (long long)(skew / 1000000000));
+		return error_set(
+			err, ETIME,
+			"the token expired %lld seconds ago by the clock of host "
+			"%s (the clock of the new host differs by %lld s); make a new one with "
+			"`ferry cluster token`",
+			(long long)(now / 1000000000 - t.expiry_s), cluster_host(c),
+			(long long)(skew / 1000000000));
 	if (skew > MAX_SKEW_NS || skew < -MAX_SKEW_NS)
-		return error_set(err, ETIME, "the clocks of host %s and of the new host differ by %lld "
-				 "seconds; set both right (NTP), then join again", cluster_host(c),
-				 (long long)(skew / 1000000000));
+		return error_set(err, ETIME,
+				 "the clocks of host %s and of the new host differ by %lld "
+				 "seconds; set both right (NTP), then join again",
+				 cluster_host(c), (long long)(skew / 1000000000));
 	return 0;
 }
 
@@ -134,9 +142,11 @@ static int check_name(struct store *s, const char *name, uint64_t *expected, str
 	int r = store_get(s, host, NULL, NULL, &none);
 
 	if (r == 0)
-		return error_set(err, EEXIST, "a host named %s is in the cluster already; choose "
-				 "another name (--name), or remove it there with `ferry host rm %s`",
-				 name, name);
+		return error_set(
+			err, EEXIST,
+			"a host named %s is in the cluster already; choose "
+			"another name (--name), or remove it there with `ferry host rm %s`",
+			name, name);
 	if (r != -ENOENT) {
 		if (err)
 			*err = none;
@@ -159,7 +169,7 @@ static int rpc_join(void *ctx, struct rpc_request *req, json_t *params, json_t *
 	const char *token = NULL, *name = NULL, *address = NULL, *csr = NULL;
 	const json_t *store = cluster_store_settings(c);
 	int64_t port = 0, their_ns = 0;
-	uint64_t expected;
+	uint64_t expected = STORE_ABSENT;
 	int r;
 
 	r = json_want_str(params, "token", true, &token, err);
@@ -182,9 +192,12 @@ static int rpc_join(void *ctx, struct rpc_request *req, json_t *params, json_t *
 	if (r < 0)
 		return r;
 	if (strcmp(json_str(store, "driver", ""), "rados") != 0)
-		return error_set(err, EOPNOTSUPP, "the cluster %s keeps its state in a file of host %s "
-				 "(embedded) and has one host only; make it anew on Ceph with `ferry "
-				 "cluster init --store rados`", cluster_name(c), cluster_host(c));
+		return error_set(
+			err, EOPNOTSUPP,
+			"the cluster %s keeps its state in a file of host %s "
+			"(embedded) and has one host only; make it anew on Ceph with `ferry "
+			"cluster init --store rados`",
+			cluster_name(c), cluster_host(c));
 	if (!str_is_name(name)) /* before it becomes part of a key */
 		return error_set(err, EINVAL, "\"%.80s\" is no name for a host", name);
 	r = check_name(cluster_store(c), name, &expected, err);
@@ -247,14 +260,14 @@ static int parse_peer(const char *peer, char **address, uint16_t *port, struct e
 		colon = NULL;
 	}
 	if ((colon && (str_to_u64(colon + 1, 65535, &n) < 0 || n == 0)) || !**address)
-		return error_set(err, EINVAL, "\"%s\" is no address of a host: ADDRESS or ADDRESS:PORT",
-				 peer);
+		return error_set(err, EINVAL,
+				 "\"%s\" is no address of a host: ADDRESS or ADDRESS:PORT", peer);
 	*port = (uint16_t)n;
 	return 0;
 }
 
-static int ask(const struct cluster_params *p, const char *peer, const char *token,
-	       const char *pin, const char *csr, json_t **answer, struct error *err)
+static int ask(const struct cluster_params *p, const char *peer, const char *token, const char *pin,
+	       const char *csr, json_t **answer, struct error *err)
 {
 	CLEANUP_FREE char *address = NULL;
 	CLEANUP_JSON json_t *params = json_object();
@@ -294,7 +307,8 @@ static int take_pki(json_t *answer, const char *pin, struct cluster_pki *pki, st
 	if (r < 0)
 		return r;
 	if (strcmp(fingerprint, pin) != 0)
-		return error_set(err, EKEYREJECTED, "the CA in the answer is not that of the token");
+		return error_set(err, EKEYREJECTED,
+				 "the CA in the answer is not that of the token");
 	pki->cert = str_dup(cert);
 	pki->ca = str_dup(ca);
 	pki->ca_key = str_dup(ca_key);
@@ -313,12 +327,14 @@ static int check_store(const struct cluster_params *p, const json_t *store, cons
 		r = store_get(s, "cluster/config", &doc, NULL, err);
 	store_close(s);
 	if (r < 0) {
-		error_wrap(err, "the cluster's state cannot be read from here (ceph.conf and keyring "
-				"as on the other hosts?)");
+		error_wrap(err,
+			   "the cluster's state cannot be read from here (ceph.conf and keyring "
+			   "as on the other hosts?)");
 		return r;
 	}
 	if (strcmp(json_str(doc, "id", ""), id) != 0)
-		return error_set(err, EKEYREJECTED, "the Ceph pool that this host reaches belongs to "
+		return error_set(err, EKEYREJECTED,
+				 "the Ceph pool that this host reaches belongs to "
 				 "another cluster: is its ceph.conf that of the other hosts?");
 	return 0;
 }

@@ -37,7 +37,8 @@ struct event_bus {
 	struct event_sub *subs;
 };
 
-/* --- the bus ------------------------------------------------------------------------------------ */
+/* --- the bus ------------------------------------------------------------------------------------
+ */
 
 struct event_bus *event_bus_new(size_t history, size_t queue)
 {
@@ -45,7 +46,7 @@ struct event_bus *event_bus_new(size_t history, size_t queue)
 
 	b->size = history ? history : DEFAULT_SIZE;
 	b->queue = queue ? queue : DEFAULT_SIZE;
-	b->ring = mem_zalloc(b->size * sizeof(*b->ring));
+	b->ring = mem_zalloc(b->size * sizeof(json_t *));
 	pthread_mutex_init(&b->lock, NULL);
 	return b;
 }
@@ -70,11 +71,12 @@ void event_bus_shutdown(struct event_bus *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-/* --- filters ---------------------------------------------------------------------------------------- */
+/* --- filters
+ * ---------------------------------------------------------------------------------------- */
 
 /* Filter kinds that name an actor of one type by ID or name. */
-static const char *const actor_kinds[] = { "container", "volume", "network", "daemon", "host",
-					   "plugin",	"service", "node",   "secret", "config" };
+static const char *const actor_kinds[] = { "container", "volume",  "network", "daemon", "host",
+					   "plugin",	"service", "node",    "secret", "config" };
 
 static bool is_actor_kind(const char *kind)
 {
@@ -105,7 +107,7 @@ static json_t *read_filters(json_t *filters, struct error *err)
 		error_set(err, EINVAL, "filters must be a JSON object");
 		return NULL;
 	}
-	json_object_foreach(filters, kind, values) {
+	json_object_foreach (filters, kind, values) {
 		json_t *list = json_array(), *v;
 		const char *key;
 		size_t i;
@@ -117,12 +119,12 @@ static json_t *read_filters(json_t *filters, struct error *err)
 			return NULL;
 		}
 		if (json_is_array(values)) {
-			json_array_foreach(values, i, v) {
+			json_array_foreach (values, i, v) {
 				bad |= !json_is_string(v);
 				json_array_append(list, v);
 			}
 		} else if (json_is_object(values)) {
-			json_object_foreach(values, key, v)
+			json_object_foreach (values, key, v)
 				if (json_is_true(v))
 					json_array_append_new(list, json_string(key));
 		} else {
@@ -145,7 +147,8 @@ static bool same(const char *a, const char *b)
 static bool label_matches(const json_t *attributes, const char *want)
 {
 	const char *eq = strchr(want, '='), *have;
-	CLEANUP_FREE char *key = str_format("%.*s", (int)(eq ? eq - want : (long)strlen(want)), want);
+	CLEANUP_FREE char *key =
+		str_format("%.*s", (int)(eq ? eq - want : (long)strlen(want)), want);
 
 	have = json_str(attributes, key, NULL);
 	return have && (!eq || !strcmp(have, eq + 1));
@@ -176,10 +179,10 @@ static bool value_matches(const json_t *event, const char *kind, const char *wan
 	if (!strcmp(kind, "label"))
 		return label_matches(attributes, want);
 	if (!strcmp(kind, "image"))
-		return !strcmp(type, "image") ?
-			       image_matches(id, want) ||
-				       image_matches(json_str(attributes, "name", NULL), want) :
-			       image_matches(json_str(attributes, "image", NULL), want);
+		return !strcmp(type, "image")
+			       ? image_matches(id, want) ||
+					 image_matches(json_str(attributes, "name", NULL), want)
+			       : image_matches(json_str(attributes, "image", NULL), want);
 	/* The type's own events, and those of others about it (a network's about a container). */
 	if (!strcmp(type, kind))
 		return same(id, want) || same(json_str(attributes, "name", NULL), want) ||
@@ -193,10 +196,10 @@ static bool matches(const json_t *event, const json_t *filters)
 	json_t *values, *v;
 	size_t i;
 
-	json_object_foreach((json_t *)(uintptr_t)filters, kind, values) {
+	json_object_foreach ((json_t *)(uintptr_t)filters, kind, values) {
 		bool any = json_array_size(values) == 0;
 
-		json_array_foreach(values, i, v)
+		json_array_foreach (values, i, v)
 			any |= value_matches(event, kind, json_string_value(v));
 		if (!any)
 			return false;
@@ -204,14 +207,15 @@ static bool matches(const json_t *event, const json_t *filters)
 	return true;
 }
 
-/* --- publishing -------------------------------------------------------------------------------------- */
+/* --- publishing
+ * -------------------------------------------------------------------------------------- */
 
 static json_t *copy_attributes(json_t *attributes)
 {
 	json_t *out = json_object(), *v;
 	const char *key;
 
-	json_object_foreach(attributes, key, v) {
+	json_object_foreach (attributes, key, v) {
 		if (json_is_string(v)) {
 			json_object_set(out, key, v);
 		} else if (!json_is_null(v)) {
@@ -291,7 +295,8 @@ int64_t event_publish(struct event_bus *b, const char *type, const char *action,
 	return now_ns;
 }
 
-/* --- subscribing --------------------------------------------------------------------------------------- */
+/* --- subscribing
+ * --------------------------------------------------------------------------------------- */
 
 int event_subscribe(struct event_bus *b, json_t *filters, int64_t since_ns, int64_t until_ns,
 		    struct event_sub **out, struct error *err)
@@ -308,7 +313,7 @@ int event_subscribe(struct event_bus *b, json_t *filters, int64_t since_ns, int6
 	s->until_ns = until_ns;
 	/* The whole history must fit, besides what may lag. */
 	s->size = b->queue + (since_ns ? b->size : 0);
-	s->queue = mem_zalloc(s->size * sizeof(*s->queue));
+	s->queue = mem_zalloc(s->size * sizeof(json_t *));
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &attr);

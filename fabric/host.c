@@ -107,7 +107,7 @@ int host_list(struct store *s, json_t **array, struct error *err)
 
 	if (r < 0)
 		return r;
-	json_array_foreach(list, i, host) {
+	json_array_foreach (list, i, host) {
 		r = add_alive(s, host, err);
 		if (r < 0)
 			return r;
@@ -125,8 +125,8 @@ static int get(struct store *s, const char *name, json_t **host, struct error *e
 		return r;
 	r = store_get(s, key, host, NULL, err);
 	if (r == -ENOENT)
-		return error_set(err, ENOENT, "there is no host %s in the cluster (`ferry host ls`)",
-				 name);
+		return error_set(err, ENOENT,
+				 "there is no host %s in the cluster (`ferry host ls`)", name);
 	return r;
 }
 
@@ -178,10 +178,12 @@ int host_set_availability(struct store *s, const char *name, const char *availab
 
 	if (r < 0)
 		return r;
-	if (strcmp(availability, "active") && strcmp(availability, "drain") &&
-	    strcmp(availability, "pause"))
-		return error_set(err, EINVAL, "\"%s\" is no availability of a host: active, drain or "
-				 "pause", availability);
+	if (strcmp(availability, "active") != 0 && strcmp(availability, "drain") != 0 &&
+	    strcmp(availability, "pause") != 0)
+		return error_set(err, EINVAL,
+				 "\"%s\" is no availability of a host: active, drain or "
+				 "pause",
+				 availability);
 	return store_update(s, key, set_availability, (void *)(uintptr_t)availability, NULL, err);
 }
 
@@ -198,8 +200,10 @@ int host_remove(struct store *s, const char *name, struct error *err)
 	if (json_bool(host, "alive", false))
 		return error_set(err, EBUSY, "host %s is up; stop ferryd there first", name);
 	if (!strcmp(json_str(host, "state", ""), "lost"))
-		return error_set(err, EBUSY, "host %s is being fenced and its containers taken over; "
-				 "try again when it is down", name);
+		return error_set(err, EBUSY,
+				 "host %s is being fenced and its containers taken over; "
+				 "try again when it is down",
+				 name);
 	r = store_delete(s, key, STORE_ANY, err);
 	if (r == 0)
 		store_delete(s, member, STORE_ANY, &none);

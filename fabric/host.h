@@ -40,8 +40,8 @@ struct hosts_config {
 	struct store *store;
 	const char *name, *address; /* of this host; copied */
 	uint16_t port;
-	json_t *features;	    /* added to "features" (borrowed, may be NULL) */
-	int64_t ttl_ns;		    /* of the leases; 0: HOST_TTL_NS */
+	json_t *features; /* added to "features" (borrowed, may be NULL) */
+	int64_t ttl_ns;	  /* of the leases; 0: HOST_TTL_NS */
 
 	/*
 	 * All optional, called in the heartbeat's helper thread, one at a time; a slow one does
@@ -87,8 +87,7 @@ int host_set_availability(struct store *s, const char *name, const char *availab
 int host_remove(struct store *s, const char *name, struct error *err);
 
 /* rpc_resolve_fn over the store: ctx is the struct store. */
-int host_resolve(void *store, const char *name, char **address, uint16_t *port,
-		 struct error *err);
+int host_resolve(void *store, const char *name, char **address, uint16_t *port, struct error *err);
 
 /* This machine's facts as in the document (kernel, arch, cpus …); new reference. */
 json_t *host_facts(void);

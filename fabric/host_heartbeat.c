@@ -28,9 +28,9 @@ struct hosts {
 	pthread_mutex_t lock; /* what follows; never held in a call to the store */
 	pthread_cond_t wake;
 	bool stop;
-	bool lost;		   /* our lease had lapsed; the helper has to look */
-	int64_t member_until_ns;   /* CLOCK_MONOTONIC */
-	int64_t leader_until_ns;   /* 0: not the leader */
+	bool lost;		 /* our lease had lapsed; the helper has to look */
+	int64_t member_until_ns; /* CLOCK_MONOTONIC */
+	int64_t leader_until_ns; /* 0: not the leader */
 };
 
 /* --- registering --------------------------------------------------------------------------- */
@@ -98,7 +98,8 @@ static int acquire(struct hosts *h, struct error *err)
 	return r;
 }
 
-/* --- the heartbeat thread ---------------------------------------------------------------------- */
+/* --- the heartbeat thread ----------------------------------------------------------------------
+ */
 
 static void beat_member(struct hosts *h)
 {
@@ -132,8 +133,9 @@ static void beat_leader(struct hosts *h)
 	if (!hosts_is_member(h)) { /* who is not alive does not lead */
 		until = 0;
 	} else {
-		r = leads ? store_lease_renew(h->store, "leader", h->owner, h->ttl_ns, &err) :
-			    store_lease_acquire(h->store, "leader", h->owner, h->ttl_ns, NULL, &err);
+		r = leads ? store_lease_renew(h->store, "leader", h->owner, h->ttl_ns, &err)
+			  : store_lease_acquire(h->store, "leader", h->owner, h->ttl_ns, NULL,
+						&err);
 		until = r == 0 ? before + h->ttl_ns : 0;
 		if (r < 0 && r != -EBUSY && r != -ESTALE && leads)
 			return; /* no answer: leader until it lapses */
@@ -169,7 +171,8 @@ static void *heartbeat_thread(void *arg)
 	return NULL;
 }
 
-/* --- the helper thread: our own return --------------------------------------------------------------- */
+/* --- the helper thread: our own return
+ * --------------------------------------------------------------- */
 
 /* We were away. Were we declared dead? */
 static void come_back(struct hosts *h)
@@ -199,7 +202,8 @@ static void come_back(struct hosts *h)
 	pthread_mutex_unlock(&h->lock);
 }
 
-/* --- the helper thread: the leader's watch -------------------------------------------------------------- */
+/* --- the helper thread: the leader's watch
+ * -------------------------------------------------------------- */
 
 static int put_state(struct hosts *h, const char *key, json_t *doc, const char *state,
 		     uint64_t *version, struct error *err)
@@ -269,7 +273,8 @@ static void *helper_thread(void *arg)
 		if (lost && hosts_is_member(h))
 			come_back(h);
 		if (leads != led) {
-			log_info("host %s %s the leader", h->name, leads ? "is now" : "is no longer");
+			log_info("host %s %s the leader", h->name,
+				 leads ? "is now" : "is no longer");
 			if (h->on.leader)
 				h->on.leader(h->on.ctx, leads);
 			led = leads;
@@ -286,7 +291,8 @@ static void *helper_thread(void *arg)
 	return NULL;
 }
 
-/* --- start, stop ------------------------------------------------------------------------------------------ */
+/* --- start, stop
+ * ------------------------------------------------------------------------------------------ */
 
 bool hosts_is_member(struct hosts *h)
 {

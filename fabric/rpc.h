@@ -41,7 +41,7 @@ struct rpc_frame {
 	char kind;	  /* 'J', 'D', 'E' */
 	const void *body; /* points into the buffer */
 	size_t len;
-	json_t *json;	  /* J: new reference, caller decrefs; else NULL */
+	json_t *json; /* J: new reference, caller decrefs; else NULL */
 };
 
 /*
@@ -70,7 +70,7 @@ typedef int rpc_stream_fn(void *ctx, struct rpc_request *req, json_t *params,
 #define RPC_ANONYMOUS 1u /* may be called without a certificate */
 
 struct rpc_method {
-	const char *name; /* NULL ends a table */
+	const char *name;  /* NULL ends a table */
 	rpc_call_fn *call; /* exactly one of the two */
 	rpc_stream_fn *stream;
 	unsigned flags;
@@ -81,8 +81,7 @@ int rpc_server_new(struct tls_ctx *tls, struct rpc_server **out, struct error *e
 void rpc_server_add(struct rpc_server *s, const struct rpc_method *methods, void *ctx);
 
 /* Listens (address NULL: everywhere; port 0: any) and serves in threads of its own. */
-int rpc_server_start(struct rpc_server *s, const char *address, uint16_t port,
-		     struct error *err);
+int rpc_server_start(struct rpc_server *s, const char *address, uint16_t port, struct error *err);
 uint16_t rpc_server_port(const struct rpc_server *s);
 
 /* Hangs up on everybody, waits for running handlers, frees. NULL is fine. */

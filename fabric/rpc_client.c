@@ -129,14 +129,16 @@ int rpc_client_connect(struct rpc_client *c, const char *host, int64_t deadline_
 		return r;
 	}
 	if (!tls_peer_name(tls) || strcmp(tls_peer_name(tls), host) != 0)
-		return error_set(err, EKEYREJECTED, "at %s port %u host %s was expected, but it is "
-				 "host %s: is its address in the host's document right?", address,
-				 port, host, tls_peer_name(tls));
+		return error_set(err, EKEYREJECTED,
+				 "at %s port %u host %s was expected, but it is "
+				 "host %s: is its address in the host's document right?",
+				 address, port, host, tls_peer_name(tls));
 	*out = TAKE_PTR(tls);
 	return 0;
 }
 
-/* --- calls ----------------------------------------------------------------------------------------- */
+/* --- calls
+ * ----------------------------------------------------------------------------------------- */
 
 /* Reads progress and the result. 0 or the callee's error; *broken: the connection is no good. */
 static int await(struct rpc_wire *w, const char *host, int64_t deadline_ns, rpc_progress_fn *fn,
@@ -167,8 +169,10 @@ static int await(struct rpc_wire *w, const char *host, int64_t deadline_ns, rpc_
 			*broken = false;
 			r = rpc_error_from_json(got.frame.json, host, err);
 		} else {
-			r = error_set(err, EBADMSG, "host %s answered with something else than a "
-				      "result", host);
+			r = error_set(err, EBADMSG,
+				      "host %s answered with something else than a "
+				      "result",
+				      host);
 		}
 		rpc_received_free(&got);
 		return r;

@@ -125,11 +125,13 @@ static int serve_request(struct rpc_server *s, struct rpc_wire *wire, json_t *re
 		return error_set(err, EBADMSG, "a request without method or with bad params");
 	m = find_method(s, name, &ctx);
 	if (!m)
-		r = error_set(&why, ENOSYS, "there is no method \"%.100s\" (an older ferryd?)", name);
+		r = error_set(&why, ENOSYS, "there is no method \"%.100s\" (an older ferryd?)",
+			      name);
 	else if (!tls_peer_name(wire->tls) && !(m->flags & RPC_ANONYMOUS))
 		r = error_set(&why, EACCES, "method %s needs a certificate of the cluster", name);
 	else if (req.stream != (m->stream != NULL))
-		r = error_set(&why, EINVAL, "method %s is %sa stream", name, m->stream ? "" : "not ");
+		r = error_set(&why, EINVAL, "method %s is %sa stream", name,
+			      m->stream ? "" : "not ");
 	else
 		r = run_method(m, ctx, &req, params, &result, &why);
 	if (r < 0) {
@@ -180,7 +182,8 @@ static void serve_requests(struct rpc_server *s, struct rpc_wire *wire)
 	}
 }
 
-/* --- connections ---------------------------------------------------------------------------------- */
+/* --- connections
+ * ---------------------------------------------------------------------------------- */
 
 static bool has_anonymous(const struct rpc_server *s)
 {
@@ -287,7 +290,8 @@ static void *accept_thread(void *arg)
 	}
 }
 
-/* --- the server -------------------------------------------------------------------------------------- */
+/* --- the server
+ * -------------------------------------------------------------------------------------- */
 
 int rpc_server_new(struct tls_ctx *tls, struct rpc_server **out, struct error *err)
 {

@@ -63,7 +63,8 @@ int rpc_stream_open(struct rpc_client *c, const char *host, const char *method, 
 	return 0;
 }
 
-/* --- receiving --------------------------------------------------------------------------------- */
+/* --- receiving ---------------------------------------------------------------------------------
+ */
 
 /* The next frame into the stream: bytes, the end, or the result. Read lock held. */
 static int receive(struct rpc_stream *st, struct error *err)
@@ -79,7 +80,8 @@ static int receive(struct rpc_stream *st, struct error *err)
 	case 'D':
 		if (st->end_seen) {
 			rpc_received_free(&got);
-			return error_set(err, EBADMSG, "host %s sent bytes behind the end", st->peer);
+			return error_set(err, EBADMSG, "host %s sent bytes behind the end",
+					 st->peer);
 		}
 		st->got = got;
 		st->got_at = 0;
@@ -127,7 +129,8 @@ ssize_t rpc_stream_read(struct rpc_stream *st, void *buf, size_t len, struct err
 	return r < 0 ? r : n;
 }
 
-/* --- sending ------------------------------------------------------------------------------------- */
+/* --- sending -------------------------------------------------------------------------------------
+ */
 
 /*
  * Whether the callee has ended the call already: then there is no use in sending more. Looks
@@ -188,7 +191,8 @@ int rpc_stream_send_fd(struct rpc_stream *st, int fd, uint64_t *bytes, struct er
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return error_sys(err, errno, "reading what is to be sent to host %s", st->peer);
+			return error_sys(err, errno, "reading what is to be sent to host %s",
+					 st->peer);
 		if (n == 0)
 			break;
 		r = rpc_stream_write(st, block, (size_t)n, err);
@@ -217,7 +221,8 @@ int rpc_stream_receive_fd(struct rpc_stream *st, int fd, uint64_t *bytes, struct
 	return (int)n;
 }
 
-/* --- the end ----------------------------------------------------------------------------------------- */
+/* --- the end
+ * ----------------------------------------------------------------------------------------- */
 
 /* Throws away what has come. 0 once something else than bytes came. Read lock held. */
 static int skip(struct rpc_stream *st, struct error *err)

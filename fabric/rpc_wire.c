@@ -10,8 +10,8 @@
 #include "fabric/rpc_wire.h"
 
 /* Kind and body length of a frame from its header. */
-static int read_header(const unsigned char h[RPC_HEADER], size_t max_json, char *kind,
-		       size_t *len, struct error *err)
+static int read_header(const unsigned char h[RPC_HEADER], size_t max_json, char *kind, size_t *len,
+		       struct error *err)
 {
 	uint32_t n = (uint32_t)h[0] << 24 | (uint32_t)h[1] << 16 | (uint32_t)h[2] << 8 | h[3];
 
@@ -88,8 +88,8 @@ void rpc_wire_done(struct rpc_wire *w)
 	pthread_mutex_destroy(&w->write_lock);
 }
 
-int rpc_wire_send(struct rpc_wire *w, char kind, const void *body, size_t len,
-		  int64_t timeout_ns, struct error *err)
+int rpc_wire_send(struct rpc_wire *w, char kind, const void *body, size_t len, int64_t timeout_ns,
+		  struct error *err)
 {
 	uint32_t n = htobe32((uint32_t)len + 1);
 	char small[4096 + RPC_HEADER];

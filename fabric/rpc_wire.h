@@ -26,8 +26,8 @@ void rpc_wire_init(struct rpc_wire *w, struct tls *tls);
 void rpc_wire_done(struct rpc_wire *w); /* closes the connection too */
 
 /* Sends a frame; timeout_ns as in tls.h. */
-int rpc_wire_send(struct rpc_wire *w, char kind, const void *body, size_t len,
-		  int64_t timeout_ns, struct error *err);
+int rpc_wire_send(struct rpc_wire *w, char kind, const void *body, size_t len, int64_t timeout_ns,
+		  struct error *err);
 int rpc_wire_send_json(struct rpc_wire *w, const json_t *j, int64_t timeout_ns, struct error *err);
 
 /*
@@ -65,8 +65,8 @@ struct rpc_stream {
 	struct rpc_received got;   /* D frame that is being read */
 	size_t got_at;
 	bool got_any;
-	bool end_seen;		   /* no more bytes come */
-	json_t *final;		   /* caller: the result or error */
+	bool end_seen; /* no more bytes come */
+	json_t *final; /* caller: the result or error */
 	atomic_bool end_sent;
 };
 

@@ -30,8 +30,10 @@ int store_open(const struct store_config *config, struct store **out, struct err
 	while (i < n && (!config->driver || strcmp(drivers[i]->name, config->driver) != 0))
 		i++;
 	if (i == n)
-		return error_set(err, EINVAL, "there is no store driver \"%s\": it is \"rados\" or "
-				 "\"embedded\"", config->driver ? config->driver : "");
+		return error_set(err, EINVAL,
+				 "there is no store driver \"%s\": it is \"rados\" or "
+				 "\"embedded\"",
+				 config->driver ? config->driver : "");
 	s = mem_zalloc(sizeof(*s));
 	s->driver = drivers[i];
 	pthread_mutex_init(&s->lease_lock, NULL);
@@ -105,8 +107,10 @@ static int check_key(const char *key, struct error *err)
 	size_t n = strlen(key);
 
 	if (n == 0 || n > MAX_KEY || !chars_ok(key) || !strchr(key, '/') || key[n - 1] == '/')
-		return error_set(err, EINVAL, "\"%.300s\" is no key: \"collection/name\" of letters, "
-				 "digits, '_', '.', '-', at most %d bytes", key, MAX_KEY);
+		return error_set(err, EINVAL,
+				 "\"%.300s\" is no key: \"collection/name\" of letters, "
+				 "digits, '_', '.', '-', at most %d bytes",
+				 key, MAX_KEY);
 	return 0;
 }
 
@@ -243,8 +247,8 @@ void store_list_free(struct store_entry *entries, size_t n)
 
 int store_list_values(struct store *s, const char *prefix, json_t **array, struct error *err)
 {
-	struct store_entry *entries;
-	size_t n;
+	struct store_entry *entries = NULL;
+	size_t n = 0;
 	int r = store_list(s, prefix, &entries, &n, err);
 
 	if (r < 0)

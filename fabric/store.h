@@ -139,8 +139,7 @@ int store_lease_renew(struct store *s, const char *name, const char *owner, int6
 		      struct error *err);
 
 /* Gives it up. -ESTALE where it was not ours any more. */
-int store_lease_release(struct store *s, const char *name, const char *owner,
-			struct error *err);
+int store_lease_release(struct store *s, const char *name, const char *owner, struct error *err);
 
 /* Who holds it now (caller frees; either may be NULL). -ENOENT: nobody. */
 int store_lease_get(struct store *s, const char *name, char **owner, uint64_t *epoch,

@@ -118,8 +118,8 @@ static void unlock(struct embedded **e)
 	pthread_mutex_unlock(&(*e)->lock);
 }
 /* The rest of the function has the connection for itself. */
-#define WITH_DB(e)                                                     \
-	__attribute__((cleanup(unlock))) struct embedded *e##_held = e; \
+#define WITH_DB(e)                                                                                 \
+	__attribute__((cleanup(unlock))) struct embedded *e##_held = e;                            \
 	pthread_mutex_lock(&e##_held->lock)
 
 /* A prepared statement; arguments by format: s text, i int64. NULL with err set. */
@@ -133,8 +133,8 @@ static sqlite3_stmt *prepare(struct embedded *e, struct error *err, const char *
 	va_start(ap, format);
 	for (int i = 0; format[i] && rc == SQLITE_OK; i++)
 		rc = format[i] == 's' ? sqlite3_bind_text(st, i + 1, va_arg(ap, const char *), -1,
-							  SQLITE_TRANSIENT) :
-					sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t));
+							  SQLITE_TRANSIENT)
+				      : sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t));
 	va_end(ap);
 	if (rc != SQLITE_OK) {
 		db_error(e, rc, err);
@@ -181,7 +181,8 @@ static int end(struct embedded *e, int r, struct error *err)
 	return r;
 }
 
-/* --- documents ---------------------------------------------------------------------------------- */
+/* --- documents ----------------------------------------------------------------------------------
+ */
 
 static void emit_row(sqlite3_stmt *st, store_emit_fn *emit, void *ctx)
 {
@@ -251,8 +252,8 @@ static int next_version(struct embedded *e, uint64_t *version, struct error *err
 	return r == 1 ? 0 : r < 0 ? r : error_set(err, EIO, "database %s: no counter", e->path);
 }
 
-static int check_version(struct embedded *e, const char *key, uint64_t expected,
-			 uint64_t *version, struct error *err)
+static int check_version(struct embedded *e, const char *key, uint64_t expected, uint64_t *version,
+			 struct error *err)
 {
 	int r = version_of(e, key, version, err);
 
@@ -346,7 +347,8 @@ static int embedded_del(void *impl, const char *key, uint64_t expected, struct e
 	return end(e, r, err);
 }
 
-/* --- leases --------------------------------------------------------------------------------------- */
+/* --- leases
+ * --------------------------------------------------------------------------------------- */
 
 static int set_lease(struct embedded *e, const char *name, const char *owner, int64_t ttl_ns,
 		     uint64_t epoch, struct error *err)

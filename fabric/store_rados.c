@@ -30,25 +30,33 @@ int rados_failed(const struct rados_impl *ri, int r, struct error *err, const ch
 {
 	switch (-r) {
 	case ETIMEDOUT:
-		return error_set(err, ETIMEDOUT, "%s %s: the Ceph cluster did not answer in time "
-				 "(see `ceph status`: are monitors and OSDs up?)", what, name);
+		return error_set(err, ETIMEDOUT,
+				 "%s %s: the Ceph cluster did not answer in time "
+				 "(see `ceph status`: are monitors and OSDs up?)",
+				 what, name);
 	case EOPNOTSUPP:
-		return error_set(err, EOPNOTSUPP, "%s %s: pool %s cannot hold the state: it must be "
-				 "replicated, not erasure-coded", what, name, ri->pool);
+		return error_set(err, EOPNOTSUPP,
+				 "%s %s: pool %s cannot hold the state: it must be "
+				 "replicated, not erasure-coded",
+				 what, name, ri->pool);
 	case ESHUTDOWN:
-		return error_set(err, ESHUTDOWN, "%s %s: this host's Ceph client was blocklisted "
-				 "(the host had been declared dead); restart ferryd", what, name);
+		return error_set(err, ESHUTDOWN,
+				 "%s %s: this host's Ceph client was blocklisted "
+				 "(the host had been declared dead); restart ferryd",
+				 what, name);
 	case EPERM:
 	case EACCES:
-		return error_set(err, EACCES, "%s %s: the Ceph user may not write in pool %s (caps: "
-				 "mon 'profile rbd', osd 'allow rwx pool=%s')", what, name, ri->pool,
-				 ri->pool);
+		return error_set(err, EACCES,
+				 "%s %s: the Ceph user may not write in pool %s (caps: "
+				 "mon 'profile rbd', osd 'allow rwx pool=%s')",
+				 what, name, ri->pool, ri->pool);
 	default:
 		return error_sys(err, -r, "%s %s in pool %s", what, name, ri->pool);
 	}
 }
 
-/* --- connection -------------------------------------------------------------------------------- */
+/* --- connection --------------------------------------------------------------------------------
+ */
 
 static void set_option(rados_t cluster, const char *name, const char *value)
 {
@@ -103,11 +111,13 @@ static int make_pool(struct rados_impl *ri, struct error *err)
 				      ri->pool, "pg_num", 16, "pool_type", "replicated"));
 
 	if (r < 0 && r != -EEXIST)
-		return error_sys(err, -r, "making the pool %s (make it by hand: ceph osd pool create "
-				 "%s 16)", ri->pool, ri->pool);
-	mon_command(ri->cluster, json_pack("{s:s, s:s, s:s}", "prefix",
-					   "osd pool application enable", "pool", ri->pool, "app",
-					   "ferry"));
+		return error_sys(err, -r,
+				 "making the pool %s (make it by hand: ceph osd pool create "
+				 "%s 16)",
+				 ri->pool, ri->pool);
+	mon_command(ri->cluster,
+		    json_pack("{s:s, s:s, s:s}", "prefix", "osd pool application enable", "pool",
+			      ri->pool, "app", "ferry"));
 	rados_wait_for_latest_osdmap(ri->cluster);
 	return 0;
 }
@@ -126,8 +136,10 @@ static int connect_pool(struct rados_impl *ri, const struct store_config *c, str
 	set_timeouts(ri->cluster, c->timeout_ns);
 	r = rados_connect(ri->cluster);
 	if (r == -ENOENT || r == -EACCES || r == -EPERM)
-		return error_set(err, EACCES, "connecting to Ceph as client.%s: no key for it was "
-				 "found or it was refused (keyring beside %s?)", user, conf);
+		return error_set(err, EACCES,
+				 "connecting to Ceph as client.%s: no key for it was "
+				 "found or it was refused (keyring beside %s?)",
+				 user, conf);
 	if (r < 0)
 		return error_sys(err, -r, "connecting to Ceph by %s", conf);
 	if (c->create_pool && rados_pool_lookup(ri->cluster, ri->pool) == -ENOENT) {
@@ -137,8 +149,10 @@ static int connect_pool(struct rados_impl *ri, const struct store_config *c, str
 	}
 	r = rados_ioctx_create(ri->cluster, ri->pool, &ri->io);
 	if (r == -ENOENT)
-		return error_set(err, ENOENT, "there is no pool %s; make it with: ceph osd pool "
-				 "create %s", ri->pool, ri->pool);
+		return error_set(err, ENOENT,
+				 "there is no pool %s; make it with: ceph osd pool "
+				 "create %s",
+				 ri->pool, ri->pool);
 	if (r < 0)
 		return error_sys(err, -r, "opening the pool %s", ri->pool);
 	rados_ioctx_set_namespace(ri->io, c->space ? c->space : "ferry");
@@ -179,7 +193,8 @@ static int driver_open(struct store *s, const struct store_config *config, void 
 	return 0;
 }
 
-/* --- objects and keys ----------------------------------------------------------------------------- */
+/* --- objects and keys
+ * ----------------------------------------------------------------------------- */
 
 /* FNV-1a: the same on every host and for ever, for it says where documents lie. */
 static unsigned shard_of(const char *key)
@@ -268,7 +283,8 @@ static int driver_get(void *impl, const char *key, store_emit_fn *emit, void *ct
 	return 0;
 }
 
-/* --- listing: all shards of a collection at once ----------------------------------------------------- */
+/* --- listing: all shards of a collection at once
+ * ----------------------------------------------------- */
 
 struct shard_read {
 	char *object;
@@ -412,7 +428,7 @@ static int list_collections(struct rados_impl *ri, const char *prefix, store_emi
 	}
 	if (r < 0)
 		r = rados_failed(ri, r, err, "listing", "all objects");
-	json_object_foreach(seen, name, value)
+	json_object_foreach (seen, name, value)
 		if (r == 0)
 			r = list_collection(ri, name, "d:", emit, ctx, err);
 	json_decref(seen);
@@ -431,7 +447,8 @@ static int driver_list(void *impl, const char *prefix, store_emit_fn *emit, void
 	return list_collection(ri, prefix, filter, emit, ctx, err);
 }
 
-/* --- writing ------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------
+ */
 
 static int current_version(struct rados_impl *ri, const char *object, const char *vkey,
 			   uint64_t *version)
@@ -472,8 +489,8 @@ static void compare_fence(rados_write_op_t op, const struct store_fence *fence)
 	char next[EPOCH_TEXT];
 
 	rados_epoch_text(next, fence->epoch + 1);
-	rados_write_op_omap_cmp2(op, key, LIBRADOS_CMPXATTR_OP_LT, next, strlen(key),
-				 strlen(next), NULL);
+	rados_write_op_omap_cmp2(op, key, LIBRADOS_CMPXATTR_OP_LT, next, strlen(key), strlen(next),
+				 NULL);
 }
 
 static void set_fence(rados_write_op_t op, const struct store_fence *fence)
@@ -531,12 +548,14 @@ static int put_once(struct rados_impl *ri, const char *key, const char *object, 
 	r = rados_write_op_operate2(op, ri->io, object, NULL, 0);
 	rados_release_write_op(op);
 	if (r == -ECANCELED && fence && is_fenced(ri, object, fence))
-		return error_set(err, ESTALE, "writing %s: a later holder of the lease %s has written "
-				 "already", key, fence->lease);
+		return error_set(err, ESTALE,
+				 "writing %s: a later holder of the lease %s has written "
+				 "already",
+				 key, fence->lease);
 	if (r == -ECANCELED)
-		return expected ? error_set(err, ECANCELED, "document %s has changed meanwhile",
-					    key) :
-				  error_set(err, ECANCELED, "document %s exists already", key);
+		return expected
+			       ? error_set(err, ECANCELED, "document %s has changed meanwhile", key)
+			       : error_set(err, ECANCELED, "document %s exists already", key);
 	return r < 0 ? rados_failed(ri, r, err, "writing", key) : 0;
 }
 
@@ -572,8 +591,8 @@ static int driver_put(void *impl, const char *key, const char *text, size_t len,
 	}
 }
 
-static int del_once(struct rados_impl *ri, const char *key, const char *object,
-		    uint64_t expected, struct error *err)
+static int del_once(struct rados_impl *ri, const char *key, const char *object, uint64_t expected,
+		    struct error *err)
 {
 	CLEANUP_FREE char *vkey = str_format("v:%s", key);
 	CLEANUP_FREE char *dkey = str_format("d:%s", key);

@@ -43,8 +43,7 @@ int rados_lease_acquire(void *impl, const char *name, const char *owner, int64_t
 int rados_lease_renew(void *impl, const char *name, const char *owner, int64_t ttl_ns,
 		      struct error *err);
 int rados_lease_release(void *impl, const char *name, const char *owner, struct error *err);
-int rados_lease_get(void *impl, const char *name, char **owner, uint64_t *epoch,
-		    struct error *err);
+int rados_lease_get(void *impl, const char *name, char **owner, uint64_t *epoch, struct error *err);
 
 /* Watches the hub in the background (again and again where that fails). */
 struct rados_hub *rados_hub_start(struct rados_impl *ri, struct store *s);

@@ -57,8 +57,9 @@ static int locker(struct rados_impl *ri, const char *object, char **client, char
 	size_t tag_len = sizeof(tag), clients_len = sizeof(clients), cookies_len = sizeof(cookies);
 	size_t addrs_len = sizeof(addrs);
 	int exclusive;
-	ssize_t n = rados_list_lockers(ri->io, object, LOCK_NAME, &exclusive, tag, &tag_len, clients,
-				       &clients_len, cookies, &cookies_len, addrs, &addrs_len);
+	ssize_t n =
+		rados_list_lockers(ri->io, object, LOCK_NAME, &exclusive, tag, &tag_len, clients,
+				   &clients_len, cookies, &cookies_len, addrs, &addrs_len);
 
 	*client = *cookie = NULL;
 	if (n == -ENOENT)
@@ -80,8 +81,7 @@ static int take_lock(struct rados_impl *ri, const char *object, const char *owne
 }
 
 /* Counts the epoch up while we hold the lock. -EBUSY: we do not any more. */
-static int next_epoch(struct rados_impl *ri, const char *object, const char *owner,
-		      uint64_t *epoch)
+static int next_epoch(struct rados_impl *ri, const char *object, const char *owner, uint64_t *epoch)
 {
 	for (;;) {
 		CLEANUP_FREE char *old = NULL;
@@ -174,8 +174,7 @@ int rados_lease_release(void *impl, const char *name, const char *owner, struct 
 	return r < 0 ? rados_failed(ri, r, err, "giving up the lease", name) : 0;
 }
 
-int rados_lease_get(void *impl, const char *name, char **owner, uint64_t *epoch,
-		    struct error *err)
+int rados_lease_get(void *impl, const char *name, char **owner, uint64_t *epoch, struct error *err)
 {
 	struct rados_impl *ri = impl;
 	CLEANUP_FREE char *object = object_of(name);

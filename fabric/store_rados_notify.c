@@ -18,9 +18,9 @@
 #include "fabric/store_rados.h"
 
 #define HUB		"hub"
-#define WATCH_TIMEOUT_S 10   /* a watcher silent for so long is forgotten by the OSD */
+#define WATCH_TIMEOUT_S 10 /* a watcher silent for so long is forgotten by the OSD */
 #define NOTIFY_MS	2000
-#define MAX_UNDER_WAY	8
+#define MAX_UNDER_WAY	64
 #define MAX_KEYS	200
 
 struct rados_hub {
@@ -30,15 +30,16 @@ struct rados_hub {
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t wake;
 	pthread_t thread;
-	json_t *keys;	   /* to be announced: a set */
+	json_t *keys; /* to be announced: a set */
 	unsigned under_way;
 	bool stop, broken; /* broken: the watch must be made again */
 	int64_t watch_at_ns;
-	bool watching;	   /* the thread's own */
+	bool watching; /* the thread's own */
 	uint64_t cookie;
 };
 
-/* --- hearing ----------------------------------------------------------------------------------- */
+/* --- hearing -----------------------------------------------------------------------------------
+ */
 
 static void hear(struct rados_hub *hub, const void *data, size_t len)
 {
@@ -52,14 +53,14 @@ static void hear(struct rados_hub *hub, const void *data, size_t len)
 		store_hint(hub->store, NULL);
 		return;
 	}
-	json_array_foreach(keys, i, key)
+	json_array_foreach (keys, i, key)
 		if (json_is_string(key))
 			store_hint(hub->store, json_string_value(key));
 }
 
 /* In a thread of librados; the answer goes out first. */
-static void on_notify(void *arg, uint64_t notify_id, uint64_t handle, uint64_t notifier,
-		      void *data, size_t len)
+static void on_notify(void *arg, uint64_t notify_id, uint64_t handle, uint64_t notifier, void *data,
+		      size_t len)
 {
 	struct rados_hub *hub = arg;
 
@@ -109,7 +110,8 @@ static void watch_again(struct rados_hub *hub)
 		store_hint(hub->store, NULL); /* what happened while nobody listened */
 }
 
-/* --- telling ------------------------------------------------------------------------------------- */
+/* --- telling -------------------------------------------------------------------------------------
+ */
 
 static void on_sent(rados_completion_t done, void *arg)
 {
@@ -131,7 +133,7 @@ static char *take_message(struct rados_hub *hub)
 	void *tmp;
 
 	json_set_str(msg, "from", hub->instance);
-	json_object_foreach_safe(hub->keys, tmp, key, value) {
+	json_object_foreach_safe (hub->keys, tmp, key, value) {
 		if (json_array_size(keys) == MAX_KEYS)
 			break;
 		json_array_append_new(keys, json_string(key));

@@ -14,18 +14,18 @@
 #include "base/str.h"
 #include "fabric/store_driver.h"
 
-#define RELIST_NS  (5ll * 1000000000)
-#define RETRY_NS   (1ll * 1000000000) /* after a listing that failed */
-#define MAX_HINTS  512		      /* more at once: list everything */
+#define RELIST_NS (5ll * 1000000000)
+#define RETRY_NS  (1ll * 1000000000) /* after a listing that failed */
+#define MAX_HINTS 512		     /* more at once: list everything */
 
 struct store_watch {
 	struct store_watches *all;
 	char *prefix;
 	store_watch_fn *fn;
 	void *ctx;
-	json_t *known;	       /* key → version that was told; the thread's own */
-	int64_t list_at_ns;    /* when the next listing is due */
-	bool gone;	       /* unwatched; freed by store_unwatch() */
+	json_t *known;	    /* key → version that was told; the thread's own */
+	int64_t list_at_ns; /* when the next listing is due */
+	bool gone;	    /* unwatched; freed by store_unwatch() */
 	struct store_watch *next;
 };
 
@@ -144,11 +144,11 @@ static void read_one(struct store_watch *w, const char *key)
 static void read_all(struct store_watch *w)
 {
 	CLEANUP_JSON json_t *gone = NULL;
-	struct store_entry *entries;
+	struct store_entry *entries = NULL;
 	struct error err = { 0 };
 	const char *key;
 	json_t *value;
-	size_t n;
+	size_t n = 0;
 
 	if (store_list(w->all->store, w->prefix, &entries, &n, &err) < 0) {
 		log_warn("watch %s: %s", w->prefix, err.msg);
@@ -162,7 +162,7 @@ static void read_all(struct store_watch *w)
 		tell(w, entries[i].key, entries[i].value, entries[i].version);
 	}
 	store_list_free(entries, n);
-	json_object_foreach(gone, key, value)
+	json_object_foreach (gone, key, value)
 		tell(w, key, NULL, 0);
 }
 
@@ -175,7 +175,7 @@ static void look(struct store_watch *w, json_t *hints, bool lost)
 		read_all(w);
 		return;
 	}
-	json_object_foreach(hints, key, value)
+	json_object_foreach (hints, key, value)
 		if (str_starts(key, w->prefix))
 			read_one(w, key);
 }
@@ -247,8 +247,10 @@ int store_watch(struct store *s, const char *prefix, store_watch_fn *fn, void *c
 	int r = 0;
 
 	if (!strchr(prefix, '/'))
-		return error_set(err, EINVAL, "watching \"%s\": a watch needs a whole collection, "
-				 "as in \"hosts/\"", prefix);
+		return error_set(err, EINVAL,
+				 "watching \"%s\": a watch needs a whole collection, "
+				 "as in \"hosts/\"",
+				 prefix);
 	w = mem_zalloc(sizeof(*w));
 	w->all = all;
 	w->prefix = str_dup(prefix);

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort(); /* a refusal has a reason and leaves nothing behind */
 		if (n <= 0)
 			break;
-		if ((size_t)n > size - at || (size_t)n != f.len + 5 || (f.kind == 'J') != (f.json != NULL))
+		if ((size_t)n > size - at || (size_t)n != f.len + 5 ||
+		    (f.kind == 'J') != (f.json != NULL))
 			abort();
 		if (f.json && !json_is_object(f.json))
 			abort();

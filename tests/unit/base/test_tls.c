@@ -111,8 +111,8 @@ static void *accept_one(void *arg)
 	struct server *s = arg;
 	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
 
-	s->result = fd < 0 ? -errno :
-			     tls_accept(host_b, fd, s->anonymous, LONG_NS, &s->tls, &s->err);
+	s->result =
+		fd < 0 ? -errno : tls_accept(host_b, fd, s->anonymous, LONG_NS, &s->tls, &s->err);
 	return NULL;
 }
 
@@ -230,8 +230,7 @@ static void test_pin_lets_a_new_host_check_the_cluster(void **state)
 
 	c = NULL;
 	server_start(&s, true);
-	assert_int_equal(tls_connect(wrong, "127.0.0.1", s.port, LONG_NS, &c, &err),
-			 -EKEYREJECTED);
+	assert_int_equal(tls_connect(wrong, "127.0.0.1", s.port, LONG_NS, &c, &err), -EKEYREJECTED);
 	assert_non_null(strstr(err.msg, "token"));
 	server_wait(&s);
 	tls_close(s.tls);

@@ -30,8 +30,8 @@ static int teardown(void **state)
 static int64_t publish(struct event_bus *b, const char *type, const char *action, const char *id,
 		       const char *name)
 {
-	CLEANUP_JSON json_t *a = json_pack("{s:s, s:s, s:s}", "name", name, "image", "redis:7",
-					   "tier", "db");
+	CLEANUP_JSON json_t *a =
+		json_pack("{s:s, s:s, s:s}", "name", name, "image", "redis:7", "tier", "db");
 
 	return event_publish(b, type, action, id, a);
 }
@@ -52,7 +52,8 @@ static void test_events_have_dockers_form(void **state)
 {
 	struct event_sub *s;
 	CLEANUP_JSON json_t *e = NULL;
-	CLEANUP_JSON json_t *a = json_pack("{s:s, s:s, s:i}", "name", "db", "image", "redis", "n", 5);
+	CLEANUP_JSON json_t *a =
+		json_pack("{s:s, s:s, s:i}", "name", "db", "image", "redis", "n", 5);
 	int64_t ns;
 
 	assert_int_equal(event_subscribe(*state, NULL, 0, 0, &s, NULL), 0);

@@ -250,7 +250,7 @@ static void test_the_leader_takes_over_from_a_dead_host(void **state)
 	(void)state;
 	must_start(&a, "a");
 	must_start(&b, "b");
-	stop(&b, false); /* died: nobody renews its lease */
+	stop(&b, false);	   /* died: nobody renews its lease */
 	expect_state("b", "down"); /* not before lapsed() has succeeded, at the third try */
 	wait_for(&a.lapsed, 1);
 	assert_string_equal(a.last, "b");

@@ -146,7 +146,8 @@ static const struct rpc_method methods[] = {
 	{ 0 },
 };
 
-/* --- set-up --------------------------------------------------------------------------------------- */
+/* --- set-up
+ * --------------------------------------------------------------------------------------- */
 
 static struct tls_ctx *make_host(const char *ca, const char *ca_key, const char *name)
 {
@@ -233,7 +234,8 @@ static int call(const char *host, const char *method, json_t **result, struct er
 	return rpc_call(client, host, method, params, LONG_NS, result, err);
 }
 
-/* --- calls -------------------------------------------------------------------------------------------- */
+/* --- calls
+ * -------------------------------------------------------------------------------------------- */
 
 static void test_a_call_gives_its_result_and_knows_its_caller(void **state)
 {
@@ -350,7 +352,8 @@ static void test_many_threads_call_at_once(void **state)
 	assert_int_equal(atomic_load(&calls), 200);
 }
 
-/* --- who may call what ---------------------------------------------------------------------------------- */
+/* --- who may call what
+ * ---------------------------------------------------------------------------------- */
 
 static void test_only_marked_methods_work_without_a_certificate(void **state)
 {
@@ -359,12 +362,12 @@ static void test_only_marked_methods_work_without_a_certificate(void **state)
 	struct error err = { 0 };
 
 	(void)state;
-	assert_int_equal(rpc_call_address(nobody, "127.0.0.1", port, "echo", NULL, LONG_NS, NULL,
-					  &err),
-			 -EACCES);
-	assert_int_equal(rpc_call_address(nobody, "127.0.0.1", port, "hello", NULL, LONG_NS,
-					  &result, &err),
-			 0);
+	assert_int_equal(
+		rpc_call_address(nobody, "127.0.0.1", port, "echo", NULL, LONG_NS, NULL, &err),
+		-EACCES);
+	assert_int_equal(
+		rpc_call_address(nobody, "127.0.0.1", port, "hello", NULL, LONG_NS, &result, &err),
+		0);
 	assert_true(json_bool(result, "anonymous", false));
 	assert_true(rpc_call_address(tls_stranger, "127.0.0.1", port, "hello", NULL, LONG_NS, NULL,
 				     &err) < 0);
@@ -391,14 +394,18 @@ static void test_malformed_frames_are_hung_up_on(void **state)
 		const char *bytes;
 		size_t len;
 	} bad[] = {
-		{ "\0\0\0\0\0", 5 },			  /* no kind */
-		{ "\xff\xff\xff\xffJ", 5 },		  /* 4 GiB */
-		{ "\0\0\0\x05J{\"a\"", 9 },		  /* no JSON */
-		{ "\0\0\0\x03J[]", 7 },			  /* no object */
-		{ "\0\0\0\x03J{}", 7 },			  /* no method */
-		{ "\0\0\0\x02Xx", 6 },			  /* unknown kind */
-		{ "\0\0\0\x02" "Ex", 6 },			  /* an end with a body */
-		{ "\0\0\0\x02" "Dx", 6 },		  /* bytes, but no stream */
+		{ "\0\0\0\0\0", 5 },	    /* no kind */
+		{ "\xff\xff\xff\xffJ", 5 }, /* 4 GiB */
+		{ "\0\0\0\x05J{\"a\"", 9 }, /* no JSON */
+		{ "\0\0\0\x03J[]", 7 },	    /* no object */
+		{ "\0\0\0\x03J{}", 7 },	    /* no method */
+		{ "\0\0\0\x02Xx", 6 },	    /* unknown kind */
+		{ "\0\0\0\x02"
+		  "Ex",
+		  6 }, /* an end with a body */
+		{ "\0\0\0\x02"
+		  "Dx",
+		  6 }, /* bytes, but no stream */
 		{ "GET / HTTP/1.1\r\n\r\n", 18 },
 		{ "\0\0\0\x19J{\"method\":1,\"params\":[]}", 29 },
 	};
@@ -422,11 +429,19 @@ static void test_frames_are_parsed_within_their_bounds(void **state)
 	assert_int_equal(f.kind, 'J');
 	assert_int_equal(json_int(f.json, "a", 0), 12);
 	json_decref(f.json);
-	assert_int_equal(rpc_frame_parse("\0\0\0\x01" "E", 5, &f, &err), 5);
-	assert_int_equal(rpc_frame_parse("\0\x10\0\x02" "Dx", 6, &f, &err), -EBADMSG);
+	assert_int_equal(rpc_frame_parse("\0\0\0\x01"
+					 "E",
+					 5, &f, &err),
+			 5);
+	assert_int_equal(rpc_frame_parse("\0\x10\0\x02"
+					 "Dx",
+					 6, &f, &err),
+			 -EBADMSG);
 }
 
-/* --- streams ------------------------------------------------------------------------------------------------ */
+/* --- streams
+ * ------------------------------------------------------------------------------------------------
+ */
 
 struct reader {
 	struct rpc_stream *st;
@@ -476,7 +491,8 @@ static void test_a_stream_carries_bytes_both_ways(void **state)
 
 static void test_a_stream_goes_from_file_to_file(void **state)
 {
-	CLEANUP_CLOSE int in = memfd_create("in", MFD_CLOEXEC), out = memfd_create("out", MFD_CLOEXEC);
+	CLEANUP_CLOSE int in = memfd_create("in", MFD_CLOEXEC),
+			  out = memfd_create("out", MFD_CLOEXEC);
 	struct rpc_stream *st = NULL;
 	uint64_t sent = 0, received = 0;
 	struct error err = { 0 };

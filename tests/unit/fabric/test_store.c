@@ -233,8 +233,8 @@ static int increment(void *ctx, json_t *doc, struct error *err)
 static void test_unknown_fields_survive_an_update(void **state)
 {
 	struct store *s = *state;
-	CLEANUP_JSON json_t *v = json_pack("{s:i, s:{s:[i,i]}, s:i, s:s}", "n", 1, "later", "list", 1,
-					   2, "schema", 7, "text", "süß \\ \" \x01");
+	CLEANUP_JSON json_t *v = json_pack("{s:i, s:{s:[i,i]}, s:i, s:s}", "n", 1, "later", "list",
+					   1, 2, "schema", 7, "text", "süß \\ \" \x01");
 	CLEANUP_JSON json_t *after = NULL, *read = NULL;
 	struct error err = { 0 };
 
