@@ -138,7 +138,7 @@ int attach_locked(struct op *op, enum volume_mode mode, struct error *err)
 int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = attach_locked(&op, mode, err);
@@ -201,7 +201,7 @@ int detach_locked(struct op *op, struct error *err)
 int volume_detach(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = detach_locked(&op, err);
@@ -211,7 +211,7 @@ int volume_detach(struct volumes *vs, const char *name, struct error *err)
 int volume_device(struct volumes *vs, const char *name, char **device, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0)
 		*device = str_dup(op.a.device);
@@ -246,7 +246,7 @@ int volume_mount(struct volumes *vs, const char *name, char **path, struct error
 {
 	CLEANUP_OP struct op op;
 	CLEANUP_FREE char *where = NULL;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0) {
 		where = volume_path(vs, name);
@@ -264,7 +264,7 @@ int volume_unmount(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
 	CLEANUP_FREE char *path = NULL;
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0) {
 		path = volume_path(vs, name);

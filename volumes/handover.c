@@ -15,7 +15,7 @@
 static int begin_mounted(struct op *op, struct volumes *vs, const char *name, char **path,
 			 struct error *err)
 {
-	int rc = op_begin_attached(op, vs, name, err);
+	int rc = volume_op_begin_attached(op, vs, name, err);
 
 	if (rc)
 		return rc;
@@ -85,7 +85,7 @@ static int transition(struct op *op, handover_fn *fn, const char *what, const ch
 int volume_demote(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = transition(&op, op.driver->demote, "demote", "demoted", err);
@@ -95,7 +95,7 @@ int volume_demote(struct volumes *vs, const char *name, struct error *err)
 int volume_retake(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = transition(&op, op.driver->retake, "retake", "rw", err);
@@ -106,7 +106,7 @@ int volume_promote(struct volumes *vs, const char *name, bool tentative, struct 
 {
 	CLEANUP_OP struct op op;
 	CLEANUP_FREE char *path = NULL;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0 && !op.driver->promote)
 		rc = op_refuse(&op, "promote", err);
@@ -125,7 +125,7 @@ int volume_promote(struct volumes *vs, const char *name, bool tentative, struct 
 int volume_settle(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = transition(&op, op.driver->settle, "settle", "rw", err);
@@ -136,7 +136,7 @@ int volume_abandon(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
 	CLEANUP_FREE char *path = NULL;
-	int rc = op_begin_attached(&op, vs, name, err);
+	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0) {
 		path = volume_path(vs, name);

@@ -130,7 +130,7 @@ static int use_driver(struct op *op, const char *name, struct error *err)
 	return error_set(err, EINVAL, "unknown volume driver \"%s\": known are rbd, local", name);
 }
 
-int op_begin(struct op *op, struct volumes *vs, const char *name, struct error *err)
+int volume_op_begin(struct op *op, struct volumes *vs, const char *name, struct error *err)
 {
 	struct error why = { 0 };
 	int rc;
@@ -156,7 +156,7 @@ int op_begin(struct op *op, struct volumes *vs, const char *name, struct error *
 	return use_driver(op, op->a.driver, err);
 }
 
-void op_end(struct op *op)
+void volume_op_end(struct op *op)
 {
 	attachment_free(&op->a);
 	if (op->entry)
@@ -164,9 +164,9 @@ void op_end(struct op *op)
 	op->entry = NULL;
 }
 
-int op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err)
+int volume_op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err)
 {
-	int rc = op_begin(op, vs, name, err);
+	int rc = volume_op_begin(op, vs, name, err);
 
 	if (rc == 0 && !op->attached)
 		rc = error_set(err, EINVAL, "volume %s is not attached to this host", name);
@@ -325,7 +325,7 @@ int volume_create(struct volumes *vs, const char *driver, const char *name, json
 	CLEANUP_OP struct op op;
 	struct volume_info info = { 0 };
 	struct volume_spec spec = { 0 };
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = read_spec(opts, &spec, err);
@@ -368,7 +368,7 @@ int volume_remove(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
 	struct volume_info info = { 0 };
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = op_find(&op, true, &info, err);
@@ -422,7 +422,7 @@ int volume_inspect(struct volumes *vs, const char *name, json_t **out, struct er
 {
 	CLEANUP_OP struct op op;
 	struct volume_info info = { 0 };
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0)
 		rc = op_find(&op, true, &info, err);
@@ -437,7 +437,7 @@ static int list_one(struct volumes *vs, size_t driver, const char *name, json_t 
 {
 	CLEANUP_OP struct op op;
 	struct volume_info info = { 0 };
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0) {
 		op.driver = vs->drivers[driver];
@@ -515,7 +515,7 @@ int volume_resize(struct volumes *vs, const char *name, uint64_t size_bytes, str
 {
 	CLEANUP_OP struct op op;
 	struct volume_info info = { 0 };
-	int rc = op_begin(&op, vs, name, err);
+	int rc = volume_op_begin(&op, vs, name, err);
 
 	if (rc == 0 && size_bytes > MAX_SIZE)
 		rc = error_set(err, EINVAL, "a volume has at most 1 EiB");
@@ -532,7 +532,7 @@ int volume_resize(struct volumes *vs, const char *name, uint64_t size_bytes, str
 static int begin_snapshot(struct op *op, struct volumes *vs, const char *name, const char *snap,
 			  bool full, struct volume_info *info, struct error *err)
 {
-	int rc = op_begin(op, vs, name, err);
+	int rc = volume_op_begin(op, vs, name, err);
 
 	if (rc == 0 && snap && !str_is_name(snap))
 		rc = error_set(err, EINVAL, "invalid snapshot name \"%s\"", snap);

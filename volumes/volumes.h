@@ -25,8 +25,8 @@ struct volumes {
 };
 
 /*
- * An operation on one volume: its lock, its driver, its attachment. Start with op_begin(),
- * end with op_end() whatever it returned; CLEANUP_OP does.
+ * An operation on one volume: its lock, its driver, its attachment. Start with volume_op_begin(),
+ * end with volume_op_end() whatever it returned; CLEANUP_OP does.
  */
 struct op {
 	struct volumes *vs;
@@ -39,11 +39,11 @@ struct op {
 };
 
 /* Locks the volume and loads its attachment where there is one. EINVAL: a bad name. */
-int op_begin(struct op *op, struct volumes *vs, const char *name, struct error *err);
-void op_end(struct op *op);
+int volume_op_begin(struct op *op, struct volumes *vs, const char *name, struct error *err);
+void volume_op_end(struct op *op);
 #define CLEANUP_OP __attribute__((cleanup(op_end)))
-/* As op_begin(), and it must be attached here (EINVAL). */
-int op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err);
+/* As volume_op_begin(), and it must be attached here (EINVAL). */
+int volume_op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err);
 /* Finds the driver that has the volume, and what it knows of it. ENOENT. */
 int op_find(struct op *op, bool full, struct volume_info *info, struct error *err);
 /* "cannot WHAT volume X: WHY NOT", EOPNOTSUPP. */
