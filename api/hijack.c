@@ -207,7 +207,7 @@ static const char *stream_type(const struct request *req, bool tty)
 
 /* --- without an upgrade: output as a chunked answer ------------------------------------------------ */
 
-static int copy_output(struct stream *s, void *ctx, struct error *err)
+static int copy_output(struct feed *s, void *ctx, struct error *err)
 {
 	struct hijack *h = ctx;
 	struct frames frames = { .strip = h->tty };
@@ -225,7 +225,7 @@ static int copy_output(struct stream *s, void *ctx, struct error *err)
 			break;
 		b.len = 0;
 		frames_feed(&frames, piece, (size_t)n, &b);
-		r = b.len ? stream_write(s, b.data, b.len) : 0;
+		r = b.len ? feed_write(s, b.data, b.len) : 0;
 	}
 	if (!r && h->farewell) {
 		b.len = 0;
@@ -233,7 +233,7 @@ static int copy_output(struct stream *s, void *ctx, struct error *err)
 			buf_add(&b, h->farewell, strlen(h->farewell));
 		else
 			frames_add(&b, 2, h->farewell, strlen(h->farewell));
-		r = stream_write(s, b.data, b.len);
+		r = feed_write(s, b.data, b.len);
 	}
 	return r;
 }
@@ -268,7 +268,7 @@ int reply_hijack(struct request *req, int sock, bool tty, bool input, const char
 			      .tty = tty, .input = input, .farewell = str_dup(farewell) };
 	server_hold(h->server);
 	if (!wants_upgrade(req)) {
-		struct stream_options o = { .type = type, .produce = copy_output, .ctx = h,
+		struct feed_options o = { .type = type, .produce = copy_output, .ctx = h,
 					    .free_ctx = copy_free, .on_gone = copy_gone };
 
 		if (input && sock >= 0) {
@@ -277,7 +277,7 @@ int reply_hijack(struct request *req, int sock, bool tty, bool input, const char
 			frames_add(&b, 0, NULL, 0);
 			fd_write_all(sock, b.data, b.len);
 		}
-		return reply_stream(req, &o, err);
+		return reply_feed(req, &o, err);
 	}
 	response = MHD_create_response_for_upgrade(on_upgrade, h);
 	if (!response) {

@@ -66,16 +66,16 @@ void reply_header(struct request *req, const char *name, const char *value);
 
 /*
  * A chunked answer that a function of its own thread writes. The producer writes with
- * stream_write() (or straight into stream_fd()), which fails with -EPIPE once the client
- * has gone; one that waits for something else asks stream_gone() now and then. It ends
+ * feed_write() (or straight into feed_fd()), which fails with -EPIPE once the client
+ * has gone; one that waits for something else asks feed_gone() now and then. It ends
  * the answer by returning; what it returns matters only before it wrote anything.
  */
-struct stream;
-typedef int stream_producer(struct stream *s, void *ctx, struct error *err);
+struct feed;
+typedef int feed_producer(struct feed *s, void *ctx, struct error *err);
 
-struct stream_options {
+struct feed_options {
 	const char *type; /* Content-Type */
-	stream_producer *produce;
+	feed_producer *produce;
 	void *ctx;
 	void (*free_ctx)(void *ctx);   /* may be NULL; called when both sides are done */
 	void (*on_gone)(void *ctx);    /* may be NULL: the client has gone, wake the producer */
@@ -87,14 +87,14 @@ struct stream_options {
 	int settle_ms;
 };
 /* options->ctx is taken over in every case. */
-int reply_stream(struct request *req, const struct stream_options *options, struct error *err);
-int stream_write(struct stream *s, const void *data, size_t len);
+int reply_feed(struct request *req, const struct feed_options *options, struct error *err);
+int feed_write(struct feed *s, const void *data, size_t len);
 /* One JSON document and a newline. */
-int stream_write_json(struct stream *s, const json_t *j);
-int stream_fd(const struct stream *s);
-struct fabric *stream_fabric(const struct stream *s);
+int feed_write_json(struct feed *s, const json_t *j);
+int feed_fd(const struct feed *s);
+struct fabric *feed_fabric(const struct feed *s);
 /* Waits up to that long; true: nobody reads any more, or the daemon stops. */
-bool stream_gone(const struct stream *s, int wait_ms);
+bool feed_gone(const struct feed *s, int wait_ms);
 
 /*
  * Hijacking: the connection leaves HTTP ("101") and its bytes go to and from a socket of

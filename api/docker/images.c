@@ -190,20 +190,20 @@ static void save_free(void *ctx)
 	free(s);
 }
 
-static int save_produce(struct stream *s, void *ctx, struct error *err)
+static int save_produce(struct feed *s, void *ctx, struct error *err)
 {
 	struct save *save = ctx;
 
-	return fabric_image_save(stream_fabric(s), (const char *const *)save->refs, save->n,
-				 stream_fd(s), err);
+	return fabric_image_save(feed_fabric(s), (const char *const *)save->refs, save->n,
+				 feed_fd(s), err);
 }
 
 static int save_reply(struct request *req, struct save *save, struct error *err)
 {
-	struct stream_options o = { .type = "application/x-tar", .produce = save_produce,
+	struct feed_options o = { .type = "application/x-tar", .produce = save_produce,
 				    .ctx = save, .free_ctx = save_free, .settle_ms = -1 };
 
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }
 
 static int save_one(struct request *req, struct error *err)

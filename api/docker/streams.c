@@ -20,7 +20,7 @@ struct logs {
 	char id[65];
 	bool tty;
 	struct fabric_log_options options;
-	struct stream *stream;
+	struct feed *stream;
 };
 
 static int logs_sink(void *ctx, int stream, const void *data, size_t len)
@@ -29,19 +29,19 @@ static int logs_sink(void *ctx, int stream, const void *data, size_t len)
 	CLEANUP_BUF struct buf b = { 0 };
 
 	if (!len)
-		return stream_gone(l->stream, 0);
+		return feed_gone(l->stream, 0);
 	if (l->tty)
-		return stream_write(l->stream, data, len);
+		return feed_write(l->stream, data, len);
 	frames_add(&b, stream, data, len);
-	return stream_write(l->stream, b.data, b.len);
+	return feed_write(l->stream, b.data, b.len);
 }
 
-static int logs_produce(struct stream *s, void *ctx, struct error *err)
+static int logs_produce(struct feed *s, void *ctx, struct error *err)
 {
 	struct logs *l = ctx;
 
 	l->stream = s;
-	return fabric_container_logs(stream_fabric(s), l->id, &l->options, logs_sink, l, err);
+	return fabric_container_logs(feed_fabric(s), l->id, &l->options, logs_sink, l, err);
 }
 
 static int logs_options(const struct request *req, struct fabric_log_options *o, struct error *err)
@@ -71,7 +71,7 @@ static int logs(struct request *req, struct error *err)
 {
 	CLEANUP_FREE struct logs *l = mem_zalloc(sizeof(*l));
 	CLEANUP_JSON json_t *c = NULL;
-	struct stream_options o = { .produce = logs_produce, .free_ctx = free,
+	struct feed_options o = { .produce = logs_produce, .free_ctx = free,
 				    .settle_ms = SETTLE_MS };
 	int r = logs_options(req, &l->options, err);
 
@@ -84,7 +84,7 @@ static int logs(struct request *req, struct error *err)
 	o.type = !l->tty && req->version >= 42 ? "application/vnd.docker.multiplexed-stream"
 					       : "application/vnd.docker.raw-stream";
 	o.ctx = TAKE_PTR(l);
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }
 
 /* --- attach ------------------------------------------------------------------------------------- */
@@ -115,7 +115,7 @@ static int attach(struct request *req, struct error *err)
 
 /* --- wait ----------------------------------------------------------------------------------------- */
 
-static int wait_produce(struct stream *s, void *ctx, struct error *err)
+static int wait_produce(struct feed *s, void *ctx, struct error *err)
 {
 	CLEANUP_JSON json_t *out = NULL;
 	int code = 0, r = fabric_wait_for(ctx, &code, err);
@@ -123,7 +123,7 @@ static int wait_produce(struct stream *s, void *ctx, struct error *err)
 	if (r < 0)
 		return r;
 	out = json_pack("{s:i}", "StatusCode", code);
-	return stream_write_json(s, out);
+	return feed_write_json(s, out);
 }
 
 static void wait_gone(void *ctx)
@@ -141,7 +141,7 @@ static int wait_one(struct request *req, struct error *err)
 {
 	const char *condition = query_str(&req->query, "condition");
 	enum fabric_wait until = FABRIC_WAIT_NOT_RUNNING;
-	struct stream_options o = { .type = "application/json", .produce = wait_produce,
+	struct feed_options o = { .type = "application/json", .produce = wait_produce,
 				    .on_gone = wait_gone, .free_ctx = wait_free };
 	struct fabric_waiter *w;
 	int r;
@@ -156,7 +156,7 @@ static int wait_one(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	o.ctx = w;
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }
 
 /* --- stats ------------------------------------------------------------------------------------------ */
@@ -183,7 +183,7 @@ static void link_samples(json_t *now, const json_t *before)
 		json_object_set_new(now, "networks", json_object());
 }
 
-static int stats_produce(struct stream *s, void *ctx, struct error *err)
+static int stats_produce(struct feed *s, void *ctx, struct error *err)
 {
 	struct stats *st = ctx;
 	CLEANUP_JSON json_t *before = no_sample();
@@ -193,16 +193,16 @@ static int stats_produce(struct stream *s, void *ctx, struct error *err)
 	while (!r) {
 		json_t *now = NULL;
 
-		r = fabric_container_stats(stream_fabric(s), st->id, &now, err);
+		r = fabric_container_stats(feed_fabric(s), st->id, &now, err);
 		if (r < 0)
 			return r;
 		link_samples(now, before);
 		/* A single sample says nothing of the CPU; so the second is the first to go out. */
 		if (st->stream || st->one_shot || !first)
-			r = stream_write_json(s, now);
+			r = feed_write_json(s, now);
 		json_decref(before);
 		before = now;
-		if (st->one_shot || (!st->stream && !first) || stream_gone(s, 1000))
+		if (st->one_shot || (!st->stream && !first) || feed_gone(s, 1000))
 			break;
 		first = false;
 	}
@@ -212,7 +212,7 @@ static int stats_produce(struct stream *s, void *ctx, struct error *err)
 static int stats(struct request *req, struct error *err)
 {
 	CLEANUP_FREE struct stats *st = mem_zalloc(sizeof(*st));
-	struct stream_options o = { .type = "application/json", .produce = stats_produce,
+	struct feed_options o = { .type = "application/json", .produce = stats_produce,
 				    .free_ctx = free, .settle_ms = SETTLE_MS };
 	int r = fabric_container_resolve(req->fabric, req->arg, st->id, err);
 
@@ -223,19 +223,19 @@ static int stats(struct request *req, struct error *err)
 	if (st->stream && st->one_shot)
 		return error_set(err, EINVAL, "cannot have stream=true and one-shot=true");
 	o.ctx = TAKE_PTR(st);
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }
 
 /* --- events ------------------------------------------------------------------------------------------- */
 
-static int events_produce(struct stream *s, void *ctx, struct error *err)
+static int events_produce(struct feed *s, void *ctx, struct error *err)
 {
 	for (;;) {
 		json_t *event = NULL;
 		int r = event_next(ctx, 500000000, &event);
 
 		if (r == 1) {
-			r = stream_write_json(s, event);
+			r = feed_write_json(s, event);
 			json_decref(event);
 			if (r < 0)
 				return r;
@@ -243,7 +243,7 @@ static int events_produce(struct stream *s, void *ctx, struct error *err)
 			return 0;
 		} else if (r != -ETIMEDOUT) {
 			return error_set(err, -r, "the client reads events too slowly");
-		} else if (stream_gone(s, 0)) {
+		} else if (feed_gone(s, 0)) {
 			return 0;
 		}
 	}
@@ -261,7 +261,7 @@ static void events_free(void *ctx)
 
 static int events(struct request *req, struct error *err)
 {
-	struct stream_options o = { .type = "application/json", .produce = events_produce,
+	struct feed_options o = { .type = "application/json", .produce = events_produce,
 				    .on_gone = events_gone, .free_ctx = events_free };
 	CLEANUP_JSON json_t *filters = NULL;
 	struct event_sub *sub = NULL;
@@ -280,7 +280,7 @@ static int events(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	o.ctx = sub;
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }
 
 const struct route docker_stream_routes[] = {

@@ -24,7 +24,7 @@ int ferry_migration_list(struct request *req, struct error *err)
 struct migration {
 	char *container, *host;
 	struct fabric_migrate_options options;
-	struct stream *stream;
+	struct feed *stream;
 	bool begun; /* something was reported: the status line has been sent */
 };
 
@@ -45,10 +45,10 @@ static void on_progress(void *ctx, const json_t *progress)
 	if (json_object_get(progress, "BlackoutNs") || json_object_get(progress, "TotalNs"))
 		return;
 	m->begun = true;
-	stream_write_json(m->stream, progress);
+	feed_write_json(m->stream, progress);
 }
 
-static int migration_produce(struct stream *s, void *ctx, struct error *err)
+static int migration_produce(struct feed *s, void *ctx, struct error *err)
 {
 	struct migration *m = ctx;
 	CLEANUP_JSON json_t *summary = NULL;
@@ -56,7 +56,7 @@ static int migration_produce(struct stream *s, void *ctx, struct error *err)
 	int r;
 
 	m->stream = s;
-	r = fabric_migrate(stream_fabric(s), m->container, m->host, &m->options, on_progress, m,
+	r = fabric_migrate(feed_fabric(s), m->container, m->host, &m->options, on_progress, m,
 			   &summary, err);
 	if (r < 0 && !m->begun)
 		return r;
@@ -67,7 +67,7 @@ static int migration_produce(struct stream *s, void *ctx, struct error *err)
 	} else {
 		line = json_pack("{s:O}", "summary", summary);
 	}
-	stream_write_json(s, line);
+	feed_write_json(s, line);
 	return 0;
 }
 
@@ -118,7 +118,7 @@ int ferry_migration_start(struct request *req, struct error *err)
 {
 	const char *container = NULL, *host = NULL;
 	struct migration *m = mem_zalloc(sizeof(*m));
-	struct stream_options o = { .type = "application/x-ndjson", .produce = migration_produce,
+	struct feed_options o = { .type = "application/x-ndjson", .produce = migration_produce,
 				    .ctx = m, .free_ctx = migration_free, .settle_ms = -1 };
 	int r = json_want_str(req->json, "container", true, &container, err);
 
@@ -132,5 +132,5 @@ int ferry_migration_start(struct request *req, struct error *err)
 	}
 	m->container = str_dup(container);
 	m->host = str_dup(host);
-	return reply_stream(req, &o, err);
+	return reply_feed(req, &o, err);
 }

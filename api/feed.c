@@ -25,17 +25,17 @@
 
 #define BLOCK_BYTES 65536
 
-struct stream {
+struct feed {
 	struct server *server;
 	struct fabric *fabric;
-	struct stream_options o;
+	struct feed_options o;
 	int rd, wr, client, stop;
 	atomic_int users; /* the producer and the response */
 	int result;	  /* set before wr is closed */
 	struct error err;
 };
 
-static void stream_put(struct stream *s)
+static void feed_put(struct feed *s)
 {
 	if (atomic_fetch_sub(&s->users, 1) > 1)
 		return;
@@ -47,31 +47,31 @@ static void stream_put(struct stream *s)
 	free(s);
 }
 
-int stream_write(struct stream *s, const void *data, size_t len)
+int feed_write(struct feed *s, const void *data, size_t len)
 {
 	return fd_write_all(s->wr, data, len);
 }
 
-int stream_write_json(struct stream *s, const json_t *j)
+int feed_write_json(struct feed *s, const json_t *j)
 {
 	CLEANUP_FREE char *text = json_text(j);
 	CLEANUP_BUF struct buf b = { 0 };
 
 	buf_addf(&b, "%s\n", text);
-	return stream_write(s, b.data, b.len);
+	return feed_write(s, b.data, b.len);
 }
 
-int stream_fd(const struct stream *s)
+int feed_fd(const struct feed *s)
 {
 	return s->wr;
 }
 
-struct fabric *stream_fabric(const struct stream *s)
+struct fabric *feed_fabric(const struct feed *s)
 {
 	return s->fabric;
 }
 
-bool stream_gone(const struct stream *s, int wait_ms)
+bool feed_gone(const struct feed *s, int wait_ms)
 {
 	struct pollfd p[] = { { .fd = s->wr }, { .fd = s->stop, .events = POLLIN } };
 
@@ -80,18 +80,18 @@ bool stream_gone(const struct stream *s, int wait_ms)
 
 static void *producer_thread(void *arg)
 {
-	struct stream *s = arg;
+	struct feed *s = arg;
 
 	s->result = s->o.produce(s, s->o.ctx, &s->err);
 	if (s->result < 0 && s->result != -EPIPE)
 		log_debug("a stream ended: %s", s->err.msg);
 	close(TAKE_FD(s->wr));
-	stream_put(s);
+	feed_put(s);
 	return NULL;
 }
 
 /* Waits until there is something to read. 1: yes; 0: the producer is done; -1: give up. */
-static int wait_readable(struct stream *s, int timeout_ms)
+static int wait_readable(struct feed *s, int timeout_ms)
 {
 	struct pollfd p[] = { { .fd = s->rd, .events = POLLIN },
 			      { .fd = s->client }, /* POLLHUP: closed for both directions */
@@ -110,7 +110,7 @@ static int wait_readable(struct stream *s, int timeout_ms)
 
 static ssize_t pull(void *cls, uint64_t pos, char *buf, size_t max)
 {
-	struct stream *s = cls;
+	struct feed *s = cls;
 	int r = wait_readable(s, -1);
 	ssize_t n;
 
@@ -129,20 +129,20 @@ static ssize_t pull(void *cls, uint64_t pos, char *buf, size_t max)
 /* The response is done with: whoever still writes gets EPIPE. */
 static void pull_end(void *cls)
 {
-	struct stream *s = cls;
+	struct feed *s = cls;
 
 	if (s->o.on_gone)
 		s->o.on_gone(s->o.ctx);
 	close(TAKE_FD(s->rd));
-	stream_put(s);
+	feed_put(s);
 }
 
-static struct stream *stream_new(struct request *req, const struct stream_options *options,
+static struct feed *feed_new(struct request *req, const struct feed_options *options,
 				 struct error *err)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-	struct stream *s = mem_zalloc(sizeof(*s));
+	struct feed *s = mem_zalloc(sizeof(*s));
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC) < 0) {
@@ -162,9 +162,9 @@ static struct stream *stream_new(struct request *req, const struct stream_option
 	return s;
 }
 
-int reply_stream(struct request *req, const struct stream_options *options, struct error *err)
+int reply_feed(struct request *req, const struct feed_options *options, struct error *err)
 {
-	struct stream *s = stream_new(req, options, err);
+	struct feed *s = feed_new(req, options, err);
 	pthread_attr_t attr;
 	pthread_t thread;
 	int r;
@@ -181,8 +181,8 @@ int reply_stream(struct request *req, const struct stream_options *options, stru
 	pthread_attr_destroy(&attr);
 	if (r) {
 		close(s->wr);
-		stream_put(s);
-		stream_put(s);
+		feed_put(s);
+		feed_put(s);
 		return error_sys(err, r, "starting a thread");
 	}
 	/* Nothing written and already at its end: the error can still be the answer. */
