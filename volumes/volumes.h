@@ -41,7 +41,7 @@ struct op {
 /* Locks the volume and loads its attachment where there is one. EINVAL: a bad name. */
 int volume_op_begin(struct op *op, struct volumes *vs, const char *name, struct error *err);
 void volume_op_end(struct op *op);
-#define CLEANUP_OP __attribute__((cleanup(op_end)))
+#define CLEANUP_OP __attribute__((cleanup(volume_op_end)))
 /* As volume_op_begin(), and it must be attached here (EINVAL). */
 int volume_op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err);
 /* Finds the driver that has the volume, and what it knows of it. ENOENT. */
