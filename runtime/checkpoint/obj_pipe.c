@@ -152,7 +152,8 @@ static int pipe_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 			reader = x;
 		if (can_write(x) && (x->flags & O_DIRECT))
 			m.packets = true;
-		if (x != o && x->dumped)
+		/* a reader in flight may be found only after the writer was dumped */
+		if (x != o && x->dumped && (can_read(x) || !can_read(o)))
 			first = false;
 	}
 	m.key = ((uint64_t)o->st.st_dev << 32) ^ o->st.st_ino;
@@ -162,8 +163,8 @@ static int pipe_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 		m.path = o->link;
 	else
 		m.inode = obj_inode_dump(o->fd, &o->st, false);
-	if (first && reader)
-		n = pipe_peek(reader->fd, chunk_add, &m, err);
+	if (first && can_read(o))
+		n = pipe_peek(o->fd, chunk_add, &m, err);
 	if (first && !reader && fstatfs(o->fd, &fs) == 0) {
 		int left = 0;
 

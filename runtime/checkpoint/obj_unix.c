@@ -332,8 +332,9 @@ struct queue {
 	struct dump *d;
 	Cko__Unix *m;
 	bool only_fds; /* descriptors in flight are wanted, not the data */
-	size_t added;
+	int sender;    /* of a stream: the other end, -1: none */
 };
+#define ONE_PIECE 512 /* up to here two pieces always cost more than one */
 
 static int queue_fds(struct queue *q, struct msghdr *h, Cko__UnixMessage *msg, struct error *err)
 {
@@ -356,7 +357,6 @@ static int queue_fds(struct queue *q, struct msghdr *h, Cko__UnixMessage *msg, s
 		if (c->cmsg_type != SCM_RIGHTS)
 			continue;
 		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-			size_t before = dump_ofd_count(q->d);
 			struct ofd *o;
 			int fd;
 
@@ -370,7 +370,6 @@ static int queue_fds(struct queue *q, struct msghdr *h, Cko__UnixMessage *msg, s
 				n = error_wrap(err, "a descriptor in flight");
 				continue;
 			}
-			q->added += dump_ofd_count(q->d) - before;
 			msg->fds = mem_grow(msg->fds, msg->n_fds + 1, sizeof(*msg->fds));
 			msg->fds[msg->n_fds++] = o->id;
 		}
@@ -384,6 +383,61 @@ static void message_free(Cko__UnixMessage *m)
 	free(m->name.data);
 	free(m->fds);
 	free(m);
+}
+
+static void drop_fds(struct msghdr *h)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			close(fd);
+		}
+	}
+}
+
+/* What a message of n bytes costs its sender until it is read: SIOCOUTQ of a fresh pair. */
+static int cost_of(size_t n)
+{
+	int p[2], cost = -1;
+	char data[ONE_PIECE] = "";
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0)
+		return -1;
+	if (send(p[0], data, n, MSG_DONTWAIT) == (ssize_t)n)
+		ioctl(p[0], SIOCOUTQ, &cost);
+	close(p[0]);
+	close(p[1]);
+	return cost;
+}
+
+/*
+ * A read of a stream runs on into the first piece that carries descriptors and ends with
+ * it, and a peek always does: with which byte they came does not show. It is the first
+ * one where the sender's memory is that of whole, single pieces: two small pieces cost
+ * more than one of their sum. Else the dump fails; a moment later they have been read.
+ */
+static int fds_placed(const struct queue *q, struct error *err)
+{
+	bool any = false;
+	int now = -1, sum = 0;
+
+	for (size_t i = 0; i < q->m->n_queue; i++) {
+		const Cko__UnixMessage *msg = q->m->queue[i];
+		int cost = msg->data.len <= ONE_PIECE ? cost_of(msg->data.len) : -1;
+
+		any |= msg->n_fds && msg->data.len > 1;
+		sum = sum < 0 || cost < 0 ? -1 : sum + cost;
+	}
+	if (!any)
+		return 0;
+	if (q->sender >= 0 && ioctl(q->sender, SIOCOUTQ, &now) == 0 && now == sum)
+		return 0;
+	return error_set(err, EAGAIN, "descriptors are in flight behind other data in a unix "
+			 "stream; try again when they have been received");
 }
 
 static int queue_add(struct queue *q, int type, char *data, size_t len, struct msghdr *h,
@@ -460,12 +514,14 @@ static int queue_peek(struct queue *q, int fd, struct error *err)
 			break;
 		if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
 			rc = error_set(err, E2BIG, "a message in a unix socket is too large");
-			queue_fds(q, &h, &(Cko__UnixMessage)CKO__UNIX_MESSAGE__INIT, NULL);
+			drop_fds(&h);
 			break;
 		}
 		rc = queue_add(q, type, data, (size_t)n, &h, err);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &saved, sizeof(saved));
+	if (rc == 0 && type == SOCK_STREAM && !q->only_fds)
+		rc = fds_placed(q, err);
 	return rc;
 }
 
@@ -475,7 +531,7 @@ static int gather_in_flight(struct dump *d, struct error *err)
 	/* the count grows while this runs */
 	for (size_t i = 0; i < dump_ofd_count(d); i++) {
 		struct ofd *x = dump_ofd_at(d, i);
-		struct queue q = { .d = d, .only_fds = true };
+		struct queue q = { .d = d, .only_fds = true, .sender = -1 };
 		int n = is_unix(x) ? queue_peek(&q, x->fd, err) : 0;
 
 		if (n < 0)
@@ -583,7 +639,8 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	char peer_name[sizeof(name)];
 	CLEANUP_FREE char *dir = NULL;
 	Cko__Unix m = CKO__UNIX__INIT;
-	struct queue q = { .d = d, .m = &m };
+	struct queue q = { .d = d, .m = &m, .sender = -1 };
+	struct ofd *peer;
 	char text[sizeof(name) + 1] = "";
 	struct info info;
 	struct stat st;
@@ -615,6 +672,9 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	options_dump(o->fd, &m);
 	if (info.state == TCP_ESTABLISHED)
 		n = connection_dump(d, o, &info, &m, peer_name, err);
+	peer = dump_ofd_by_id(d, m.peer);
+	if (peer)
+		q.sender = peer->fd;
 	if (n == 0)
 		n = queue_peek(&q, o->fd, err);
 	if (n == 0)

@@ -63,7 +63,7 @@ static int send_fd(int sock, const char *text, int fd)
 
 static int pairs(struct trial *t)
 {
-	int s[2], d[2], q[2], half[2], gone[2], p[2], got = -1, status, size = 100000, v;
+	int s[2], d[2], q[2], half[2], gone[2], p[2], fds[2], got = -1, status, size = 100000, v;
 	struct timeval tv = { .tv_sec = 7 };
 	socklen_t len = sizeof(tv);
 	char buf[200000] = "";
@@ -81,7 +81,8 @@ static int pairs(struct trial *t)
 	WANT(send(d[0], "first", 5, 0) == 5 && send(d[0], "", 0, 0) == 0);
 	WANT(send(d[0], buf, 50000, 0) == 50000);
 	WANT(send(q[1], "packet one", 10, 0) == 10 && send(q[1], "two", 3, 0) == 3);
-	WANT(send_fd(s[0], "fd", p[0]) == 0); /* behind the data */
+	WANT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	WANT(send_fd(fds[0], "with fd", p[0]) == 0 && send_fd(fds[0], "self", fds[1]) == 0);
 	WANT(write(half[0], "bye", 3) == 3 && shutdown(half[0], SHUT_WR) == 0);
 	WANT(write(gone[0], "testament", 9) == 9 && close(gone[0]) == 0);
 	WANT(setsockopt(d[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) == 0);
@@ -95,8 +96,11 @@ static int pairs(struct trial *t)
 	trial_ready(t);
 	trial_await(t);
 	WANT(read(s[1], buf, 11) == 11 && memcmp(buf, "hello world", 11) == 0);
-	WANT(fd_recv(s[1], buf, 2, &got, &nfds) == 2 && nfds == 1 && memcmp(buf, "fd", 2) == 0);
+	WANT(fd_recv(fds[1], buf, 100, &got, &nfds) == 7 && nfds == 1 && memcmp(buf, "with fd", 7) == 0);
 	WANT(read(got, buf, 10) == 7 && memcmp(buf, "through", 7) == 0);
+	nfds = 1;
+	WANT(fd_recv(fds[1], buf, 100, &got, &nfds) == 4 && nfds == 1);
+	WANT(write(fds[0], "loop", 4) == 4 && read(got, buf, 10) == 4);
 	WANT(waitpid(child, &status, 0) == child && status == 0 && read(s[1], buf, 9) == 1);
 	WANT(read(s[0], buf, 10) == 4 && memcmp(buf, "back", 4) == 0);
 	WANT(recv(d[1], buf, 100, 0) == 5 && recv(d[1], buf, 100, 0) == 0);
