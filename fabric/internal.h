@@ -140,7 +140,7 @@ int container_materialise(struct fabric *f, const json_t *doc, struct error *err
 int container_state_save(struct fabric *f, const char *id, const char *desired,
 			 struct error *err);
 /* Called when a container of ours has ended: takes everything down, writes the state. */
-void container_ended(struct fabric *f, const char *id, int exit_code);
+void container_take_down(struct fabric *f, const char *id, int exit_code);
 /* container_exit_fn of the manager. */
 void container_on_ended(void *ctx, const char *id, int exit_code);
 /* Everything of a container off this host; the document is left alone. */

@@ -205,7 +205,7 @@ static void detached(void *(*fn)(void *), void *arg)
 }
 
 /* Under the container's operation. Does nothing the second time. */
-void container_ended(struct fabric *f, const char *id, int exit_code)
+void container_take_down(struct fabric *f, const char *id, int exit_code)
 {
 	CLEANUP_FREE char *key = container_key(id), *code = str_format("%d", exit_code);
 	CLEANUP_JSON json_t *before = NULL;
@@ -256,7 +256,7 @@ static void *ended_thread(void *arg)
 		/* Whoever held the operation may have started it again. */
 		if (container_inspect(e->f->containers, e->id, &state, NULL) < 0 ||
 		    !strcmp(json_str(state, "Status", ""), "exited"))
-			container_ended(e->f, e->id, e->code);
+			container_take_down(e->f, e->id, e->code);
 		op_end(e->f, e->id);
 	}
 	free(e);
@@ -301,7 +301,7 @@ static int stop_here(struct fabric *f, const json_t *doc, int timeout_s, bool *w
 	if (r < 0)
 		return r;
 	container_event(f, doc, "stop", NULL, NULL);
-	container_ended(f, id, code);
+	container_take_down(f, id, code);
 	return 0;
 }
 
