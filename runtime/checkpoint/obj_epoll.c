@@ -221,6 +221,52 @@ static void *add_items(void *arg)
 	return NULL;
 }
 
+/* The task that holds both the epoll and the watched file under their numbers. */
+static struct task *item_holder(struct restore *r, uint32_t id, const Cko__EpollItem *it, int *ep)
+{
+	struct task *t, *x;
+	int num;
+
+	for (size_t i = 0; restore_holder(r, id, i, &t, ep); i++)
+		for (size_t k = 0; restore_holder(r, it->id, k, &x, &num); k++)
+			if (x == t && num == (int)it->tfd)
+				return t;
+	return NULL;
+}
+
+/*
+ * Adds what can be added from inside a task: a signalfd tells an epoll of the signals of
+ * the process that called epoll_ctl(), so that must be the right one. What is left in
+ * m->items no task holds any more.
+ */
+static int add_remotely(struct restore *r, uint32_t id, Cko__Epoll *m, struct error *err)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < m->n_items; i++) {
+		Cko__EpollItem *it = m->items[i];
+		struct epoll_event ev = { .events = it->events, .data.u64 = it->data };
+		int ep;
+		struct task *t = item_holder(r, id, it, &ep);
+		unsigned long at = t ? remote_scratch(t) : 0;
+		long n = -ENOMEM;
+
+		if (!t) {
+			m->items[i] = m->items[left];
+			m->items[left++] = it;
+			continue;
+		}
+		if (at)
+			n = remote_write(t, at, &ev, sizeof(ev));
+		if (n == 0)
+			n = remote_syscall(t, SYS_epoll_ctl, (unsigned long)ep, EPOLL_CTL_ADD,
+					   (unsigned long)it->tfd, at, 0, 0);
+		if (n < 0)
+			return error_sys(err, (int)-n, "adding descriptor %d to an epoll", it->tfd);
+	}
+	return (int)left;
+}
+
 static int epoll_late(struct restore *r, uint32_t id, const void *body, size_t len, int fd,
 		      struct error *err)
 {
@@ -228,19 +274,25 @@ static int epoll_late(struct restore *r, uint32_t id, const void *body, size_t l
 	CLEANUP_FREE int *fds = NULL;
 	struct adder a = { .ep = fd };
 	struct rlimit rl;
+	size_t all = m ? m->n_items : 0;
 	pthread_t t;
 	int n;
 
-	(void)id;
 	if (!m)
 		return -EBADMSG;
-	if (!m->n_items)
-		return 0;
+	n = add_remotely(r, id, m, err);
+	if (n <= 0)
+		return n;
+	m->n_items = (size_t)n; /* the rest is only moved behind them */
 	fds = mem_zalloc(m->n_items * sizeof(*fds));
 	for (size_t i = 0; i < m->n_items; i++) {
 		fds[i] = restore_fd(r, m->items[i]->id, err);
 		if (fds[i] < 0)
-			return error_wrap(err, "descriptor %d of an epoll", m->items[i]->tfd);
+			n = error_wrap(err, "descriptor %d of an epoll", m->items[i]->tfd);
+	}
+	if (n < 0) {
+		m->n_items = all;
+		return n;
 	}
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
 		rl.rlim_cur = rl.rlim_max;
@@ -249,9 +301,11 @@ static int epoll_late(struct restore *r, uint32_t id, const void *body, size_t l
 	a.m = m;
 	a.fds = fds;
 	n = pthread_create(&t, NULL, add_items, &a);
+	if (n == 0)
+		pthread_join(t, NULL);
+	m->n_items = all;
 	if (n)
 		return error_sys(err, n, "starting a thread");
-	pthread_join(t, NULL);
 	if (a.rc < 0)
 		return error_sys(err, -a.rc, "adding descriptor %d to an epoll",
 				 m->items[a.at ? a.at - 1 : 0]->tfd);

@@ -32,6 +32,9 @@ static void check_vma(struct task *t, const struct vma *v, struct obstacles *out
 					     (unsigned long long)v->end, v->path ? v->path : "");
 	const char *why = NULL, *remedy = "stop the program that uses it, or migrate without it";
 
+	if (v->kind == VMA_VVAR || v->kind == VMA_VVAR_VCLOCK || v->kind == VMA_VDSO ||
+	    v->kind == VMA_VSYSCALL)
+		return;
 	if (v->advice & ADVICE_HUGETLB)
 		why = "hugetlb memory does not travel yet";
 	else if (v->advice & ADVICE_IO)
