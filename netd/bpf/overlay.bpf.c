@@ -471,6 +471,7 @@ int from_host(struct __sk_buff *skb)
 {
 	struct ferry_config *c = this_host();
 	struct ferry_ep *ep;
+	__u8 source = 2;
 	struct packet p;
 	__u32 vni;
 
@@ -484,6 +485,10 @@ int from_host(struct __sk_buff *skb)
 	ep = endpoint(vni, p.dst);
 	if (!ep || ep->state == FERRY_GATEWAY)
 		return drop(FERRY_DROP_UNKNOWN);
+	/* Not from the gateway MAC itself: a VXLAN device takes a frame that bears its own
+	 * address as source for a loop and drops it (vxlan_set_mac()). */
+	if (bpf_skb_store_bytes(skb, 11, &source, 1, 0) < 0)
+		return drop(FERRY_DROP_PARSE);
 	flow_note(vni, &p, c->underlay);
 	return deliver(skb, c, vni, ep, false, 0, OUTER_TTL);
 }

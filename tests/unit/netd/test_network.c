@@ -446,6 +446,7 @@ static int dns_outside(void *arg)
 	size_t len;
 
 	(void)arg;
+	inet_pton(AF_INET, "203.0.113.1", &at.sin_addr);
 	setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(udp, (struct sockaddr *)&at, sizeof(at)) ||
 	    bind(tcp, (struct sockaddr *)&at, sizeof(at)) || listen(tcp, 8))
@@ -539,6 +540,7 @@ static void test_traffic_goes_on_without_netd_and_netd_finds_its_state(void **st
 	}
 	expect_seen_as(NULL, "", "10.1.1.2", 18004, "10.1.1.1");
 	DO(HOST_A, do_add, "a4", "n1", 101, "10.88.1.9", "");
+	DO(HOST_B, do_remote, "", "", 101, "10.88.1.9", "10.1.1.2");
 	expect_ping(HOST_A, "a4", "10.88.1.4", true);
 }
 
