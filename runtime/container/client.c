@@ -45,7 +45,7 @@ int shim_answer(int sock, json_t **out, struct error *err)
 	CLEANUP_FREE char *text = NULL;
 	CLEANUP_JSON json_t *j = NULL;
 	unsigned char h[SHIM_HEADER];
-	uint32_t len;
+	uint32_t len = 0;
 	int r = fd_read_all(sock, h, sizeof(h));
 
 	if (!r && (h[0] != SHIM_CONTROL || shim_length(h) > SHIM_FRAME_MAX))

@@ -41,10 +41,7 @@ struct exec {
 	struct exec *next;
 	char *id, *container;
 	json_t *config;
-	bool started;
-	bool failed;
-	int fail_code;
-	bool done;
+	bool started, done;
 	int exit_code;
 	pid_t pid;
 };
@@ -77,6 +74,9 @@ int container_save(struct container_manager *m, struct container *c, struct erro
 void container_ended(struct container_manager *m, struct container *c);
 /* life.c: ferry-oci delete --force, and the rootfs is unmounted. */
 int container_cleanup(struct container_manager *m, const char *id, struct error *err);
+void container_drop_pending(struct container *c);
+void container_set_now(json_t *doc, const char *key);
+int container_write_file(const char *path, const char *text, struct error *err);
 /* Runs ferry-oci with these arguments (NULL-terminated). */
 int container_oci(struct container_manager *m, const char *const args[], struct error *err);
 /* manager.c: watches the shim of c from now on (takes the fd). */
@@ -88,6 +88,8 @@ int shim_connect(const struct container_manager *m, const char *id, struct error
 int shim_send(int sock, json_t *req, int fd, struct error *err);
 /* The answer to it; a refusal becomes err. */
 int shim_answer(int sock, json_t **out, struct error *err);
+int shim_resize(struct container_manager *m, const char *id, const char *proc, unsigned rows,
+		unsigned cols, struct error *err);
 int shim_ask(int sock, json_t *req, json_t **out, struct error *err);
 
 /* rootfs.c */
@@ -96,9 +98,10 @@ int rootfs_mount(struct container_manager *m, const char *id, const json_t *lowe
 int rootfs_unmount(struct container_manager *m, const char *id, struct error *err);
 int rootfs_copy_up(const char *rootfs, const struct container_mount *mount, struct error *err);
 
-/* stats.c: a file of the container's group in the hierarchy of a v1 controller, or "" for
+/* inspect.c: a file of the container's group in the hierarchy of a v1 controller, or "" for
  * v2 (caller frees; NULL where there is none). */
 char *group_file(const char *controller, const char *path, const char *file);
+char *group_read(const char *controller, const char *path, const char *file);
 bool group_frozen(const char *path);
 
 #endif

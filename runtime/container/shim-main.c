@@ -913,7 +913,9 @@ static void report(int fd, const struct error *err)
 		json_set_int(j, "pid", shim.init.pid);
 	}
 	text = json_text(j);
-	fd_write_all(fd, text, strlen(text));
+	/* Whoever asked for it is gone: nobody will ever start this container. */
+	if (fd_write_all(fd, text, strlen(text)) < 0 && !err)
+		kill(shim.init.pid, SIGKILL);
 	close(fd);
 }
 
@@ -994,6 +996,7 @@ int main(int argc, char **argv)
 	setsid();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	fd_set_cloexec(3, true);
+	close_range(4, ~0u, 0); /* nothing of ferryd's may live on in here */
 	shim.init.id = str_dup("");
 	shim.init.in = shim.init.out[1] = shim.init.out[2] = -1;
 	shim.procs = &shim.init;
