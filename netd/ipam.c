@@ -102,7 +102,7 @@ int ipam_pick(const char *subnet, json_t *used, const char *wanted, char **ip, s
 		return 0;
 	}
 	/* The lowest free one: at most as many steps as there are used addresses. */
-	for (uint64_t n = first + (last > first + 1); n <= last; n++) {
+	for (uint64_t n = first ? first + 1 : 0; n <= last; n++) {
 		a = s.addr;
 		addr_add(&a, n);
 		if (is_used(used, &a))

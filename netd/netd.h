@@ -196,8 +196,8 @@ int netd_set_resolver(struct netd *nd, netd_lookup_fn *fn, void *ctx, struct err
 /*
  * A free address of `subnet` ("10.88.1.0/24", or IPv6), as text without prefix (caller
  * frees). `used`: array of addresses, the gateway among them; NULL: none. Network and
- * broadcast addresses are never given; without `gateway` in `used` the first address is
- * kept free as well. wanted: this address or an error (EADDRINUSE, EINVAL when outside).
+ * broadcast addresses are never given, the first address (the usual gateway) only when it
+ * is wanted. wanted: this address or an error (EADDRINUSE, EINVAL when outside).
  * ENOSPC where all are taken. The lowest free address is taken.
  */
 int ipam_pick(const char *subnet, json_t *used, const char *wanted, char **ip, struct error *err);
