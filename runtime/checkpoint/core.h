@@ -98,6 +98,8 @@ struct task {
 	int mem_fd, pagemap_fd;
 	struct vmas vmas;
 	struct tracker *tracker;
+	uint64_t *watched;	  /* source: pairs, areas the tracker was told of */
+	size_t nwatched;
 	struct pageset sent;	  /* source: what the destination has */
 	unsigned long scratch;	  /* address in the task, 0: none */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */

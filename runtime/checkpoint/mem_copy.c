@@ -19,8 +19,15 @@ struct copy {
 	struct dump *d;
 	struct task *t;
 	struct error *err;
-	struct buf guards;
+	struct buf guards, runs;
 	struct pageset here;
+	size_t at; /* area in hand */
+	int unwatched;
+};
+
+struct run {
+	uint64_t start, end;
+	int what;
 };
 
 static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
@@ -55,15 +62,10 @@ static int send_pages(struct copy *c, uint64_t start, uint64_t npages, const uin
 	return 0;
 }
 
-static int changed(void *ctx, uint64_t start, uint64_t end, int what)
+static int send_changed(struct copy *c, uint64_t start, uint64_t end)
 {
-	struct copy *c = ctx;
 	int r = 0;
 
-	if (what == PAGES_FILE)
-		return 0;
-	if (what == PAGES_ZERO)
-		return send_run(c, start, (end - start) / PAGE, FRAME_ZERO, NULL);
 	for (; start < end && r == 0; start += BATCH * PAGE) {
 		uint64_t n = (end - start) / PAGE;
 
@@ -85,13 +87,82 @@ static int changed(void *ctx, uint64_t start, uint64_t end, int what)
 	return r;
 }
 
-static int present(void *ctx, uint64_t start, uint64_t end, int what)
+static bool has_private_pages(const struct vma *v)
+{
+	return !(v->flags & MAP_SHARED) &&
+	       (v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHARED) &&
+	       !(v->advice & (ADVICE_DROPPABLE | ADVICE_IO));
+}
+
+/* A run of pages, cut to the areas of the task that have pages of their own. */
+static int found(void *ctx, uint64_t start, uint64_t end, int what)
+{
+	struct copy *c = ctx;
+	struct vmas *l = &c->t->vmas;
+
+	if (what & PAGES_FILE)
+		return 0;
+	/* Runs come in the order of addresses. */
+	while (c->at < l->n && l->v[c->at].end <= start)
+		c->at++;
+	for (size_t i = c->at; i < l->n && l->v[i].start < end; i++) {
+		struct run run = { .start = start > l->v[i].start ? start : l->v[i].start,
+				   .end = end < l->v[i].end ? end : l->v[i].end,
+				   .what = what };
+
+		if (!has_private_pages(&l->v[i]))
+			continue;
+		for (uint64_t p = run.start; c->d->final && p < run.end; p += PAGE)
+			pageset_set(&c->here, p, true);
+		if ((what & PAGES_WRITTEN) || !c->t->tracker)
+			buf_add(&c->runs, &run, sizeof(run));
+	}
+	return 0;
+}
+
+/* Areas that are new to the tracker. */
+static int unwatched(void *ctx, uint64_t start, uint64_t end, int what)
 {
 	struct copy *c = ctx;
 
-	for (; what != PAGES_FILE && start < end; start += PAGE)
-		pageset_set(&c->here, start, true);
+	(void)start;
+	(void)end;
+	c->unwatched |= what & PAGES_UNWATCHED;
 	return 0;
+}
+
+static void watch(struct copy *c)
+{
+	struct task *t = c->t;
+	size_t tried = 0, watched = 0;
+
+	for (size_t i = 0; i < t->vmas.n && t->tracker; i++) {
+		const struct vma *v = &t->vmas.v[i];
+		bool known = false;
+
+		if (!has_private_pages(v))
+			continue;
+		/* Registering twice is harmless, but costs. */
+		for (size_t k = 0; k < t->nwatched && !known; k++)
+			known = t->watched[2 * k] == v->start && t->watched[2 * k + 1] == v->end;
+		c->unwatched = 0;
+		if (known && (pages_scan(t, v->start, v->end, false, unwatched, c) < 0 || !c->unwatched))
+			continue;
+		tried++;
+		if (t->tracker->ops->watch(t, v->start, v->end) < 0)
+			continue; /* vanished, or not possible: it counts as written always */
+		watched++;
+		if (known)
+			continue;
+		t->watched = mem_grow(t->watched, t->nwatched + 1, 2 * sizeof(*t->watched));
+		t->watched[2 * t->nwatched] = v->start;
+		t->watched[2 * t->nwatched++ + 1] = v->end;
+	}
+	/* After an execve() the tracker stands on memory that is no more. */
+	if (tried && !watched) {
+		tracker_detach(t);
+		t->nwatched = 0;
+	}
 }
 
 static int guard(void *ctx, uint64_t start, uint64_t end, int what)
@@ -102,13 +173,6 @@ static int guard(void *ctx, uint64_t start, uint64_t end, int what)
 	buf_add(&c->guards, &start, sizeof(start));
 	buf_add(&c->guards, &end, sizeof(end));
 	return 0;
-}
-
-static bool has_private_pages(const struct vma *v)
-{
-	return !(v->flags & MAP_SHARED) &&
-	       (v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHARED) &&
-	       !(v->advice & (ADVICE_DROPPABLE | ADVICE_IO));
 }
 
 static int send_layout(struct copy *c)
@@ -181,27 +245,31 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 
 	if (t->zombie)
 		return 0;
-	for (size_t i = 0; d->final && i < t->vmas.n && r == 0; i++)
-		if (t->vmas.v[i].kind == VMA_ANON || t->vmas.v[i].kind == VMA_FILE)
-			r = pages_guards(t, t->vmas.v[i].start, t->vmas.v[i].end, guard, &c);
+	/* The last round needs no watching: nothing runs that could write. */
+	if (d->final)
+		r = pages_guards(t, SPACE_START, SPACE_END, guard, &c);
+	else
+		watch(&c);
 	if (r == 0)
 		r = send_layout(&c);
-	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
-		const struct vma *v = &t->vmas.v[i];
+	if (r == 0)
+		r = pages_scan(t, SPACE_START, SPACE_END, !d->final, found, &c);
+	if (r < 0 && !err->code && d->final)
+		error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
+	if (r < 0 && !err->code)
+		r = 0; /* gone meanwhile: the next round sees it */
+	for (size_t i = 0; i < c.runs.len / sizeof(struct run) && r == 0; i++) {
+		const struct run *run = (const struct run *)(void *)c.runs.data + i;
 
-		if (!has_private_pages(v))
-			continue;
-		r = tracker_collect(t, v->start, v->end, changed, &c);
-		if (r == -ESRCH || (r < 0 && !d->final && !err->code))
-			r = 0; /* gone meanwhile: the next round sees it */
-		if (r == 0 && d->final)
-			r = pages_present(t, v->start, v->end, present, &c);
-		if (r < 0 && !err->code)
-			error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
+		if (run->what & PAGES_ZERO)
+			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO, NULL);
+		else
+			r = send_changed(&c, run->start, run->end);
 	}
 	if (r == 0 && d->final)
 		r = drop_gone(&c);
 	pageset_free(&c.here);
 	buf_free(&c.guards);
+	buf_free(&c.runs);
 	return r;
 }

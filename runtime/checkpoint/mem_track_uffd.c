@@ -4,8 +4,9 @@
  * (Linux 6.7, Documentation/admin-guide/mm/pagemap.rst). The descriptor is made inside
  * the task by a remote call, taken out, and used from here.
  *
- * Memory that is not registered (new, moved, forked, of a new program) makes the scan
- * fail with EPERM: it is registered then, and all of it counts as written.
+ * Memory that is not registered (new, moved, forked, of a new program) is shown by the
+ * scan as not WPALLOWED: all of it counts as written, and it is registered for the next
+ * round. Registering comes before the scan that reads, so that nothing slips between.
  */
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -33,7 +34,6 @@
 #define SCAN_PFNZERO	   (1 << 5)
 #define SCAN_GUARD	   (1 << 8)
 #define SCAN_WP_MATCHING   (1 << 0)
-#define SCAN_CHECK_WPASYNC (1 << 1)
 
 struct scan_region {
 	uint64_t start, end, categories;
@@ -61,7 +61,7 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			.vec_len = REGIONS,
 			.category_mask = mask,
 			.category_anyof_mask = anyof,
-			.return_mask = SCAN_PRESENT | SCAN_SWAPPED | SCAN_FILE | SCAN_PFNZERO,
+			.return_mask = SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED,
 		};
 		int n = ioctl(t->pagemap_fd, SCAN_IOCTL, &a);
 
@@ -74,8 +74,12 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			int what = c & SCAN_PFNZERO ? PAGES_ZERO
 				   : c & SCAN_FILE  ? PAGES_FILE
 						    : PAGES_ANON;
-			int r = fn(ctx, regions[i].start, regions[i].end, what);
+			int r;
 
+			/* Not write-protected also means: never watched. */
+			what |= c & SCAN_WRITTEN ? PAGES_WRITTEN : 0;
+			what |= c & SCAN_WPALLOWED ? 0 : PAGES_UNWATCHED | PAGES_WRITTEN;
+			r = fn(ctx, regions[i].start, regions[i].end, what);
 			if (r < 0)
 				return r;
 		}
@@ -86,8 +90,11 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 	return 0;
 }
 
-int pages_present(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx)
 {
+	if (again && t->tracker)
+		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN, SCAN_PRESENT | SCAN_SWAPPED,
+			    fn, ctx);
 	return scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
 }
 
@@ -124,20 +131,12 @@ static int uffd_attach(struct task *t)
 	return 0;
 }
 
-static int uffd_collect(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+static int uffd_watch(struct task *t, uint64_t start, uint64_t end)
 {
 	struct uffdio_register reg = { .range = { start, end - start },
 				       .mode = UFFDIO_REGISTER_MODE_WP };
-	int r;
 
-	r = scan(t, start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, SCAN_WRITTEN,
-		 SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
-	if (r != -EPERM)
-		return r;
-	if (ioctl(t->tracker->fd, UFFDIO_REGISTER, &reg) < 0)
-		return pages_present(t, start, end, fn, ctx);
-	return scan(t, start, end, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC, 0,
-		    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+	return ioctl(t->tracker->fd, UFFDIO_REGISTER, &reg) < 0 ? -errno : 0;
 }
 
 static void uffd_detach(struct task *t)
@@ -145,7 +144,7 @@ static void uffd_detach(struct task *t)
 	close(t->tracker->fd); /* the kernel unregisters everything */
 }
 
-const struct tracker_ops tracker_uffd = { "uffd", uffd_attach, uffd_collect, uffd_detach };
+const struct tracker_ops tracker_uffd = { "uffd", uffd_attach, uffd_watch, uffd_detach };
 
 void tracker_attach(struct task *t)
 {
@@ -160,12 +159,4 @@ void tracker_detach(struct task *t)
 	t->tracker->ops->detach(t);
 	free(t->tracker);
 	t->tracker = NULL;
-}
-
-int tracker_collect(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
-{
-	int r = t->tracker ? t->tracker->ops->collect(t, start, end, fn, ctx) : -EPERM;
-
-	/* Too old, or the area vanished meanwhile: all that is there. */
-	return r == -EPERM ? pages_present(t, start, end, fn, ctx) : r;
 }

@@ -64,6 +64,7 @@ void task_free(struct task *t)
 	vmas_free(&t->vmas);
 	pageset_free(&t->sent);
 	free(t->guards);
+	free(t->watched);
 	if (t->pidfd >= 0)
 		close(t->pidfd);
 	if (t->mem_fd >= 0)

@@ -9,9 +9,11 @@
 #include "runtime/checkpoint/core.h"
 
 enum {
-	PAGES_ANON = 1, /* the area's own pages, with content */
-	PAGES_ZERO = 2, /* the kernel's zero page */
-	PAGES_FILE = 4, /* pages of the mapped file, not the area's own */
+	PAGES_ANON = 1,	   /* a page of its own, with content */
+	PAGES_ZERO = 2,	   /* the kernel's zero page */
+	PAGES_FILE = 4,	   /* a page of the mapped file, not the area's own */
+	PAGES_WRITTEN = 8, /* written since the last scan that watched, or never watched */
+	PAGES_UNWATCHED = 16,
 };
 typedef int track_fn(void *ctx, uint64_t start, uint64_t end, int what);
 
@@ -19,9 +21,8 @@ struct tracker_ops {
 	const char *name;
 	/* Makes t->tracker; the leader is stopped. -EOPNOTSUPP: not on this kernel. */
 	int (*attach)(struct task *t);
-	/* Calls fn for each run of pages of [start, end) written since the last collect and
-	 * begins to watch them anew. */
-	int (*collect)(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+	/* Begins to watch an area that collect() said is unwatched. */
+	int (*watch)(struct task *t, uint64_t start, uint64_t end);
 	void (*detach)(struct task *t);
 };
 struct tracker {
@@ -34,11 +35,15 @@ extern const struct tracker_ops tracker_uffd;
 /* The best tracker for this task, or none (t->tracker stays NULL). The leader is stopped. */
 void tracker_attach(struct task *t);
 void tracker_detach(struct task *t);
-/* As collect(); without a tracker: all pages that are there. */
-int tracker_collect(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
-/* All pages that are there, watching nothing. */
-int pages_present(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+/*
+ * Calls fn for each run of pages of [start, end) that are there, with what they are. With
+ * `again`, only those that were written, and they are watched anew. Without a tracker
+ * every page counts as written.
+ */
+int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx);
 /* Ranges of guard pages (MADV_GUARD_INSTALL) of [start, end). */
 int pages_guards(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+#define SPACE_START 0x1000ul
+#define SPACE_END   0x7ffffffff000ul
 
 #endif

@@ -87,7 +87,7 @@ int dump_verify(struct dump *d, struct error *err)
 			if ((v->flags & MAP_SHARED) || (v->kind != VMA_ANON && v->kind != VMA_FILE) ||
 			    (v->advice & (ADVICE_DROPPABLE | ADVICE_IO)))
 				continue;
-			r = pages_present(x.t, v->start, v->end, hash_run, &x);
+			r = pages_scan(x.t, v->start, v->end, false, hash_run, &x);
 		}
 	}
 	for (size_t i = 0; i < d->shared.n && r == 0; i++) {
