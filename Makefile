@@ -99,6 +99,8 @@ unit_parts = $(if $(filter fabric,$(1)),fabric container oci image volumes netd 
 $(UNIT): $(B)/tests/unit/%: $(B)/tests/unit/%.o $$(addprefix $(B)/lib,$$(addsuffix .a,$$(call unit_parts,$$(firstword $$(subst /, ,$$*)))))
 	$(Q)echo '  LINK	$@'; $(CC) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ALL_LDFLAGS) -lcmocka $(all_libs) -lfuse3 -luring
 
+$(filter $(B)/tests/unit/oci/% $(B)/tests/unit/container/%,$(UNIT)): | $(B)/ferry-oci $(B)/ferry-shim
+
 unit: $(UNIT)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -114,7 +114,7 @@ void container_ended(struct container_manager *m, struct container *c)
 
 	if (!e && same_process(c->pid, c->ticks)) {
 		log_error("container %.12s lost its shim and with it its stdio: killing it", c->id);
-		kill(c->pid, SIGKILL);
+		process_kill(c->pid, SIGKILL);
 	}
 	if (container_cleanup(m, c->id, &err) < 0)
 		log_error("container %.12s: %s", c->id, err.msg);

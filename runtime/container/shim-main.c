@@ -915,7 +915,7 @@ static void report(int fd, const struct error *err)
 	text = json_text(j);
 	/* Whoever asked for it is gone: nobody will ever start this container. */
 	if (fd_write_all(fd, text, strlen(text)) < 0 && !err)
-		kill(shim.init.pid, SIGKILL);
+		process_kill(shim.init.pid, SIGKILL);
 	close(fd);
 }
 

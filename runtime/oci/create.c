@@ -165,6 +165,7 @@ static int launch(const struct global *g, const struct create_options *o, struct
 	CLEANUP_FREE char *fifo_path = state_path(g, st->id, "exec.fifo");
 	CLEANUP_FREE int *fds = mem_zalloc((l->cg->n + 1) * sizeof(int));
 	int pair[2], r, status;
+	struct sync_msg m;
 	pid_t pid;
 
 	if (mkfifo(fifo_path, 0600) < 0)
@@ -216,6 +217,8 @@ static int launch(const struct global *g, const struct create_options *o, struct
 		process_wait(pid, &status);
 		return r;
 	}
+	/* Init closes its end once it has let go of us; exiting before would kill it. */
+	(void)sync_recv(mine, &m);
 	*out = pid;
 	return 0;
 }

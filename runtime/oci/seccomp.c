@@ -3,9 +3,11 @@
  * linux.seccomp to a BPF program, by libseccomp. Compiled in the parent while init builds
  * the mounts, handed over in a memfd, and loaded by init with one system call.
  */
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,13 +15,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "runtime/oci/launch.h"
 
 /*
  * System calls newer than libseccomp 2.5.4 (Debian 12), which have one number on all
- * architectures (since 5.1, Documentation/process/adding-syscalls.rst).
+ * architectures (since 5.1, Documentation/process/adding-syscalls.rst). libseccomp cannot
+ * hold a number without a name in a filter for several architectures, so these are decided
+ * by a few instructions in front of its program. Can go with libseccomp 2.6.
  */
 static const struct {
 	const char *name;
@@ -33,16 +39,67 @@ static const struct {
 	{ "removexattrat", 466 },  { "open_tree_attr", 467 },
 };
 
-static int syscall_number(const char *name)
-{
-	int nr = seccomp_syscall_resolve_name(name);
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "no audit architecture for this machine"
+#endif
 
-	if (nr != __NR_SCMP_ERROR)
-		return nr;
-	for (size_t i = 0; i < sizeof(newer) / sizeof(newer[0]); i++)
-		if (!strcmp(newer[i].name, name))
-			return newer[i].nr;
-	return __NR_SCMP_ERROR;
+#define NEWER (sizeof(newer) / sizeof(newer[0]))
+
+/* What is decided in front: an action a system call, 0xffffffff for "not here". */
+struct front {
+	uint32_t action[NEWER];
+};
+
+static bool add_newer(struct front *f, const char *name, uint32_t act)
+{
+	for (size_t i = 0; i < NEWER; i++)
+		if (!strcmp(newer[i].name, name)) {
+			f->action[i] = act;
+			return true;
+		}
+	return false;
+}
+
+/* Puts the front before the program in fd: jumps of classic BPF are relative. */
+static int prepend(int fd, const struct front *f, struct error *err)
+{
+	struct sock_filter head[2 + 2 * NEWER + 1];
+	CLEANUP_BUF struct buf body = { 0 };
+	unsigned char n = 0;
+	char chunk[4096];
+	ssize_t got;
+	size_t count = 0;
+
+	for (size_t i = 0; i < NEWER; i++)
+		count += f->action[i] != UINT32_MAX;
+	if (!count)
+		return 0;
+	head[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						 offsetof(struct seccomp_data, arch));
+	head[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0,
+						 (unsigned char)(2 * count + 1));
+	head[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						 offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < NEWER; i++) {
+		if (f->action[i] == UINT32_MAX)
+			continue;
+		head[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+							 (uint32_t)newer[i].nr, 0, 1);
+		head[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, f->action[i]);
+	}
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return error_sys(err, errno, "seccomp: reading the filter back");
+	while ((got = read(fd, chunk, sizeof(chunk))) > 0)
+		buf_add(&body, chunk, (size_t)got);
+	if (got < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
+	    fd_write_all(fd, head, n * sizeof(head[0])) < 0 ||
+	    fd_write_all(fd, body.data, body.len) < 0)
+		return error_sys(err, errno, "seccomp: writing the filter");
+	return 0;
 }
 
 static int action(const char *name, int64_t errno_ret, uint32_t *out, struct error *err)
@@ -95,7 +152,8 @@ static uint64_t value_of(const json_t *v)
 	return json_is_real(v) ? (uint64_t)json_real_value(v) : (uint64_t)json_integer_value(v);
 }
 
-static int add_rule(scmp_filter_ctx ctx, uint32_t dflt, const json_t *rule, struct error *err)
+static int add_rule(scmp_filter_ctx ctx, struct front *front, uint32_t dflt, const json_t *rule,
+		    struct error *err)
 {
 	json_t *names = json_object_get(rule, "names"), *args = json_object_get(rule, "args"), *v;
 	struct scmp_arg_cmp cmp[6];
@@ -125,18 +183,22 @@ static int add_rule(scmp_filter_ctx ctx, uint32_t dflt, const json_t *rule, stru
 	if (act == dflt)
 		return 0; /* libseccomp refuses a rule that says what the default says */
 	json_array_foreach(names, i, v) {
-		int nr = json_is_string(v) ? syscall_number(json_string_value(v)) :
-					     __NR_SCMP_ERROR;
+		const char *name = json_is_string(v) ? json_string_value(v) : "";
+		int nr = seccomp_syscall_resolve_name(name);
 
-		if (nr == __NR_SCMP_ERROR)
-			continue; /* unknown here: the default action holds */
+		if (nr == __NR_SCMP_ERROR) {
+			/* Unknown here too: the default action holds. */
+			if (add_newer(front, name, act) && n)
+				return error_set(err, EOPNOTSUPP,
+						 "seccomp: a rule for %s with arguments is not "
+						 "supported", name);
+			continue;
+		}
 		/* Several tests of one argument mean "any of them", as in runc. */
 		for (k = 0; k < (repeated ? n : 1); k++) {
 			r = repeated ? seccomp_rule_add_array(ctx, act, nr, 1, &cmp[k]) :
 				       seccomp_rule_add_array(ctx, act, nr, n, cmp);
-			/* EFAULT: a number newer than libseccomp's table, with 32-bit
-			 * architectures in the filter; the default action holds there. */
-			if (r < 0 && r != -EEXIST && r != -EDOM && r != -EFAULT)
+			if (r < 0 && r != -EEXIST && r != -EDOM)
 				return error_sys(err, -r, "seccomp: adding the rule for %s",
 						 json_string_value(v));
 		}
@@ -174,6 +236,7 @@ static int add_arches(scmp_filter_ctx ctx, const json_t *arches, struct error *e
 int seccomp_compile(const json_t *seccomp, int fd, size_t *len, struct error *err)
 {
 	scmp_filter_ctx ctx;
+	struct front front;
 	uint32_t dflt;
 	json_t *v;
 	size_t i;
@@ -185,6 +248,7 @@ int seccomp_compile(const json_t *seccomp, int fd, size_t *len, struct error *er
 		return r;
 	if (json_object_get(seccomp, "listenerPath"))
 		return error_set(err, EOPNOTSUPP, "seccomp: listenerPath is not supported");
+	memset(&front, 0xff, sizeof(front));
 	ctx = seccomp_init(dflt);
 	if (!ctx)
 		return error_set(err, ENOMEM, "seccomp: no memory");
@@ -194,13 +258,15 @@ int seccomp_compile(const json_t *seccomp, int fd, size_t *len, struct error *er
 	r = add_arches(ctx, json_object_get(seccomp, "architectures"), err);
 	if (!r)
 		json_array_foreach(json_object_get(seccomp, "syscalls"), i, v) {
-			r = add_rule(ctx, dflt, v, err);
+			r = add_rule(ctx, &front, dflt, v, err);
 			if (r < 0)
 				break;
 		}
 	if (!r && (r = seccomp_export_bpf(ctx, fd)) < 0)
 		error_sys(err, -r, "seccomp: compiling the filter");
 	seccomp_release(ctx);
+	if (!r)
+		r = prepend(fd, &front, err);
 	if (r < 0)
 		return r;
 	size = lseek(fd, 0, SEEK_END);
