@@ -169,8 +169,11 @@ int task_scan_threads(struct task *t);
 bool status_field(const char *status, const char *key, char *out, size_t len);
 
 /* --- mem_vma.c ----------------------------------------------------------------------- */
-/* Reads /proc/PID/smaps into t->vmas; skips the scratch area. */
-int task_read_vmas(struct task *t, struct error *err);
+/*
+ * Reads the memory map into t->vmas; skips the scratch area. `quick`: flags of areas that
+ * were there before (madvise, mlock) are taken as they were at the last full reading.
+ */
+int task_read_vmas(struct task *t, bool quick, struct error *err);
 
 /* --- track.h is the vtable; the tracker's handle is per task ------------------------- */
 

@@ -132,7 +132,7 @@ static int transform(struct task *t, const Ck__Layout *l, struct error *err)
 	uint64_t temp;
 	int r;
 
-	r = task_read_vmas(t, err);
+	r = task_read_vmas(t, false, err);
 	if (r < 0)
 		return r;
 	if (!t->syscall_ip)

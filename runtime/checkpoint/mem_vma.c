@@ -225,25 +225,47 @@ static int reopen(int *fd, pid_t pid, const char *what, int flags)
 	return *fd < 0 ? -errno : 0;
 }
 
-int task_read_vmas(struct task *t, struct error *err)
+/* What /proc/PID/maps does not tell is as it was in the area that was there before. */
+static bool inherit_flags(struct vma *v, const struct vmas *old)
 {
-	CLEANUP_FREE char *text = NULL;
-	char path[64];
-	char *save = NULL;
-	struct vma v, *cur = NULL;
-	int r;
+	const struct vma *o = vmas_find(old, v->start);
 
-	/* An execve() since the last round has left these on the old memory. */
-	r = reopen(&t->mem_fd, t->pid, "mem", O_RDWR);
-	if (r == 0)
-		r = reopen(&t->pagemap_fd, t->pid, "pagemap", O_RDONLY);
-	snprintf(path, sizeof(path), "/proc/%d/smaps", t->pid);
-	if (r == 0)
-		r = file_read(path, 64 << 20, &text, NULL, NULL);
-	if (r < 0)
-		return error_sys(err, r == -ENOENT ? ESRCH : -r, "reading the memory map of process %d",
-				 t->vpid);
-	vmas_free(&t->vmas);
+	if (!o || o->end <= v->start)
+		o = vmas_find(old, v->end - 1);
+	if (!o || o->dev != v->dev || o->ino != v->ino ||
+	    (o->flags & (MAP_SHARED | MAP_PRIVATE) & v->flags) == 0)
+		return v->kind == VMA_VDSO || v->kind == VMA_VVAR || v->kind == VMA_VVAR_VCLOCK ||
+		       v->kind == VMA_VSYSCALL;
+	v->flags = o->flags;
+	v->advice = o->advice;
+	return true;
+}
+
+/* Leaves out our own scratch area, which may have been merged with a neighbour. */
+static struct vma *add_area(struct task *t, struct vmas *l, struct vma *v)
+{
+	if (t->scratch && v->start <= t->scratch && t->scratch < v->end) {
+		free(v->path);
+		v->path = NULL;
+		if (v->start < t->scratch) {
+			struct vma left = *v;
+
+			left.end = t->scratch;
+			vmas_add(l, &left);
+		}
+		if (v->end <= t->scratch + REMOTE_SCRATCH)
+			return NULL;
+		v->start = t->scratch + REMOTE_SCRATCH;
+	}
+	return vmas_add(l, v);
+}
+
+/* -EAGAIN: there is a new area, whose flags only smaps knows. */
+static int parse(struct task *t, char *text, bool quick, struct vmas *l)
+{
+	struct vma v, *cur = NULL;
+	char *save = NULL;
+
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		/* Heads begin with lower-case hex digits, the others with a capital. */
 		if (line[0] >= 'A' && line[0] <= 'Z') {
@@ -254,25 +276,44 @@ int task_read_vmas(struct task *t, struct error *err)
 		cur = NULL;
 		if (!parse_head(line, &v))
 			continue;
-		if (t->scratch && v.start <= t->scratch && t->scratch < v.end) {
-			/* It may have been merged with a neighbour of the same kind. */
-			free(v.path);
-			v.path = NULL;
-			if (v.start < t->scratch) {
-				struct vma left = v;
-
-				left.end = t->scratch;
-				vmas_add(&t->vmas, &left);
-			}
-			if (v.end <= t->scratch + REMOTE_SCRATCH)
-				continue;
-			v.start = t->scratch + REMOTE_SCRATCH;
-		}
-		cur = vmas_add(&t->vmas, &v);
+		cur = add_area(t, l, &v);
+		if (quick && cur && !inherit_flags(cur, &t->vmas))
+			return -EAGAIN;
 		if (v.kind == VMA_VDSO && !t->syscall_ip)
 			t->syscall_ip = syscall_find(t, v.start, v.end);
 	}
-	if (!t->vmas.n)
+	return 0;
+}
+
+int task_read_vmas(struct task *t, bool quick, struct error *err)
+{
+	struct vmas l = { 0 };
+	char path[64];
+	int r;
+
+	/* An execve() since the last round has left these on the old memory. */
+	r = reopen(&t->mem_fd, t->pid, "mem", O_RDWR);
+	if (r == 0)
+		r = reopen(&t->pagemap_fd, t->pid, "pagemap", O_RDONLY);
+	for (int full = !quick || !t->vmas.n; r == 0; full++) {
+		CLEANUP_FREE char *text = NULL;
+
+		/* smaps walks all page tables: 0.1 to 1 ms a process. */
+		snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, full ? "smaps" : "maps");
+		r = file_read(path, 64 << 20, &text, NULL, NULL);
+		if (r == 0)
+			r = parse(t, text, !full, &l);
+		if (r != -EAGAIN)
+			break;
+		vmas_free(&l);
+		r = 0;
+	}
+	vmas_free(&t->vmas);
+	t->vmas = l;
+	if (r < 0)
+		return error_sys(err, r == -ENOENT ? ESRCH : -r, "reading the memory map of process %d",
+				 t->vpid);
+	if (!l.n)
 		return error_set(err, ESRCH, "process %d has no memory any more", t->vpid);
 	return 0;
 }

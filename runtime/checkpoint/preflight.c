@@ -222,7 +222,7 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 		struct task *t = d->tasks.t[i];
 
 		check_task(d, t, &out);
-		if (t->zombie || task_read_vmas(t, NULL) < 0)
+		if (t->zombie || task_read_vmas(t, false, NULL) < 0)
 			continue;
 		bytes += memory_of(t);
 		for (size_t k = 0; k < t->vmas.n; k++)

@@ -68,7 +68,7 @@ int restore_seize_init(struct restore *r, struct error *err)
 	if (e == 0)
 		e = open_proc(t, err);
 	if (e == 0)
-		e = task_read_vmas(t, err); /* finds the vdso */
+		e = task_read_vmas(t, false, err); /* finds the vdso */
 	if (e < 0)
 		return error_wrap(err, "taking over the stub (pid %d)", r->init_pid);
 	/* Room for descriptor numbers; the target's own limit comes at the end. */

@@ -176,7 +176,7 @@ static int send_memory(struct dump *d, struct error *err)
 		struct task *t = d->tasks.t[i];
 		struct error one = { 0 };
 
-		r = t->zombie ? 0 : task_read_vmas(t, &one);
+		r = t->zombie ? 0 : task_read_vmas(t, d->final && d->round > 1, &one);
 		if (r == -ESRCH && !d->final && t->pid != d->init_pid) {
 			/* It ended after the list was made. */
 			task_free(t);
