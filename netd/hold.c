@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "base/rcu.h"
 #include "base/str.h"
 #include "netd/link.h"
 #include "netd/state.h"
@@ -151,8 +152,10 @@ static void drain(struct netd *nd, int fd, int ifindex, uint64_t *done, char *fr
 static void grace_period(void)
 {
 	/* MEMBARRIER_CMD_GLOBAL is synchronize_rcu(), which waits for running programs. */
+	rcu_expedite(true);
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0)
 		clock_sleep_ns(50000000);
+	rcu_expedite(false);
 }
 
 int hold_release(struct netd *nd, const json_t *iface, struct error *err)

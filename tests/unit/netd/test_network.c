@@ -88,7 +88,7 @@ static int do_receiver(struct host *h, void *arg, struct error *err)
 	struct job *j = arg;
 
 	(void)h;
-	snprintf(j->from, sizeof(j->from), "/tmp/fu-%d", getpid() % 100000);
+	snprintf(j->from, sizeof(j->from), "/mnt/fu-%d", getpid() % 100000);
 	unlink(j->from);
 	bg_pid[bg_n++] = container_start(j->id, udp_receive, j);
 	for (int i = 0; i < WAIT_S * 100 && access(j->from, F_OK); i++)
