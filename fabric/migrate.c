@@ -27,6 +27,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/rcu.h"
 
 #define ADMIT_TIMEOUT_NS   10000000000ll
 #define PREPARE_TIMEOUT_NS 300000000000ll
@@ -457,6 +458,7 @@ static int commit(struct migration *m, struct error *err)
 	m->committed = true;
 	m->restore_ns = json_int(answer, "restore_ns", 0);
 	m->commit_ns = json_int(answer, "commit_ns", 0);
+	m->network_ns += json_int(answer, "release_ns", 0);
 	m->verified = json_bool(answer, "verified", false);
 	/* B's clock stops when packets flow again; what it does afterwards is no pause. */
 	m->blackout_ns -= json_int(answer, "after_ns", 0);
@@ -562,6 +564,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 		migration_enter(m, MIGRATION_PRECOPY);
 		r = precopy(m, err);
 	}
+	rcu_expedite(true);
 	if (!r) {
 		migration_enter(m, MIGRATION_BLACKOUT);
 		r = blackout(m, err);
@@ -570,6 +573,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 		migration_enter(m, MIGRATION_COMMIT);
 		r = commit(m, err);
 	}
+	rcu_expedite(false);
 	if (r < 0 && m->marked)
 		decide(m);
 	if (!m->committed) {

@@ -24,6 +24,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/rcu.h"
 #include "fabric/migrate.h"
 
 #define LOG_TAIL_MAX (8u << 20) /* of a container's log; what is older stays behind */
@@ -432,8 +433,10 @@ static int rpc_hold(void *ctx, struct rpc_request *req, json_t *params, json_t *
 	(void)result;
 	if (r < 0)
 		return r;
+	rcu_expedite(true);
 	if (json_array_size(json_object_get(in->doc, "endpoints")))
 		r = netd_hold(f->netd, in->container, err);
+	rcu_expedite(false);
 	incoming_put(f, in);
 	return r;
 }
@@ -470,7 +473,9 @@ static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_
 	(void)result;
 	if (r < 0)
 		return r;
+	rcu_expedite(true);
 	r = take_volumes(f, in, err);
+	rcu_expedite(false);
 	incoming_put(f, in);
 	return r;
 }
@@ -561,7 +566,7 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	CLEANUP_JSON json_t *restored = NULL;
 	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
 	struct error why = { 0 };
-	int64_t t0 = clock_mono_ns(), t1, t2, t3;
+	int64_t t0 = clock_mono_ns(), t1, t2, t3, run_ns;
 	int r = engine_call(in->engine, "wait_restored", NULL, &restored, err);
 
 	if (r < 0)
@@ -585,13 +590,15 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	if (engine_call(in->engine, "run", NULL, NULL, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
 	unlink(path);
+	run_ns = clock_mono_ns() - t2;
 	error_clear(&why);
 	if (connected && netd_release(f->netd, in->container, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
 	t3 = clock_mono_ns();
 	settle(f, in->doc);
-	*result = json_pack("{s:I, s:I, s:I, s:b, s:O*}", "restore_ns", (json_int_t)(t1 - t0),
-			    "commit_ns", (json_int_t)(t2 - t1), "after_ns",
+	*result = json_pack("{s:I, s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
+			    (json_int_t)(t1 - t0 + run_ns), "commit_ns", (json_int_t)(t2 - t1),
+			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "after_ns",
 			    (json_int_t)(clock_mono_ns() - t3), "verified",
 			    json_bool(restored, "verified", false), "timings",
 			    json_object_get(restored, "timings"));
@@ -608,7 +615,9 @@ static int rpc_commit(void *ctx, struct rpc_request *req, json_t *params, json_t
 	(void)req;
 	if (r < 0)
 		return r;
+	rcu_expedite(true);
 	r = commit(f, in, params, result, err);
+	rcu_expedite(false);
 	if (r < 0 && !in->committed) {
 		abort_incoming(f, in, 1);
 		return r;

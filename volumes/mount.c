@@ -18,13 +18,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "base/rcu.h"
 #include "base/str.h"
 
 /* FS_IOC_SHUTDOWN of newer headers, EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN: all the same. */
 #define SHUTDOWN_IOC	    _IOR('X', 125, uint32_t)
 #define SHUTDOWN_NOLOGFLUSH 2
-
-#define RCU_EXPEDITED "/sys/kernel/rcu_expedited"
 
 /* --- making ------------------------------------------------------------------------------- */
 
@@ -187,56 +186,6 @@ int mount_sync(const char *path, struct error *err)
 	return syncfs(fd) < 0 ? error_sys(err, errno, "syncing %s", path) : 0;
 }
 
-/*
- * RCU is expedited while at least one freeze runs: counted in this process, and kept from
- * other processes that do the same by a lock on the file itself, so that each finds and
- * restores the user's own value. Where it cannot be set, freezing is only slower.
- */
-static struct {
-	pthread_mutex_t lock;
-	unsigned users;
-	int fd;
-	char before[16];
-} rcu = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1 };
-
-static void rcu_raise(void)
-{
-	ssize_t n;
-
-	rcu.fd = open(RCU_EXPEDITED, O_RDWR | O_CLOEXEC);
-	if (rcu.fd < 0)
-		return;
-	if (flock(rcu.fd, LOCK_EX | LOCK_NB) < 0) { /* it is raised: the other one did */
-		close(rcu.fd);
-		rcu.fd = -1;
-		return;
-	}
-	n = pread(rcu.fd, rcu.before, sizeof(rcu.before) - 1, 0);
-	rcu.before[n > 0 ? n : 0] = '\0';
-	if (n <= 0 || pwrite(rcu.fd, "1", 1, 0) != 1)
-		log_debug("%s cannot be set", RCU_EXPEDITED);
-}
-
-static void rcu_restore(void)
-{
-	if (rcu.fd < 0)
-		return;
-	if (rcu.before[0] && pwrite(rcu.fd, rcu.before, strlen(rcu.before), 0) < 0)
-		log_debug("%s cannot be restored", RCU_EXPEDITED);
-	close(rcu.fd);
-	rcu.fd = -1;
-}
-
-static void rcu_hold(bool on)
-{
-	pthread_mutex_lock(&rcu.lock);
-	if (on && rcu.users++ == 0)
-		rcu_raise();
-	if (!on && --rcu.users == 0)
-		rcu_restore();
-	pthread_mutex_unlock(&rcu.lock);
-}
-
 int mount_freeze(const char *path, struct error *err)
 {
 	CLEANUP_CLOSE int fd = open_root(path, err);
@@ -244,10 +193,10 @@ int mount_freeze(const char *path, struct error *err)
 
 	if (fd < 0)
 		return fd;
-	rcu_hold(true);
+	rcu_expedite(true);
 	if (ioctl(fd, FIFREEZE, 0) < 0 && errno != EBUSY)
 		rc = -errno;
-	rcu_hold(false);
+	rcu_expedite(false);
 	return rc ? error_sys(err, -rc, "freezing %s", path) : 0;
 }
 
