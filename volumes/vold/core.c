@@ -408,7 +408,9 @@ static int promote(struct core *c, bool tentative, struct error *err)
 		overlay_free(ov);
 		return rc;
 	}
-	c->overlay = ov; /* nobody looks at it in standby */
+	pthread_mutex_lock(&c->lock);
+	c->overlay = ov;
+	pthread_mutex_unlock(&c->lock);
 	return mode_move(c, STANDBY, tentative ? TENTATIVE : RW, err);
 }
 

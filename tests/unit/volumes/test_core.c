@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -368,8 +369,8 @@ static void test_shut_core_answers_eio(void **state)
 
 struct writer {
 	struct core *core;
-	volatile int stop;
-	unsigned landed; /* highest number acknowledged */
+	_Atomic int stop;
+	_Atomic unsigned landed; /* highest number acknowledged */
 };
 
 static void *write_on(void *arg)
@@ -400,7 +401,8 @@ static void test_no_write_lands_after_demote_returned(void **state)
 		int fd = open(f->path, O_RDONLY | O_CLOEXEC);
 
 		pthread_create(&thread, NULL, write_on, &w);
-		clock_sleep_ns(2000000);
+		while (!w.landed)
+			clock_sleep_ns(100000);
 		assert_int_equal(core_demote(w.core, 10000000000, &err), 0);
 		assert_int_equal(pread(fd, &now, sizeof(now), 0), sizeof(now));
 		clock_sleep_ns(2000000);
