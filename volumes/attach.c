@@ -42,10 +42,12 @@ int op_status(struct op *op, char **mode, bool *dead, json_t **status, struct er
 	return rc;
 }
 
-/* --- attaching ---------------------------------------------------------------------------------- */
+/* --- attaching ----------------------------------------------------------------------------------
+ */
 
-static const char *const mode_names[] = { [VOLUME_RW] = "rw", [VOLUME_RO] = "ro",
-					  [VOLUME_STANDBY] = "standby" };
+static const char *const mode_names[] = {
+	[VOLUME_RW] = "rw", [VOLUME_RO] = "ro", [VOLUME_STANDBY] = "standby"
+};
 
 /* 0: it is as wanted; EBUSY: in another mode; EIO: it failed. */
 static int already(struct op *op, enum volume_mode mode, struct error *err)
@@ -67,7 +69,8 @@ static int already(struct op *op, enum volume_mode mode, struct error *err)
 
 static int make_fs(struct op *op, const char *fs, struct error *err)
 {
-	CLEANUP_FREE char *scratch = str_format("%s/vold/%s.mkfs", op->vs->config.run_dir, op->name);
+	CLEANUP_FREE char *scratch =
+		str_format("%s/vold/%s.mkfs", op->vs->config.run_dir, op->name);
 	int rc = dir_make(scratch, 0700, err);
 
 	if (rc == 0)
@@ -145,7 +148,8 @@ int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode, s
 	return rc ? error_wrap(err, "attaching volume %s", name ? name : "") : 0;
 }
 
-/* --- detaching ---------------------------------------------------------------------------------- */
+/* --- detaching ----------------------------------------------------------------------------------
+ */
 
 /* A file system whose writes can no longer land goes, whoever still has it open. */
 static int tear_down(const char *path, struct error *err)
@@ -163,8 +167,10 @@ static int unmount_writable(struct op *op, const char *path, struct error *err)
 	if (rc == 0)
 		rc = mount_undo(path, false, err);
 	if (rc == 0 && block_in_use(op->a.device))
-		rc = error_set(err, EBUSY, "%s is still mounted in another mount namespace (a "
-					   "container's?)", op->a.device);
+		rc = error_set(err, EBUSY,
+			       "%s is still mounted in another mount namespace (a "
+			       "container's?)",
+			       op->a.device);
 	return rc;
 }
 
@@ -183,8 +189,7 @@ int detach_locked(struct op *op, struct error *err)
 	if (writable)
 		rc = unmount_writable(op, path, err);
 	else if (mount_is(path))
-		rc = strcmp(mode, "ro") == 0 ? mount_undo(path, false, err)
-					     : tear_down(path, err);
+		rc = strcmp(mode, "ro") == 0 ? mount_undo(path, false, err) : tear_down(path, err);
 	if (rc == 0)
 		rc = op->driver->detach(op->state, &op->a, dead, err);
 	if (rc)
@@ -218,7 +223,8 @@ int volume_device(struct volumes *vs, const char *name, char **device, struct er
 	return rc;
 }
 
-/* --- mounting ------------------------------------------------------------------------------------- */
+/* --- mounting
+ * ------------------------------------------------------------------------------------- */
 
 static int mount_locked(struct op *op, const char *path, struct error *err)
 {

@@ -40,8 +40,7 @@ void attachment_set(char **field, const char *value)
 	*field = copy;
 }
 
-int attachment_load(const char *run_dir, const char *name, struct attachment *a,
-		    struct error *err)
+int attachment_load(const char *run_dir, const char *name, struct attachment *a, struct error *err)
 {
 	CLEANUP_FREE char *path = attachment_path(run_dir, name, "json");
 	CLEANUP_JSON json_t *obj = NULL;

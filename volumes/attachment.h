@@ -9,8 +9,7 @@
 #include "volumes/driver.h"
 
 /* Not attached: -ENOENT. *a is freed with attachment_free(). */
-int attachment_load(const char *run_dir, const char *name, struct attachment *a,
-		    struct error *err);
+int attachment_load(const char *run_dir, const char *name, struct attachment *a, struct error *err);
 int attachment_save(const char *run_dir, const struct attachment *a, struct error *err);
 int attachment_forget(const char *run_dir, const char *name, struct error *err);
 /* Whether its vold is alive: the same process, not another one with its pid. */

@@ -48,8 +48,8 @@ static char *own_address(rados_t cluster)
 		start += 3;
 	slash = strchr(start, '/');
 	if (slash)
-		out = str_format("%.*s",
-				 (int)(slash + 1 + strspn(slash + 1, "0123456789") - start), start);
+		out = str_format("%.*s", (int)(slash + 1 + strspn(slash + 1, "0123456789") - start),
+				 start);
 	rados_buffer_free(addrs);
 	return out;
 }

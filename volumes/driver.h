@@ -47,10 +47,10 @@ void volume_info_free(struct volume_info *info);
 /* One attached volume on this host. Strings are owned by it. */
 struct attachment {
 	char *name, *driver;
-	char *device;	     /* "/dev/loop3" */
-	char *mode;	     /* as of the last operation; the driver's status() is the truth */
-	char *address;	     /* RADOS client of the vold; NULL */
-	char *fs;	     /* as in struct volume_info: mounting then needs no question */
+	char *device;  /* "/dev/loop3" */
+	char *mode;    /* as of the last operation; the driver's status() is the truth */
+	char *address; /* RADOS client of the vold; NULL */
+	char *fs;      /* as in struct volume_info: mounting then needs no question */
 	bool formatted;
 	pid_t pid;	     /* vold; 0: none, or it was starting when ferryd died */
 	uint64_t start_time; /* of pid, in ticks since boot: names the process for good */
@@ -92,8 +92,7 @@ struct volume_driver {
 		     struct error *err);
 
 	/* ! Fills device, mode, address, fs, formatted, pid, start_time of *a. ENOENT. */
-	int (*attach)(void *state, enum volume_mode mode, struct attachment *a,
-		      struct error *err);
+	int (*attach)(void *state, enum volume_mode mode, struct attachment *a, struct error *err);
 	/* ! The file system is unmounted, or `dead`: clean up after a vold that died. */
 	int (*detach)(void *state, struct attachment *a, bool dead, struct error *err);
 	/*

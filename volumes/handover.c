@@ -69,7 +69,8 @@ int volume_thaw(struct volumes *vs, const char *name, struct error *err)
 	return rc;
 }
 
-/* --- hand-over ------------------------------------------------------------------------------------- */
+/* --- hand-over
+ * ------------------------------------------------------------------------------------- */
 
 typedef int handover_fn(void *state, struct attachment *a, struct error *err);
 
@@ -155,7 +156,8 @@ int volume_fence(struct volumes *vs, const char *host, struct error *err)
 	if (strcmp(host, vs->config.host) == 0)
 		return error_set(err, EINVAL, "host %s cannot fence itself", host);
 	for (size_t i = 0; i < vs->ndrivers; i++) {
-		int rc = vs->drivers[i]->fence ? vs->drivers[i]->fence(vs->states[i], host, err) : 0;
+		int rc =
+			vs->drivers[i]->fence ? vs->drivers[i]->fence(vs->states[i], host, err) : 0;
 
 		if (rc)
 			return rc;

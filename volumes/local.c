@@ -79,8 +79,7 @@ static int meta_load(const struct local *l, const char *name, json_t **meta, str
 	return *meta ? 0 : -EIO;
 }
 
-static int meta_save(const struct local *l, const char *name, const json_t *meta,
-		     struct error *err)
+static int meta_save(const struct local *l, const char *name, const json_t *meta, struct error *err)
 {
 	CLEANUP_FREE char *path = path_of(l, name, "meta.json");
 	CLEANUP_FREE char *text = json_text(meta);
@@ -213,8 +212,7 @@ static int local_resize(void *state, const char *name, const struct attachment *
 
 /* --- attaching ---------------------------------------------------------------------------- */
 
-static int local_attach(void *state, enum volume_mode mode, struct attachment *a,
-			struct error *err)
+static int local_attach(void *state, enum volume_mode mode, struct attachment *a, struct error *err)
 {
 	CLEANUP_FREE char *image = path_of(state, a->name, "data.img"), *device = NULL;
 	struct loop_options o = { .block_size = BLOCK_SIZE, .read_only = mode == VOLUME_RO };

@@ -35,11 +35,16 @@ static int run(const char *const argv[], struct error *err)
 static int make_ext4(const char *device, struct error *err)
 {
 	/* assume_storage_prezeroed: e2fsprogs >= 1.47; nothing is left for lazy init. */
-	const char *const zeroed[] = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
-				       "nodiscard,assume_storage_prezeroed=1", device, NULL };
-	const char *const lazy[] = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
-				     "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device,
-				     NULL };
+	const char *const zeroed[] = { "mkfs.ext4", "-q",   "-F",
+				       "-b",	    "4096", "-m",
+				       "0",	    "-E",   "nodiscard,assume_storage_prezeroed=1",
+				       device,	    NULL };
+	const char *const lazy[] = {
+		"mkfs.ext4", "-q",   "-F",
+		"-b",	     "4096", "-m",
+		"0",	     "-E",   "nodiscard,lazy_itable_init=1,lazy_journal_init=1",
+		device,	     NULL
+	};
 
 	if (run(zeroed, NULL) == 0)
 		return 0;
@@ -149,8 +154,8 @@ int mount_fs(const char *device, const char *fs, const char *path, bool read_onl
 	     struct error *err)
 {
 	/* nouuid: while a volume moves, one kernel may see both ends of it (in the lab). */
-	const char *data = strcmp(fs, "xfs") == 0 ? (read_only ? "nouuid,norecovery" : "nouuid")
-						  : NULL;
+	const char *data =
+		strcmp(fs, "xfs") == 0 ? (read_only ? "nouuid,norecovery" : "nouuid") : NULL;
 
 	if (mount(device, path, fs, read_only ? MS_RDONLY : 0, data) < 0)
 		return error_sys(err, errno, "mounting %s (%s) at %s", device, fs, path);

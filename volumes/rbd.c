@@ -33,8 +33,8 @@ static const struct {
 	const char *name;
 	uint64_t bits;
 } features[] = {
-	{ "layering", LAYERING },   { "striping", 2 },	    { "exclusive-lock", EXCLUSIVE_LOCK },
-	{ "object-map", 8 },	    { "fast-diff", 8 | 16 }, { "deep-flatten", 32 },
+	{ "layering", LAYERING }, { "striping", 2 },	   { "exclusive-lock", EXCLUSIVE_LOCK },
+	{ "object-map", 8 },	  { "fast-diff", 8 | 16 }, { "deep-flatten", 32 },
 	{ "journaling", 64 },
 };
 
@@ -196,14 +196,15 @@ static int feature_bits(json_t *wanted, uint64_t *bits, struct error *err)
 	size_t i;
 
 	*bits = LAYERING | EXCLUSIVE_LOCK;
-	json_array_foreach(wanted, i, item) {
+	json_array_foreach (wanted, i, item) {
 		const char *name = json_string_value(item);
 		size_t f, n = sizeof(features) / sizeof(features[0]);
 
 		for (f = 0; f < n && strcmp(features[f].name, name ? name : "") != 0; f++)
 			;
 		if (f == n)
-			return error_set(err, EINVAL, "unknown RBD feature \"%s\"", name ? name : "");
+			return error_set(err, EINVAL, "unknown RBD feature \"%s\"",
+					 name ? name : "");
 		*bits |= features[f].bits;
 	}
 	return 0;
@@ -279,8 +280,8 @@ static bool is_watched_by(rbd_image_t image, const char *address)
 }
 
 /* Attachments of a volume; those whose client is gone are left out. */
-static int attachments(struct rbd_driver *d, rbd_image_t image, const char *name,
-		       const char *owner, json_t **out, struct error *err)
+static int attachments(struct rbd_driver *d, rbd_image_t image, const char *name, const char *owner,
+		       json_t **out, struct error *err)
 {
 	CLEANUP_JSON json_t *list = NULL;
 	json_t *entry;
@@ -290,8 +291,9 @@ static int attachments(struct rbd_driver *d, rbd_image_t image, const char *name
 	if (rc)
 		return rc;
 	*out = json_array();
-	json_array_foreach(list, i, entry) {
-		const char *mode = json_str(entry, "mode", ""), *addr = json_str(entry, "address", "");
+	json_array_foreach (list, i, entry) {
+		const char *mode = json_str(entry, "mode", ""),
+			   *addr = json_str(entry, "address", "");
 
 		if (strcmp(mode, "ro") != 0 && !is_watched_by(image, addr))
 			continue;
@@ -435,7 +437,8 @@ static int snapshot_change(struct rbd_driver *d, const char *name, const struct 
 		rc = rbd_image_open(d, name, false, &image, err);
 	if (rc)
 		return rc;
-	rc = create ? ceph_snapshot_create(image, snap, err) : ceph_snapshot_remove(image, snap, err);
+	rc = create ? ceph_snapshot_create(image, snap, err)
+		    : ceph_snapshot_remove(image, snap, err);
 	if (rc == -EROFS)
 		return error_set(err, EBUSY,
 				 "volume %s is attached read-write on another host: ask there",

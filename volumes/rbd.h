@@ -22,8 +22,7 @@ int rbd_connect(struct rbd_driver *d, struct error *err);
 int rbd_image_open(struct rbd_driver *d, const char *name, bool read_only, rbd_image_t *image,
 		   struct error *err);
 
-int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a,
-		      struct error *err);
+int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a, struct error *err);
 int rbd_driver_detach(void *state, struct attachment *a, bool dead, struct error *err);
 int rbd_driver_status(void *state, struct attachment *a, json_t **out, struct error *err);
 int rbd_driver_promote(void *state, struct attachment *a, bool tentative, struct error *err);

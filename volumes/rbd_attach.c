@@ -19,8 +19,9 @@
 #define SHUTDOWN_NS 30000000000ll
 #define DYING_NS    10000000000ll
 
-static const char *const mode_names[] = { [VOLUME_RW] = "rw", [VOLUME_RO] = "ro",
-					  [VOLUME_STANDBY] = "standby" };
+static const char *const mode_names[] = {
+	[VOLUME_RW] = "rw", [VOLUME_RO] = "ro", [VOLUME_STANDBY] = "standby"
+};
 
 static json_t *request(const char *op)
 {
@@ -37,8 +38,10 @@ int rbd_vold(struct rbd_driver *d, const struct attachment *a, json_t *req, json
 
 	if (a->pid && !attachment_alive(a)) {
 		json_decref(req);
-		return error_set(err, EIO, "its ferry-vold (process %d) died: detach the volume, "
-					   "then attach it again", (int)a->pid);
+		return error_set(err, EIO,
+				 "its ferry-vold (process %d) died: detach the volume, "
+				 "then attach it again",
+				 (int)a->pid);
 	}
 	return vold_call(socket, req, REQUEST_NS, answer, err);
 }
@@ -67,8 +70,9 @@ static int spawn(struct rbd_driver *d, enum volume_mode mode, struct attachment 
 	CLEANUP_FREE char *socket = attachment_path(c->run_dir, a->name, "sock");
 	CLEANUP_FREE char *log = attachment_path(c->run_dir, a->name, "log");
 	CLEANUP_JSON json_t *report = NULL;
-	const char *argv[20] = { d->vold_path, "--name", a->name, "--host", c->host, "--image",
-				 image, "--mode", mode_names[mode], "--socket", socket };
+	const char *argv[20] = { d->vold_path,	   "--name",   a->name, "--host",
+				 c->host,	   "--image",  image,	"--mode",
+				 mode_names[mode], "--socket", socket };
 	int n = 11, rc;
 
 	if (c->ceph_conf) {
@@ -85,8 +89,7 @@ static int spawn(struct rbd_driver *d, enum volume_mode mode, struct attachment 
 	return rc;
 }
 
-int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a,
-		      struct error *err)
+int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a, struct error *err)
 {
 	return spawn(state, mode, a, err);
 }
@@ -120,7 +123,8 @@ int rbd_driver_detach(void *state, struct attachment *a, bool dead, struct error
 	if (attachment_alive(a))
 		process_kill(a->pid, SIGKILL);
 	if (!wait_gone(a, DYING_NS))
-		return error_set(err, EBUSY, "ferry-vold (process %d) cannot be ended", (int)a->pid);
+		return error_set(err, EBUSY, "ferry-vold (process %d) cannot be ended",
+				 (int)a->pid);
 	a->pid = -1; /* its registry entry is a dead one now */
 	rc = attachment_save(d->config->run_dir, a, err);
 	if (rc == 0)
@@ -155,8 +159,8 @@ int rbd_driver_status(void *state, struct attachment *a, json_t **out, struct er
 		return rc;
 	}
 	if (a->pid == 0 || !attachment_alive(a))
-		return dead_status("its ferry-vold is gone: detach the volume, then attach it again",
-				   out);
+		return dead_status(
+			"its ferry-vold is gone: detach the volume, then attach it again", out);
 	*out = json_object();
 	json_set_str(*out, "mode", "failed");
 	json_set_str(*out, "error", why.msg);

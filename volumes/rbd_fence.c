@@ -44,19 +44,19 @@ static int shut_out(struct rbd_driver *d, json_t *entries, struct error *err)
 	size_t i;
 	int rc;
 
-	json_array_foreach(entries, i, entry) {
+	json_array_foreach (entries, i, entry) {
 		rc = ceph_blocklist(&d->ceph, json_str(entry, "address", ""), err);
 		if (rc)
 			return rc;
 	}
-	json_array_foreach(entries, i, entry) {
+	json_array_foreach (entries, i, entry) {
 		const char *volume = json_str(entry, "volume", "-");
 		const char *address = json_str(entry, "address", "");
 
 		rc = break_lock(d, volume, address, err);
 		if (rc == 0)
-			rc = registry_remove(d->ceph.io, volume, json_str(entry, "host", ""), address,
-					     err);
+			rc = registry_remove(d->ceph.io, volume, json_str(entry, "host", ""),
+					     address, err);
 		if (rc)
 			return rc;
 	}
@@ -82,7 +82,8 @@ int rbd_driver_fence(void *state, const char *host, struct error *err)
 /* Whether a registry entry of this host belongs to a process that runs (or may start). */
 static bool entry_lives(struct rbd_driver *d, const json_t *entry)
 {
-	const char *volume = json_str(entry, "volume", "-"), *address = json_str(entry, "address", "");
+	const char *volume = json_str(entry, "volume", "-"),
+		   *address = json_str(entry, "address", "");
 	struct attachment a;
 	bool lives;
 
@@ -90,7 +91,8 @@ static bool entry_lives(struct rbd_driver *d, const json_t *entry)
 		return strcmp(address, d->ceph.address) == 0;
 	if (attachment_load(d->config->run_dir, volume, &a, NULL))
 		return false;
-	lives = a.pid == 0 || (attachment_alive(&a) && a.address && strcmp(a.address, address) == 0);
+	lives = a.pid == 0 ||
+		(attachment_alive(&a) && a.address && strcmp(a.address, address) == 0);
 	attachment_free(&a);
 	return lives;
 }
@@ -102,7 +104,7 @@ int rbd_clear_dead(struct rbd_driver *d, const char *volume, struct error *err)
 	size_t i;
 	int rc = registry_list(d->ceph.io, volume, d->config->host, &entries, err);
 
-	json_array_foreach(entries, i, entry)
+	json_array_foreach (entries, i, entry)
 		if (rc == 0 && !entry_lives(d, entry))
 			json_array_append(dead, entry);
 	return rc ? rc : shut_out(d, dead, err);

@@ -160,14 +160,13 @@ char *registry_host_of(rados_ioctx_t io, const char *address)
 
 	if (registry_list(io, NULL, NULL, &list, NULL))
 		return NULL;
-	json_array_foreach(list, i, entry)
+	json_array_foreach (list, i, entry)
 		if (strcmp(json_str(entry, "address", ""), address) == 0)
 			return str_dup(json_str(entry, "host", NULL));
 	return NULL;
 }
 
-int registry_writer_set(rados_ioctx_t io, const char *volume, const char *mark,
-			struct error *err)
+int registry_writer_set(rados_ioctx_t io, const char *volume, const char *mark, struct error *err)
 {
 	CLEANUP_FREE char *key = str_format("writer/%s", volume);
 
@@ -207,7 +206,7 @@ int registry_forget(rados_ioctx_t io, const char *volume, struct error *err)
 	size_t i;
 	int rc = registry_list(io, volume, NULL, &list, err);
 
-	json_array_foreach(list, i, entry) {
+	json_array_foreach (list, i, entry) {
 		if (rc)
 			break;
 		rc = registry_remove(io, volume, json_str(entry, "host", ""),

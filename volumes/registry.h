@@ -31,8 +31,7 @@ int registry_list(rados_ioctx_t io, const char *volume, const char *host, json_t
 /* Host of a client address, or NULL (caller frees). */
 char *registry_host_of(rados_ioctx_t io, const char *address);
 
-int registry_writer_set(rados_ioctx_t io, const char *volume, const char *mark,
-			struct error *err);
+int registry_writer_set(rados_ioctx_t io, const char *volume, const char *mark, struct error *err);
 /* *mark: caller frees; "" where there is none. */
 int registry_writer_get(rados_ioctx_t io, const char *volume, char **mark, struct error *err);
 /* Forgets everything about a volume. */

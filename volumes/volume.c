@@ -48,8 +48,9 @@ int volumes_open(const struct volumes_config *config, struct volumes **out, stru
 	vs->config.ceph_user = str_dup(config->ceph_user);
 	vs->config.pool = str_dup(config->pool);
 	pthread_mutex_init(&vs->lock, NULL);
-	rc = str_is_name(config->host) ? 0 : error_set(err, EINVAL, "host name \"%s\" is not valid",
-						       config->host);
+	rc = str_is_name(config->host)
+		     ? 0
+		     : error_set(err, EINVAL, "host name \"%s\" is not valid", config->host);
 	if (rc == 0)
 		rc = dir_make(vold, 0700, err);
 	if (rc == 0)
@@ -95,7 +96,8 @@ void volumes_close(struct volumes *vs)
 	free(vs);
 }
 
-/* --- one operation ----------------------------------------------------------------------------- */
+/* --- one operation -----------------------------------------------------------------------------
+ */
 
 static struct volume_entry *entry_get(struct volumes *vs, const char *name)
 {
@@ -139,7 +141,8 @@ int volume_op_begin(struct op *op, struct volumes *vs, const char *name, struct 
 	if (!name || !str_is_name(name) || strlen(name) > 200)
 		return error_set(err, EINVAL,
 				 "invalid volume name \"%s\": only [a-zA-Z0-9][a-zA-Z0-9_.-]*, at "
-				 "most 200 bytes", name ? name : "");
+				 "most 200 bytes",
+				 name ? name : "");
 	op->vs = vs;
 	op->name = name;
 	op->entry = entry_get(vs, name);
@@ -206,7 +209,8 @@ int op_refuse(const struct op *op, const char *what, struct error *err)
 			 op->driver->why_not);
 }
 
-/* --- creating ------------------------------------------------------------------------------------ */
+/* --- creating ------------------------------------------------------------------------------------
+ */
 
 static int read_labels(json_t *labels, struct error *err)
 {
@@ -215,7 +219,7 @@ static int read_labels(json_t *labels, struct error *err)
 
 	if (!json_is_object(labels))
 		return error_set(err, EINVAL, "labels: expected an object of strings");
-	json_object_foreach(labels, key, value)
+	json_object_foreach (labels, key, value)
 		if (!json_is_string(value))
 			return error_set(err, EINVAL, "label %s: expected a string", key);
 	return 0;
@@ -249,8 +253,7 @@ static json_t *read_list(json_t *value)
 	return list;
 }
 
-static int read_option(struct volume_spec *spec, const char *key, json_t *value,
-		       struct error *err)
+static int read_option(struct volume_spec *spec, const char *key, json_t *value, struct error *err)
 {
 	if (strcmp(key, "size") == 0)
 		return read_size(value, &spec->size_bytes, err);
@@ -261,12 +264,15 @@ static int read_option(struct volume_spec *spec, const char *key, json_t *value,
 	if (strcmp(key, "features") == 0) {
 		json_decref(spec->features);
 		spec->features = read_list(value);
-		return json_is_array(spec->features) ?
-			       0 : error_set(err, EINVAL, "option features: expected a list");
+		return json_is_array(spec->features)
+			       ? 0
+			       : error_set(err, EINVAL, "option features: expected a list");
 	}
 	if (strcmp(key, "fs") != 0 && strcmp(key, "data_pool") != 0)
-		return error_set(err, EINVAL, "unknown volume option \"%s\": known are size, fs, "
-					      "labels, features, data_pool", key);
+		return error_set(err, EINVAL,
+				 "unknown volume option \"%s\": known are size, fs, "
+				 "labels, features, data_pool",
+				 key);
 	if (!json_is_string(value))
 		return error_set(err, EINVAL, "option %s: expected a string", key);
 	if (strcmp(key, "fs") == 0)
@@ -281,11 +287,12 @@ static int read_spec(json_t *opts, struct volume_spec *spec, struct error *err)
 	const char *key;
 	json_t *value;
 
-	*spec = (struct volume_spec){ .size_bytes = DEFAULT_SIZE, .fs = "ext4",
+	*spec = (struct volume_spec){ .size_bytes = DEFAULT_SIZE,
+				      .fs = "ext4",
 				      .labels = json_object() };
 	if (opts && !json_is_null(opts) && !json_is_object(opts))
 		return error_set(err, EINVAL, "volume options: expected an object");
-	json_object_foreach(opts, key, value) {
+	json_object_foreach (opts, key, value) {
 		int rc = json_is_null(value) ? 0 : read_option(spec, key, value, err);
 
 		if (rc)
@@ -348,15 +355,17 @@ int volume_create(struct volumes *vs, const char *driver, const char *name, json
 	return rc ? error_wrap(err, "creating volume %s", name ? name : "") : 0;
 }
 
-/* --- the rest of its life ---------------------------------------------------------------------- */
+/* --- the rest of its life ----------------------------------------------------------------------
+ */
 
 static int refuse_users(const struct op *op, const struct volume_info *info, struct error *err)
 {
 	const json_t *user = json_array_get(info->attachments, 0);
 
 	if (op->attached)
-		return error_set(err, EBUSY, "volume %s is in use: it is attached to this host (%s)",
-				 op->name, op->a.mode);
+		return error_set(err, EBUSY,
+				 "volume %s is in use: it is attached to this host (%s)", op->name,
+				 op->a.mode);
 	if (info->owner_address || user)
 		return error_set(err, EBUSY, "volume %s is in use on host %s", op->name,
 				 info->owner_host ? info->owner_host
@@ -408,7 +417,8 @@ static json_t *describe(struct op *op, const struct volume_info *info, bool full
 	json_set_str(out, "Scope", op->driver->scope);
 	json_set_str(out, "Mountpoint", path);
 	json_set_str(out, "CreatedAt", info->created);
-	json_object_set_new(out, "Labels", info->labels ? json_incref(info->labels) : json_object());
+	json_object_set_new(out, "Labels",
+			    info->labels ? json_incref(info->labels) : json_object());
 	json_object_set_new(options, "size",
 			    json_sprintf("%llu", (unsigned long long)info->size_bytes));
 	json_set_str(options, "fs", info->fs);
@@ -460,7 +470,7 @@ int volume_list(struct volumes *vs, json_t **out, struct error *err)
 		size_t i;
 		int rc = vs->drivers[d]->list(vs->states[d], &names, err);
 
-		json_array_foreach(names, i, name)
+		json_array_foreach (names, i, name)
 			if (rc == 0)
 				rc = list_one(vs, d, json_string_value(name), list, err);
 		if (rc)
@@ -474,7 +484,8 @@ int volume_list(struct volumes *vs, json_t **out, struct error *err)
 static int grow_fs(struct op *op, const char *fs, struct error *err)
 {
 	CLEANUP_FREE char *path = volume_path(op->vs, op->name);
-	CLEANUP_FREE char *scratch = str_format("%s/vold/%s.grow", op->vs->config.run_dir, op->name);
+	CLEANUP_FREE char *scratch =
+		str_format("%s/vold/%s.grow", op->vs->config.run_dir, op->name);
 	int rc = dir_make(scratch, 0700, err);
 
 	if (rc == 0)
@@ -490,8 +501,8 @@ static int resize(struct op *op, const struct volume_info *info, uint64_t size_b
 	int rc;
 
 	if (size_bytes < info->size_bytes)
-		return error_set(err, EINVAL, "volume %s has %llu bytes: volumes only grow", op->name,
-				 (unsigned long long)info->size_bytes);
+		return error_set(err, EINVAL, "volume %s has %llu bytes: volumes only grow",
+				 op->name, (unsigned long long)info->size_bytes);
 	if (!op->driver->resize)
 		return op_refuse(op, "resize", err);
 	if (here && strcmp(op->a.mode, "rw") != 0)
@@ -527,7 +538,8 @@ int volume_resize(struct volumes *vs, const char *name, uint64_t size_bytes, str
 	return rc ? error_wrap(err, "resizing volume %s", name ? name : "") : 0;
 }
 
-/* --- snapshots ---------------------------------------------------------------------------------- */
+/* --- snapshots ----------------------------------------------------------------------------------
+ */
 
 static int begin_snapshot(struct op *op, struct volumes *vs, const char *name, const char *snap,
 			  bool full, struct volume_info *info, struct error *err)

@@ -110,8 +110,7 @@ int volume_clone(struct volumes *vs, const char *name, const char *snap, const c
  * RW: EBUSY naming the host while another one holds the lock or reads. Already attached
  * in that mode: 0; in another mode: EBUSY.
  */
-int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode,
-		  struct error *err);
+int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode, struct error *err);
 /*
  * Unmounts when mounted, ends the vold, releases the lock. EBUSY while a file system is
  * still in use on a volume that may write; demoted, standby, tentative (abandoned first)

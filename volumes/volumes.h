@@ -43,7 +43,8 @@ int volume_op_begin(struct op *op, struct volumes *vs, const char *name, struct 
 void volume_op_end(struct op *op);
 #define CLEANUP_OP __attribute__((cleanup(volume_op_end)))
 /* As volume_op_begin(), and it must be attached here (EINVAL). */
-int volume_op_begin_attached(struct op *op, struct volumes *vs, const char *name, struct error *err);
+int volume_op_begin_attached(struct op *op, struct volumes *vs, const char *name,
+			     struct error *err);
 /* Finds the driver that has the volume, and what it knows of it. ENOENT. */
 int op_find(struct op *op, bool full, struct volume_info *info, struct error *err);
 /* "cannot WHAT volume X: WHY NOT", EOPNOTSUPP. */

@@ -65,7 +65,8 @@ static int op_attach(struct volumes *vs, char *argv[], struct error *err)
 	return volume_attach(vs, argv[0],
 			     strcmp(mode, "ro") == 0	    ? VOLUME_RO
 			     : strcmp(mode, "standby") == 0 ? VOLUME_STANDBY
-							    : VOLUME_RW, err);
+							    : VOLUME_RW,
+			     err);
 }
 
 static int op_device(struct volumes *vs, char *argv[], struct error *err)
@@ -168,10 +169,14 @@ static int run(struct volumes *vs, char *argv[], struct error *err)
 }
 
 static const struct option options[] = {
-	{ "run-dir", required_argument, NULL, 'r' }, { "state-dir", required_argument, NULL, 's' },
-	{ "host", required_argument, NULL, 'h' },    { "vold", required_argument, NULL, 'v' },
-	{ "conf", required_argument, NULL, 'c' },    { "user", required_argument, NULL, 'u' },
-	{ "pool", required_argument, NULL, 'p' },    { "times", no_argument, NULL, 't' },
+	{ "run-dir", required_argument, NULL, 'r' },
+	{ "state-dir", required_argument, NULL, 's' },
+	{ "host", required_argument, NULL, 'h' },
+	{ "vold", required_argument, NULL, 'v' },
+	{ "conf", required_argument, NULL, 'c' },
+	{ "user", required_argument, NULL, 'u' },
+	{ "pool", required_argument, NULL, 'p' },
+	{ "times", no_argument, NULL, 't' },
 	{ 0 },
 };
 
@@ -203,7 +208,8 @@ static int run_all(struct volumes *vs, int argc, char *argv[], bool times)
 
 int main(int argc, char *argv[])
 {
-	struct volumes_config config = { .run_dir = "/run/ferry", .state_dir = "/var/lib/ferry",
+	struct volumes_config config = { .run_dir = "/run/ferry",
+					 .state_dir = "/var/lib/ferry",
 					 .host = "localhost" };
 	struct volumes *vs = NULL;
 	struct error err = { 0 };
@@ -213,15 +219,32 @@ int main(int argc, char *argv[])
 	log_init("volctl");
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		switch (c) {
-		case 'r': config.run_dir = optarg; break;
-		case 's': config.state_dir = optarg; break;
-		case 'h': config.host = optarg; break;
-		case 'v': config.vold_path = optarg; break;
-		case 'c': config.ceph_conf = optarg; break;
-		case 'u': config.ceph_user = optarg; break;
-		case 'p': config.pool = optarg; break;
-		case 't': times = true; break;
-		default: return 2;
+		case 'r':
+			config.run_dir = optarg;
+			break;
+		case 's':
+			config.state_dir = optarg;
+			break;
+		case 'h':
+			config.host = optarg;
+			break;
+		case 'v':
+			config.vold_path = optarg;
+			break;
+		case 'c':
+			config.ceph_conf = optarg;
+			break;
+		case 'u':
+			config.ceph_user = optarg;
+			break;
+		case 'p':
+			config.pool = optarg;
+			break;
+		case 't':
+			times = true;
+			break;
+		default:
+			return 2;
 		}
 	}
 	if (volumes_open(&config, &vs, &err)) {

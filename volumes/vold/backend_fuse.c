@@ -36,12 +36,12 @@
 #include "volumes/vold/backend.h"
 #include "volumes/vold/core.h"
 
-#define SMALL_WRITE	(64u << 10) /* up to here a copy is cheaper than a fresh buffer */
-#define SPARE_BUFFERS	64
-#define MAX_BACKGROUND	256
-#define THREADS		2
-#define FOREVER		1e9 /* seconds the kernel may keep attributes */
-#define FUSE_FD_MIN	64  /* above every descriptor that is opened earlier */
+#define SMALL_WRITE    (64u << 10) /* up to here a copy is cheaper than a fresh buffer */
+#define SPARE_BUFFERS  64
+#define MAX_BACKGROUND 256
+#define THREADS	       2
+#define FOREVER	       1e9 /* seconds the kernel may keep attributes */
+#define FUSE_FD_MIN    64  /* above every descriptor that is opened earlier */
 
 struct fuse_backend {
 	struct core *core;
@@ -119,8 +119,9 @@ static struct request *request_new(fuse_req_t req, enum vold_op op, uint64_t off
 		fuse_reply_err(req, ENOMEM);
 		return NULL;
 	}
-	r->io = (struct vold_io){ .op = op, .offset = offset, .length = length,
-				  .buf = r->data, .done = request_done };
+	r->io = (struct vold_io){
+		.op = op, .offset = offset, .length = length, .buf = r->data, .done = request_done
+	};
 	r->req = req;
 	r->be = fuse_req_userdata(req);
 	r->owned = NULL;
@@ -256,8 +257,11 @@ static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void on_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fuse_backend *be = fuse_req_userdata(req);
-	struct statvfs st = { .f_bsize = VOLD_BLOCK, .f_frsize = VOLD_BLOCK, .f_namemax = 255,
-			      .f_blocks = be->size / VOLD_BLOCK, .f_files = 1 };
+	struct statvfs st = { .f_bsize = VOLD_BLOCK,
+			      .f_frsize = VOLD_BLOCK,
+			      .f_namemax = 255,
+			      .f_blocks = be->size / VOLD_BLOCK,
+			      .f_files = 1 };
 
 	(void)ino;
 	fuse_reply_statfs(req, &st); /* f_bsize becomes the device's discard granularity */
@@ -266,8 +270,8 @@ static void on_statfs(fuse_req_t req, fuse_ino_t ino)
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
-	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				  FUSE_CAP_SPLICE_MOVE);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	conn->want |= conn->capable & (FUSE_CAP_ASYNC_DIO | FUSE_CAP_ASYNC_READ);
 	conn->max_write = VOLD_MAX_IO;
 	conn->max_background = MAX_BACKGROUND;
@@ -389,7 +393,8 @@ static int fuse_start(struct core *core, uint64_t size, bool read_only, void **s
 		      struct error *err)
 {
 	struct fuse_backend *be = mem_zalloc(sizeof(*be));
-	struct loop_options lo = { .block_size = VOLD_BLOCK, .read_only = read_only,
+	struct loop_options lo = { .block_size = VOLD_BLOCK,
+				   .read_only = read_only,
 				   .autoclear = true };
 	CLEANUP_CLOSE int mount = -1;
 	int fuse, rc;

@@ -130,9 +130,9 @@ static const struct operation {
 	const char *name;
 	int (*run)(struct vold *v, const json_t *req, json_t *answer, struct error *err);
 } operations[] = {
-	{ "status", op_status }, { "promote", op_promote }, { "settle", op_settle },
-	{ "abandon", op_abandon }, { "demote", op_demote }, { "retake", op_retake },
-	{ "refresh", op_refresh }, { "resize", op_resize },   { "snapshot", op_snapshot },
+	{ "status", op_status },     { "promote", op_promote }, { "settle", op_settle },
+	{ "abandon", op_abandon },   { "demote", op_demote },	{ "retake", op_retake },
+	{ "refresh", op_refresh },   { "resize", op_resize },	{ "snapshot", op_snapshot },
 	{ "shutdown", op_shutdown },
 };
 

@@ -20,8 +20,8 @@
 struct vold_options {
 	const char *name; /* of the volume */
 	const char *host;
-	const char *image; /* "rbd:POOL/NAME", "file:PATH" */
-	const char *mode;  /* "rw", "ro", "standby" */
+	const char *image;		   /* "rbd:POOL/NAME", "file:PATH" */
+	const char *mode;		   /* "rw", "ro", "standby" */
 	const char *ceph_conf, *ceph_user; /* NULL: the usual ones */
 	const char *backend;		   /* NULL: probe */
 	const char *socket;		   /* path of the control socket */

@@ -172,7 +172,7 @@ static int no_readers(struct image *im, struct error *err)
 	size_t i;
 	int rc = registry_list(im->ceph.io, im->volume, NULL, &list, err);
 
-	json_array_foreach(list, i, entry)
+	json_array_foreach (list, i, entry)
 		if (rc == 0 && strcmp(json_str(entry, "mode", ""), "ro") == 0)
 			rc = error_set(err, EBUSY, "host %s has it attached read-only",
 				       json_str(entry, "host", "?"));

@@ -30,12 +30,13 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-#define OVERLAY_BYTES	(64ull << 20)
-#define LOCK_WATCH_NS	1000000000ll
+#define OVERLAY_BYTES (64ull << 20)
+#define LOCK_WATCH_NS 1000000000ll
 
 static void usage(FILE *out)
 {
-	fputs("usage: ferry-vold --name VOLUME --host HOST --image IMAGE --mode MODE --socket PATH\n"
+	fputs("usage: ferry-vold --name VOLUME --host HOST --image IMAGE --mode MODE --socket "
+	      "PATH\n"
 	      "       [--ceph-conf FILE] [--ceph-user USER] [--backend NAME] [--overlay BYTES]\n"
 	      "\n"
 	      "Serves one volume as a block device until told to end. ferryd starts it.\n"
@@ -44,11 +45,16 @@ static void usage(FILE *out)
 }
 
 static const struct option long_options[] = {
-	{ "name", required_argument, NULL, 'n' },      { "host", required_argument, NULL, 'H' },
-	{ "image", required_argument, NULL, 'i' },     { "mode", required_argument, NULL, 'm' },
-	{ "socket", required_argument, NULL, 's' },    { "ceph-conf", required_argument, NULL, 'c' },
-	{ "ceph-user", required_argument, NULL, 'u' }, { "backend", required_argument, NULL, 'b' },
-	{ "overlay", required_argument, NULL, 'o' },   { "help", no_argument, NULL, 'h' },
+	{ "name", required_argument, NULL, 'n' },
+	{ "host", required_argument, NULL, 'H' },
+	{ "image", required_argument, NULL, 'i' },
+	{ "mode", required_argument, NULL, 'm' },
+	{ "socket", required_argument, NULL, 's' },
+	{ "ceph-conf", required_argument, NULL, 'c' },
+	{ "ceph-user", required_argument, NULL, 'u' },
+	{ "backend", required_argument, NULL, 'b' },
+	{ "overlay", required_argument, NULL, 'o' },
+	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
 
@@ -61,16 +67,33 @@ static int options_parse(int argc, char *argv[], struct vold_options *o, struct 
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (c) {
-		case 'n': o->name = optarg; break;
-		case 'H': o->host = optarg; break;
-		case 'i': o->image = optarg; break;
-		case 'm': o->mode = optarg; break;
-		case 's': o->socket = optarg; break;
-		case 'c': o->ceph_conf = optarg; break;
-		case 'u': o->ceph_user = optarg; break;
-		case 'b': o->backend = optarg; break;
+		case 'n':
+			o->name = optarg;
+			break;
+		case 'H':
+			o->host = optarg;
+			break;
+		case 'i':
+			o->image = optarg;
+			break;
+		case 'm':
+			o->mode = optarg;
+			break;
+		case 's':
+			o->socket = optarg;
+			break;
+		case 'c':
+			o->ceph_conf = optarg;
+			break;
+		case 'u':
+			o->ceph_user = optarg;
+			break;
+		case 'b':
+			o->backend = optarg;
+			break;
 		case 'o':
-			if (str_to_bytes(optarg, &o->overlay_bytes) || o->overlay_bytes > 1ull << 40)
+			if (str_to_bytes(optarg, &o->overlay_bytes) ||
+			    o->overlay_bytes > 1ull << 40)
 				return error_set(err, EINVAL, "--overlay %s: not a size", optarg);
 			break;
 		case 'h':

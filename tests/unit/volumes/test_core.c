@@ -60,8 +60,9 @@ static int teardown(void **state)
 
 static struct core *open_core(struct fixture *f, const char *mode)
 {
-	struct vold_options o = { .name = "v", .host = "a", .image = f->image, .mode = mode,
-				  .overlay_bytes = 1 << 20 };
+	struct vold_options o = {
+		.name = "v", .host = "a", .image = f->image, .mode = mode, .overlay_bytes = 1 << 20
+	};
 	struct error err = { 0 };
 	struct core *c = NULL;
 
@@ -157,10 +158,10 @@ static const char *mode(struct core *c, char out[32])
 	return out;
 }
 
-#define assert_mode(c, m)                                   \
-	do {                                                \
-		char _m[32];                                \
-		assert_string_equal(mode((c), _m), (m));    \
+#define assert_mode(c, m)                                                                          \
+	do {                                                                                       \
+		char _m[32];                                                                       \
+		assert_string_equal(mode((c), _m), (m));                                           \
 	} while (0)
 
 /* --- the promises --------------------------------------------------------------------------- */
@@ -182,8 +183,9 @@ static void test_rw_writes_and_reads_the_image(void **state)
 static void test_lock_is_exclusive(void **state)
 {
 	struct fixture *f = *state;
-	struct vold_options o = { .name = "v", .host = "b", .image = f->image, .mode = "rw",
-				  .overlay_bytes = 1 << 20 };
+	struct vold_options o = {
+		.name = "v", .host = "b", .image = f->image, .mode = "rw", .overlay_bytes = 1 << 20
+	};
 	struct core *a = open_core(f, "rw"), *b = NULL;
 	struct error err = { 0 };
 

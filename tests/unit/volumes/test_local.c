@@ -31,23 +31,24 @@ struct fixture {
 
 static struct error err;
 
-#define OK(call)                                              \
-	do {                                                  \
-		error_clear(&err);                            \
-		if (call)                                     \
-			fail_msg("%s: %s", #call, err.msg);   \
+#define OK(call)                                                                                   \
+	do {                                                                                       \
+		error_clear(&err);                                                                 \
+		if (call)                                                                          \
+			fail_msg("%s: %s", #call, err.msg);                                        \
 	} while (0)
-#define REFUSED(call, code, text)                             \
-	do {                                                  \
-		error_clear(&err);                            \
-		assert_int_equal(call, -(code));              \
-		if (!strstr(err.msg, text))                   \
-			fail_msg("%s: %s", #call, err.msg);   \
+#define REFUSED(call, code, text)                                                                  \
+	do {                                                                                       \
+		error_clear(&err);                                                                 \
+		assert_int_equal(call, -(code));                                                   \
+		if (!strstr(err.msg, text))                                                        \
+			fail_msg("%s: %s", #call, err.msg);                                        \
 	} while (0)
 
 static void reopen(struct fixture *f)
 {
-	struct volumes_config config = { .run_dir = f->run_dir, .state_dir = f->state_dir,
+	struct volumes_config config = { .run_dir = f->run_dir,
+					 .state_dir = f->state_dir,
 					 .host = "unit" };
 
 	volumes_close(f->vs);
@@ -76,7 +77,7 @@ static int teardown(void **state)
 	size_t i;
 
 	if (volume_list(f->vs, &list, NULL) == 0)
-		json_array_foreach(list, i, v) {
+		json_array_foreach (list, i, v) {
 			volume_unmount(f->vs, json_str(v, "Name", ""), NULL);
 			volume_detach(f->vs, json_str(v, "Name", ""), NULL);
 		}

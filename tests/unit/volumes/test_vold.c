@@ -69,9 +69,9 @@ static uint64_t backing(const char *device)
 
 static int spawn(struct fixture *f, const char *mode, struct error *err)
 {
-	char *const argv[] = { self,	  "--vold",   "--name", "v",	   "--host", "a",
-			       "--image", f->image,   "--mode", (char *)mode, "--socket",
-			       f->socket, "--overlay", "4m",	NULL };
+	char *const argv[] = { self,	   "--vold",  "--name",	   "v",	     "--host",
+			       "a",	   "--image", f->image,	   "--mode", (char *)mode,
+			       "--socket", f->socket, "--overlay", "4m",     NULL };
 	CLEANUP_JSON json_t *report = NULL;
 	int rc = vold_spawn(argv, f->log, &report, err);
 
@@ -208,7 +208,8 @@ static int raw(struct fixture *f, unsigned block)
 	return c;
 }
 
-/* --- the promises ------------------------------------------------------------------------------- */
+/* --- the promises -------------------------------------------------------------------------------
+ */
 
 static void test_device_reads_writes_discards(void **state)
 {
@@ -252,8 +253,10 @@ static void test_handover_by_control_socket(void **state)
 
 	start(f, "standby");
 	assert_int_equal(put(f, 1, 'x'), -EIO);
-	assert_int_equal(vold_call(f->socket, json_pack("{s:s,s:b}", "op", "promote", "tentative", 1),
-				   TIMEOUT_NS, NULL, &err), 0);
+	assert_int_equal(vold_call(f->socket,
+				   json_pack("{s:s,s:b}", "op", "promote", "tentative", 1),
+				   TIMEOUT_NS, NULL, &err),
+			 0);
 	assert_int_equal(put(f, 1, 't'), 0);
 	assert_int_equal(get(f, 1), 't');
 	assert_int_equal(raw(f, 1), 0);
@@ -366,9 +369,15 @@ static void test_device_follows_the_image(void **state)
 static void test_malformed_requests_are_answered(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const bad[] = { "{", "[]", "null", "{}", "{\"op\":7}", "{\"op\":\"fly\"}",
+	static const char *const bad[] = { "{",
+					   "[]",
+					   "null",
+					   "{}",
+					   "{\"op\":7}",
+					   "{\"op\":\"fly\"}",
 					   "{\"op\":\"demote\",\"timeout_ns\":-1}",
-					   "{\"op\":\"resize\"}", "{\"op\":\"snapshot\"}" };
+					   "{\"op\":\"resize\"}",
+					   "{\"op\":\"snapshot\"}" };
 	struct error err = { 0 };
 
 	start(f, "rw");
