@@ -100,6 +100,9 @@ struct task {
 	struct tracker *tracker;
 	uint64_t *watched;	  /* source: pairs, areas the tracker was told of */
 	size_t nwatched;
+	struct buf runs;	  /* source: pages to be sent this round */
+	struct buf guard_runs;	  /* pairs */
+	struct pageset here;	  /* source, last round: pages that are there */
 	struct pageset sent;	  /* source: what the destination has */
 	unsigned long scratch;	  /* address in the task, 0: none */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
@@ -220,7 +223,6 @@ struct dump {
 	int root_fd;
 	uint64_t page_bytes, round_page_bytes; /* sent */
 	double rate;			       /* bytes a second, measured */
-	int64_t fixed_ns;
 	uint64_t cap_bnd; /* of init */
 	uint8_t *page_buf;
 	int throttle; /* percent taken away */
@@ -235,6 +237,16 @@ int dump_resume(struct dump *d, struct error *err);
 int dump_kill(struct dump *d, struct error *err);
 void dump_free(struct dump *d);
 
+/* hold.c */
+void dump_give_tracker(struct task *t);
+void task_drop_scratch(struct task *t);
+/* Registers put back, ptrace undone. */
+void dump_let_go(struct dump *d);
+/* dump_task_scan() for all tasks, which are stopped for it where that is needed. */
+int dump_scan_all(struct dump *d, struct error *err);
+
+/* mem_copy.c: notes which pages are to be sent. */
+int dump_task_scan(struct dump *d, struct task *t, struct error *err);
 /* mem_copy.c: one task's layout and changed pages; counts into d->round_page_bytes. */
 int dump_task_memory(struct dump *d, struct task *t, struct error *err);
 /* mem_shared.c */

@@ -19,8 +19,6 @@ struct copy {
 	struct dump *d;
 	struct task *t;
 	struct error *err;
-	struct buf guards, runs;
-	struct pageset here;
 	size_t at; /* area in hand */
 	int unwatched;
 };
@@ -113,9 +111,9 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 		if (!has_private_pages(&l->v[i]))
 			continue;
 		for (uint64_t p = run.start; c->d->final && p < run.end; p += PAGE)
-			pageset_set(&c->here, p, true);
+			pageset_set(&c->t->here, p, true);
 		if ((what & PAGES_WRITTEN) || !c->t->tracker)
-			buf_add(&c->runs, &run, sizeof(run));
+			buf_add(&c->t->runs, &run, sizeof(run));
 	}
 	return 0;
 }
@@ -170,8 +168,8 @@ static int guard(void *ctx, uint64_t start, uint64_t end, int what)
 	struct copy *c = ctx;
 
 	(void)what;
-	buf_add(&c->guards, &start, sizeof(start));
-	buf_add(&c->guards, &end, sizeof(end));
+	buf_add(&c->t->guard_runs, &start, sizeof(start));
+	buf_add(&c->t->guard_runs, &end, sizeof(end));
 	return 0;
 }
 
@@ -206,8 +204,8 @@ static int send_layout(struct copy *c)
 	m.vpid = (uint32_t)t->vpid;
 	m.n_vmas = t->vmas.n;
 	m.vmas = list;
-	m.n_guards = c->guards.len / sizeof(uint64_t);
-	m.guards = (uint64_t *)(void *)c->guards.data;
+	m.n_guards = c->t->guard_runs.len / sizeof(uint64_t);
+	m.guards = (uint64_t *)(void *)c->t->guard_runs.data;
 	return stream_send_msg(c->d->s, FRAME_LAYOUT, &m.base, c->err);
 }
 
@@ -224,10 +222,10 @@ static int drop_gone(struct copy *c)
 
 			e = b + 1;
 			if (!(ch.bits[b / 64] >> (b % 64) & 1) ||
-			    pageset_has(&c->here, ch.addr + b * PAGE))
+			    pageset_has(&c->t->here, ch.addr + b * PAGE))
 				continue;
 			while (e < 512 && (ch.bits[e / 64] >> (e % 64) & 1) &&
-			       !pageset_has(&c->here, ch.addr + e * PAGE))
+			       !pageset_has(&c->t->here, ch.addr + e * PAGE))
 				e++;
 			/* Clearing bits never moves chunks. */
 			r = send_run(c, ch.addr + b * PAGE, e - b, FRAME_DROP, NULL);
@@ -238,11 +236,12 @@ static int drop_gone(struct copy *c)
 	return 0;
 }
 
-int dump_task_memory(struct dump *d, struct task *t, struct error *err)
+int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 {
 	struct copy c = { .d = d, .t = t, .err = err };
 	int r = 0;
 
+	t->runs.len = t->guard_runs.len = 0;
 	if (t->zombie)
 		return 0;
 	/* The last round needs no watching: nothing runs that could write. */
@@ -251,25 +250,27 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 	else
 		watch(&c);
 	if (r == 0)
-		r = send_layout(&c);
-	if (r == 0)
 		r = pages_scan(t, SPACE_START, SPACE_END, !d->final, found, &c);
-	if (r < 0 && !err->code && d->final)
-		error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
-	if (r < 0 && !err->code)
-		r = 0; /* gone meanwhile: the next round sees it */
-	for (size_t i = 0; i < c.runs.len / sizeof(struct run) && r == 0; i++) {
-		const struct run *run = (const struct run *)(void *)c.runs.data + i;
+	if (r < 0 && d->final)
+		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
+	return 0; /* gone meanwhile: the next round sees it */
+}
+
+int dump_task_memory(struct dump *d, struct task *t, struct error *err)
+{
+	struct copy c = { .d = d, .t = t, .err = err };
+	int r;
+
+	if (t->zombie)
+		return 0;
+	r = send_layout(&c);
+	for (size_t i = 0; i < t->runs.len / sizeof(struct run) && r == 0; i++) {
+		const struct run *run = (const struct run *)(void *)t->runs.data + i;
 
 		if (run->what & PAGES_ZERO)
 			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO, NULL);
 		else
 			r = send_changed(&c, run->start, run->end);
 	}
-	if (r == 0 && d->final)
-		r = drop_gone(&c);
-	pageset_free(&c.here);
-	buf_free(&c.guards);
-	buf_free(&c.runs);
-	return r;
+	return r == 0 && d->final ? drop_gone(&c) : r;
 }

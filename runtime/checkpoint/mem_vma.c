@@ -64,6 +64,9 @@ void task_free(struct task *t)
 	vmas_free(&t->vmas);
 	pageset_free(&t->sent);
 	free(t->guards);
+	buf_free(&t->runs);
+	buf_free(&t->guard_runs);
+	pageset_free(&t->here);
 	free(t->watched);
 	if (t->pidfd >= 0)
 		close(t->pidfd);

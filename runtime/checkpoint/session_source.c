@@ -25,11 +25,10 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/track.h"
 
-#define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
 /* What a blackout costs beyond memory, before there is a measurement: the freeze, and
  * for each process its state on both sides. */
 #define FIXED_NS      10000000ll
-#define FIXED_TASK_NS 2000000ll
+#define FIXED_TASK_NS 1000000ll
 #define MAX_ROUNDS    200
 
 /* --- connecting ----------------------------------------------------------------------------- */
@@ -102,24 +101,6 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 }
 
 /* --- one round ---------------------------------------------------------------------------------- */
-/* Stops one process's leader for an instant and gives it a tracker. */
-static void give_tracker(struct task *t)
-{
-	struct thread *th = &t->threads[0];
-
-	if (t->tracker || t->zombie || !t->nthreads || !t->syscall_ip)
-		return;
-	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
-		return;
-	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
-		tracker_attach(t);
-		thread_detach(th);
-	} else if (th->traced) {
-		ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
-		th->traced = false;
-	}
-}
-
 static int send_tree(struct dump *d, struct error *err)
 {
 	size_t n = d->tasks.n;
@@ -190,7 +171,7 @@ static int send_memory(struct dump *d, struct error *err)
 			return r;
 		}
 		if (!d->final)
-			give_tracker(t);
+			dump_give_tracker(t);
 		i++;
 	}
 	/* A child whose parent has just gone is init's by now; the next round says so. */
@@ -203,6 +184,8 @@ static int send_memory(struct dump *d, struct error *err)
 			d->tasks.t[i]->vppid = 1;
 		}
 	r = dump_shared_scan(d, err);
+	if (r == 0)
+		r = dump_scan_all(d, err);
 	if (r == 0)
 		r = send_tree(d, err);
 	if (r == 0)
@@ -226,12 +209,27 @@ static int end_round(struct dump *d, struct error *err)
 }
 
 /* --- pre-copy -------------------------------------------------------------------------------------- */
+static int64_t transfer_ns(const struct dump *d, double bytes)
+{
+	return d->rate > 0 ? (int64_t)(bytes * 1e9 / d->rate) : 0;
+}
+
 static int64_t predict(const struct dump *d, double bytes)
 {
-	int64_t fixed = d->fixed_ns ? d->fixed_ns
-				    : FIXED_NS + FIXED_TASK_NS * (int64_t)d->tasks.n / 2;
+	return FIXED_NS + FIXED_TASK_NS * (int64_t)d->tasks.n + transfer_ns(d, bytes);
+}
 
-	return fixed + (d->rate > 0 ? (int64_t)(bytes * 1e9 / d->rate) : 0);
+/* A destination that gives up says why, and closes: its words tell more than EPIPE. */
+static int reason(struct dump *d, int r, struct error *err)
+{
+	struct error why = { 0 };
+
+	if ((r == -EPIPE || r == -ECONNRESET) && d->s && recv_reply(d, &why) < 0 &&
+	    why.code != EPIPE && why.code != ECONNRESET) {
+		*err = why;
+		return -why.code;
+	}
+	return r;
 }
 
 static int round_once(struct dump *d, json_t *args, struct error *err)
@@ -272,10 +270,11 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		int r = round_once(d, args, err);
 
 		if (r < 0)
-			return r;
+			return reason(d, r, err);
 		took = clock_mono_ns() - t0;
 		sent = stream_bytes(d->s) - sent0;
-		if (sent > (1 << 20) || d->rate <= 0)
+		/* Small rounds tell more about looking than about sending. */
+		if (sent > (16 << 20) || (double)sent * 1e9 / (double)took > d->rate)
 			d->rate = (double)sent * 1e9 / (double)(took > 0 ? took : 1);
 		/* What this round sent was dirtied since the one before began to look. */
 		if (prev_end && t0 > prev_end - 1)
@@ -290,10 +289,10 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 					(json_int_t)dirty_rate, "predicted_ns", (json_int_t)predicted));
 		if (d->round >= 2)
 			converged = predicted <= budget;
-		/* No more shrinking: nothing that another round could improve. */
+		/* Rounds no longer shrink: what another one would leave is no less. */
 		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1 : 0;
 		prev = d->round_page_bytes;
-		if (!converged && flat >= 2 && d->round_page_bytes < (1 << 20))
+		if (!converged && flat >= 2 && transfer_ns(d, dirty) <= budget)
 			converged = true;
 		if (!converged && flat >= 2 && throttle) {
 			throttle_step(d);
@@ -315,84 +314,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	return 0;
 }
 
-/* --- freeze --------------------------------------------------------------------------------------------- */
-static int stop_new(struct dump *d, size_t *stopped, struct error *err)
-{
-	*stopped = 0;
-	/* All are told first, so that they stop while we wait for the first. */
-	for (size_t i = 0; i < d->tasks.n; i++)
-		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
-			struct thread *th = &d->tasks.t[i]->threads[k];
-			struct error one = { 0 };
-
-			if (th->traced)
-				continue;
-			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
-				if (one.code == ESRCH)
-					continue;
-				*err = one;
-				return -one.code;
-			}
-			if (thread_interrupt(th) < 0)
-				th->traced = false;
-		}
-	for (size_t i = 0; i < d->tasks.n; i++)
-		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
-			struct thread *th = &d->tasks.t[i]->threads[k];
-			struct error one = { 0 };
-
-			if (!th->traced || th->stopped)
-				continue;
-			if (thread_wait_stop(th, &one) < 0 && one.code != ESRCH) {
-				*err = one;
-				return -one.code;
-			}
-			(*stopped)++;
-		}
-	return 0;
-}
-
-int dump_freeze(struct dump *d, json_t **answer, struct error *err)
-{
-	int64_t t0 = clock_mono_ns();
-	size_t stopped = 1;
-	int r = 0;
-
-	d->seized = true;
-	while (stopped && r == 0) {
-		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
-		if (r == 0)
-			r = stop_new(d, &stopped, err);
-	}
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < d->tasks.n; i++)
-		d->tasks.t[i]->scratch = 0;
-	if (answer)
-		*answer = json_pack("{s:I}", "freeze_ns", (json_int_t)(clock_mono_ns() - t0));
-	return 0;
-}
-
-static void drop_scratch(struct task *t)
-{
-	if (t->scratch && t->nthreads && t->threads[0].stopped)
-		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
-	t->scratch = 0;
-}
-
-/* Registers put back, ptrace undone. */
-static void let_go(struct dump *d)
-{
-	for (size_t i = 0; i < d->tasks.n; i++) {
-		struct task *t = d->tasks.t[i];
-
-		drop_scratch(t);
-		for (size_t k = 0; k < t->nthreads; k++)
-			thread_detach(&t->threads[k]);
-	}
-	d->seized = false;
-}
-
+/* --- the rest ---------------------------------------------------------------------------------- */
 int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns(), t1, t2, t3;
@@ -431,16 +353,16 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	/* From here on the freezer holds them, whatever becomes of this process. A thread in
 	 * a ptrace stop counts as frozen, and stays frozen when it is detached. */
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
-		drop_scratch(d->tasks.t[i]);
+		task_drop_scratch(d->tasks.t[i]);
 		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
 			thread_put_back(&d->tasks.t[i]->threads[k]);
 	}
 	if (r == 0)
 		r = cgroup_freeze(&d->cg, true, err);
 	if (r < 0)
-		return r;
+		return reason(d, r, err);
 	d->frozen = true;
-	let_go(d);
+	dump_let_go(d);
 	*answer = json_pack("{s:{s:I,s:I,s:I,s:I,s:I},s:I}", "timings", "memory_ns",
 			    (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1), "objects_ns",
 			    (json_int_t)(t3 - t2), "hold_ns", (json_int_t)(clock_mono_ns() - t3),
@@ -483,7 +405,7 @@ int dump_resume(struct dump *d, struct error *err)
 	parts_undo(d);
 	dump_undo_objects(d);
 	throttle_end(d);
-	let_go(d);
+	dump_let_go(d);
 	for (size_t i = 0; i < d->tasks.n; i++)
 		tracker_detach(d->tasks.t[i]);
 	r = cgroup_freeze(&d->cg, false, err);

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source: stopping threads by ptrace, for an instant (to put in a tracker, to look for
+ * changed pages) or for good (the freeze), and letting them go as they were.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/process.h"
+#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/track.h"
+
+#define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
+
+/* Stops one process's leader for an instant and gives it a tracker. */
+void dump_give_tracker(struct task *t)
+{
+	struct thread *th = &t->threads[0];
+
+	if (t->tracker || t->zombie || !t->nthreads || !t->syscall_ip)
+		return;
+	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
+		return;
+	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
+		tracker_attach(t);
+		thread_detach(th);
+	} else if (th->traced) {
+		ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
+		th->traced = false;
+	}
+}
+
+static int stop_new(struct dump *d, size_t *stopped, struct error *err)
+{
+	*stopped = 0;
+	/* All are told first, so that they stop while we wait for the first. */
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			struct thread *th = &d->tasks.t[i]->threads[k];
+			struct error one = { 0 };
+
+			if (th->traced)
+				continue;
+			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
+				if (one.code == ESRCH)
+					continue;
+				*err = one;
+				return -one.code;
+			}
+			if (thread_interrupt(th) < 0)
+				th->traced = false;
+		}
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			struct thread *th = &d->tasks.t[i]->threads[k];
+			struct error one = { 0 };
+
+			if (!th->traced || th->stopped)
+				continue;
+			if (thread_wait_stop(th, &one) < 0 && one.code != ESRCH) {
+				*err = one;
+				return -one.code;
+			}
+			(*stopped)++;
+		}
+	return 0;
+}
+
+int dump_freeze(struct dump *d, json_t **answer, struct error *err)
+{
+	int64_t t0 = clock_mono_ns();
+	size_t stopped = 1;
+	int r = 0;
+
+	d->seized = true;
+	while (stopped && r == 0) {
+		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+		if (r == 0)
+			r = stop_new(d, &stopped, err);
+	}
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < d->tasks.n; i++)
+		d->tasks.t[i]->scratch = 0;
+	if (answer)
+		*answer = json_pack("{s:I}", "freeze_ns", (json_int_t)(clock_mono_ns() - t0));
+	return 0;
+}
+
+void task_drop_scratch(struct task *t)
+{
+	if (t->scratch && t->nthreads && t->threads[0].stopped)
+		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
+	t->scratch = 0;
+}
+
+/* Registers put back, ptrace undone. */
+void dump_let_go(struct dump *d)
+{
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		struct task *t = d->tasks.t[i];
+
+		task_drop_scratch(t);
+		for (size_t k = 0; k < t->nthreads; k++)
+			thread_detach(&t->threads[k]);
+	}
+	d->seized = false;
+}
+
+/* Stops the tasks of this round's list; those that are new are the next round's. */
+static int stop_known(struct dump *d, struct error *err)
+{
+	size_t stopped = 1;
+	int r = 0;
+
+	while (stopped && r == 0) {
+		for (size_t i = 0; i < d->tasks.n; i++)
+			task_scan_threads(d->tasks.t[i]);
+		r = stop_new(d, &stopped, err);
+	}
+	return r;
+}
+
+/*
+ * A direct-I/O read in flight over a scan lands in a pinned page after it was protected
+ * again, past the page table: no tracker sees it. A container that has any descriptor
+ * open with O_DIRECT is therefore stopped for the scan: a stopped thread has no such
+ * call in flight (asynchronous ones, io_setup and io_uring, are refused in preflight).
+ */
+static bool has_direct_io(struct dump *d)
+{
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		CLEANUP_FREE char *path = str_format("/proc/%d/fdinfo", d->tasks.t[i]->pid);
+		CLEANUP_CLOSEDIR DIR *dir = opendir(path);
+		struct dirent *e;
+
+		while (dir && (e = readdir(dir))) {
+			CLEANUP_FREE char *info = str_format("%s/%s", path, e->d_name);
+			CLEANUP_FREE char *text = NULL;
+			char *flags;
+
+			if (e->d_name[0] == '.' || file_read(info, 1 << 20, &text, NULL, NULL) < 0)
+				continue;
+			flags = strstr(text, "flags:");
+			if (flags && (strtoul(flags + 6, NULL, 8) & O_DIRECT))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Looks which pages to send; sending comes later, when the tasks run again. */
+int dump_scan_all(struct dump *d, struct error *err)
+{
+	bool stop = !d->final && has_direct_io(d);
+	int r = 0;
+
+	if (stop)
+		r = stop_known(d, err);
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
+		r = dump_task_scan(d, d->tasks.t[i], err);
+	if (stop)
+		dump_let_go(d);
+	/* Opened meanwhile: who knows what was in flight. Next time all of it counts. */
+	if (!stop && !d->final && r == 0 && has_direct_io(d))
+		for (size_t i = 0; i < d->tasks.n; i++)
+			tracker_detach(d->tasks.t[i]);
+	return r;
+}
