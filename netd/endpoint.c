@@ -195,10 +195,10 @@ static json_t *describe(const struct netd_endpoint *ep, const json_t *network,
 		return NULL;
 	}
 	if (check_address(network, ep->ip4, false, err) < 0 ||
-	    (ep->ip6 && check_address(network, ep->ip6, true, err) < 0) ||
+	    (ep->ip6 && *ep->ip6 && check_address(network, ep->ip6, true, err) < 0) ||
 	    gateway_text(network, false, iface, err) < 0 ||
-	    (ep->ip6 && gateway_text(network, true, iface, err) < 0) ||
-	    (ep->mac && mac_parse(ep->mac, bytes, err) < 0))
+	    (ep->ip6 && *ep->ip6 && gateway_text(network, true, iface, err) < 0) ||
+	    (ep->mac && *ep->mac && mac_parse(ep->mac, bytes, err) < 0))
 		return NULL;
 	addr_parse(ep->ip4, &a, "endpoint", NULL);
 	snprintf(mac, sizeof(mac), "02:42:%02x:%02x:%02x:%02x", a.b[12], a.b[13], a.b[14],
@@ -224,9 +224,9 @@ static json_t *describe(const struct netd_endpoint *ep, const json_t *network,
 	json_set_int(iface, "vni", json_int(network, "vni", 0));
 	json_set_str(iface, "ifname", ifname);
 	json_set_str(iface, "ip4", ep->ip4);
-	if (ep->ip6)
+	if (ep->ip6 && *ep->ip6)
 		json_set_str(iface, "ip6", ep->ip6);
-	json_set_str(iface, "mac", ep->mac ? ep->mac : mac);
+	json_set_str(iface, "mac", ep->mac && *ep->mac ? ep->mac : mac);
 	json_set_str(iface, "host_ifname", host_ifname);
 	json_set_str(iface, "tap", tap);
 	json_set_str(iface, "state", "standby");
@@ -608,15 +608,10 @@ static int iface_reopen(struct netd *nd, json_t *iface, struct error *err)
 	r = datapath_attach(nd->dp, DATAPATH_CONTAINER, ifindex, host_ifname, err);
 	if (r < 0)
 		return r;
-	if (!strcmp(state, "standby") || !strcmp(state, "hold"))
+	if (!strcmp(state, "standby") || !strcmp(state, "hold") || !strcmp(state, "releasing"))
 		r = hold_open(nd, iface, err);
-	if (r == 0 && !strcmp(state, "releasing")) {
-		r = hold_open(nd, iface, err);
-		if (r == 0)
-			r = hold_release(nd, iface, err);
-		if (r == 0)
-			json_set_str(iface, "state", "local");
-	}
+	if (r == 0 && !strcmp(state, "releasing"))
+		r = hold_release(nd, iface, err);
 	return r;
 }
 
@@ -704,17 +699,13 @@ static int do_release(struct netd *nd, json_t *iface, void *arg, struct error *e
 	int r;
 
 	(void)arg;
-	if (!strcmp(state, "local"))
+	if (!strcmp(state, "local") || !strcmp(state, "releasing"))
 		return 0;
-	if (!strcmp(state, "hold")) {
-		json_set_str(iface, "state", "releasing");
-		if ((r = netd_save(nd, err)) < 0 || (r = hold_release(nd, iface, err)) < 0)
-			return r;
-	} else {
-		if ((r = netd_iface_map(nd, iface, FERRY_LOCAL, 0, err)) < 0)
-			return r;
-		hold_close(nd, iface);
-	}
+	if (!strcmp(state, "hold"))
+		return hold_release(nd, iface, err);
+	if ((r = netd_iface_map(nd, iface, FERRY_LOCAL, 0, err)) < 0)
+		return r;
+	hold_close(nd, iface);
 	json_set_str(iface, "state", "local");
 	json_object_del(iface, "forward_to");
 	return 0;

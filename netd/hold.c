@@ -10,8 +10,9 @@
  *   2. read frames and write them back; a write returns when the frame is in the
  *      container's socket. Then publish `replayed`: from the moment it equals `queued`
  *      new frames are delivered directly, all older ones having arrived.
- *   3. an RCU grace period, so that no CPU is left that saw HOLD; drain its frames.
- *   4. state LOCAL; the tap goes.
+ *   3. packets flow: the caller goes on. The finisher thread waits for an RCU grace period,
+ *      so that no CPU is left that saw HOLD, and drains what such a one queued.
+ *   4. state LOCAL; after one more grace period the tap goes.
  */
 #include <fcntl.h>
 #include <linux/if.h>
@@ -99,6 +100,7 @@ int hold_open(struct netd *nd, const json_t *iface, struct error *err)
 		return error_wrap(err, "making the hold queue");
 	}
 	nd->taps = mem_grow(nd->taps, nd->ntaps + 1, sizeof(*nd->taps));
+	memset(&nd->taps[nd->ntaps], 0, sizeof(*nd->taps));
 	snprintf(nd->taps[nd->ntaps].name, sizeof(nd->taps->name), "%s", name);
 	nd->taps[nd->ntaps++].fd = TAKE_FD(fd);
 	return 0;
@@ -158,7 +160,7 @@ static void grace_period(void)
 	rcu_expedite(false);
 }
 
-int hold_release(struct netd *nd, const json_t *iface, struct error *err)
+int hold_release(struct netd *nd, json_t *iface, struct error *err)
 {
 	const char *name = json_str(iface, "tap", "");
 	struct netd_tap *tap = tap_of(nd, iface);
@@ -172,14 +174,154 @@ int hold_release(struct netd *nd, const json_t *iface, struct error *err)
 	if ((r = netd_iface_map(nd, iface, FERRY_RELEASING, 0, err)) < 0)
 		return r;
 	drain(nd, tap->fd, ifindex, &done, frame);
-	grace_period();
-	drain(nd, tap->fd, ifindex, &done, frame);
-	if ((r = netd_iface_map(nd, iface, FERRY_LOCAL, 0, err)) < 0)
-		return r;
-	grace_period();
-	replay(tap->fd, frame);
-	hold_close(nd, iface);
+	json_set_str(iface, "state", "releasing");
+	tap->release++;
+	pthread_cond_signal(&nd->released);
 	return 0;
+}
+
+/* --- the finisher -------------------------------------------------------------------------- */
+
+/* Calls fn for each interface that is being released. */
+static void each_releasing(struct netd *nd, void (*fn)(struct netd *nd, json_t *iface,
+						       struct netd_tap *tap, void *arg), void *arg)
+{
+	const char *id;
+	json_t *ep, *iface;
+	size_t i;
+
+	json_object_foreach(nd->endpoints, id, ep)
+		json_array_foreach(json_object_get(ep, "interfaces"), i, iface) {
+			struct netd_tap *tap = tap_of(nd, iface);
+
+			if (tap && !strcmp(json_str(iface, "state", ""), "releasing"))
+				fn(nd, iface, tap, arg);
+		}
+}
+
+struct round {
+	struct netd_tap taps[64];
+	size_t n;
+	char *frame;
+};
+
+static void note(struct netd *nd, json_t *iface, struct netd_tap *tap, void *arg)
+{
+	struct round *round = arg;
+
+	(void)nd;
+	(void)iface;
+	if (round->n < sizeof(round->taps) / sizeof(*round->taps))
+		round->taps[round->n++] = *tap;
+}
+
+static bool noted(const struct round *round, const struct netd_tap *tap)
+{
+	for (size_t i = 0; i < round->n; i++)
+		if (!strcmp(round->taps[i].name, tap->name) &&
+		    round->taps[i].release == tap->release)
+			return true;
+	return false;
+}
+
+static void drain_one(struct netd *nd, json_t *iface, struct netd_tap *tap, void *arg)
+{
+	struct round *round = arg;
+	int ifindex = link_index(tap->name);
+	uint64_t done = datapath_replayed(nd->dp, ifindex);
+
+	(void)iface;
+	if (ifindex > 0 && noted(round, tap))
+		drain(nd, tap->fd, ifindex, &done, round->frame);
+}
+
+static void make_local(struct netd *nd, json_t *iface, struct netd_tap *tap, void *arg)
+{
+	drain_one(nd, iface, tap, arg);
+	if (noted(arg, tap))
+		netd_iface_map(nd, iface, FERRY_LOCAL, 0, NULL);
+}
+
+static void end_one(struct netd *nd, json_t *iface, struct netd_tap *tap, void *arg)
+{
+	struct round *round = arg;
+
+	if (!noted(round, tap))
+		return;
+	replay(tap->fd, round->frame);
+	hold_close(nd, iface);
+	json_set_str(iface, "state", "local");
+	json_object_del(iface, "forward_to");
+}
+
+/* Ends the releases that are under way. The lock is dropped while it waits. */
+static void finish_round(struct netd *nd, char *frame)
+{
+	struct round round = { .frame = frame };
+
+	each_releasing(nd, note, &round);
+	/* A CPU that saw HOLD puts its frame into the queue within microseconds; until that
+	 * is out, later ones queue behind it: look often at first. */
+	for (int i = 0; i < 10 && !nd->stop; i++) {
+		pthread_mutex_unlock(&nd->lock);
+		clock_sleep_ns(500000);
+		pthread_mutex_lock(&nd->lock);
+		each_releasing(nd, drain_one, &round);
+	}
+	pthread_mutex_unlock(&nd->lock);
+	grace_period();
+	pthread_mutex_lock(&nd->lock);
+	each_releasing(nd, make_local, &round);
+	pthread_mutex_unlock(&nd->lock);
+	grace_period();
+	pthread_mutex_lock(&nd->lock);
+	each_releasing(nd, end_one, &round);
+	netd_save(nd, NULL);
+}
+
+static bool any_releasing(struct netd *nd)
+{
+	struct round round = { 0 };
+
+	each_releasing(nd, note, &round);
+	return round.n > 0;
+}
+
+static void *finisher_main(void *arg)
+{
+	CLEANUP_FREE char *frame = mem_zalloc(FRAME_MAX);
+	struct netd *nd = arg;
+
+	pthread_mutex_lock(&nd->lock);
+	while (!nd->stop)
+		if (any_releasing(nd))
+			finish_round(nd, frame);
+		else
+			pthread_cond_wait(&nd->released, &nd->lock);
+	pthread_mutex_unlock(&nd->lock);
+	return NULL;
+}
+
+int hold_finisher_start(struct netd *nd, struct error *err)
+{
+	int r = pthread_create(&nd->finisher, NULL, finisher_main, nd);
+
+	if (r)
+		return error_sys(err, r, "starting a thread");
+	nd->finisher_runs = true;
+	return 0;
+}
+
+void hold_finisher_stop(struct netd *nd)
+{
+	if (!nd->finisher_runs)
+		return;
+	pthread_mutex_lock(&nd->lock);
+	nd->stop = true;
+	pthread_cond_signal(&nd->released);
+	pthread_mutex_unlock(&nd->lock);
+	pthread_join(nd->finisher, NULL);
+	nd->finisher_runs = false;
 }
 
 void hold_drain(struct netd *nd, const json_t *iface)

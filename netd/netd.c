@@ -135,6 +135,7 @@ int netd_open(const struct netd_config *config, struct netd **out, struct error 
 	int r;
 
 	pthread_mutex_init(&nd->lock, NULL);
+	pthread_cond_init(&nd->released, NULL);
 	nd->host = str_dup(config->host ? config->host : "");
 	nd->dir = str_format("%s/netd", config->run_dir);
 	nd->netns_dir = str_format("%s/netns", config->run_dir);
@@ -167,6 +168,8 @@ int netd_open(const struct netd_config *config, struct netd **out, struct error 
 		r = nat_apply(nd, err);
 	if (r == 0)
 		r = netd_save(nd, err);
+	if (r == 0)
+		r = hold_finisher_start(nd, err);
 	if (r < 0) {
 		netd_close(nd);
 		return error_wrap(err, "opening the network");
@@ -179,6 +182,7 @@ void netd_close(struct netd *nd)
 {
 	if (!nd)
 		return;
+	hold_finisher_stop(nd);
 	dns_server_stop(nd->dns);
 	hold_forget_all(nd);
 	datapath_close(nd->dp);
@@ -187,6 +191,7 @@ void netd_close(struct netd *nd)
 	free(nd->dir);
 	free(nd->netns_dir);
 	free(nd->state_path);
+	pthread_cond_destroy(&nd->released);
 	pthread_mutex_destroy(&nd->lock);
 	free(nd);
 }
@@ -221,6 +226,7 @@ int netd_shutdown(struct netd *nd, struct error *err)
 {
 	int r;
 
+	hold_finisher_stop(nd);
 	pthread_mutex_lock(&nd->lock);
 	r = shutdown_locked(nd, err);
 	pthread_mutex_unlock(&nd->lock);
@@ -467,6 +473,8 @@ static int remote_set_locked(struct netd *nd, uint32_t vni, const char *ip, cons
 	struct addr a;
 	int r;
 
+	if (mac && !*mac)
+		mac = NULL;
 	if ((r = addr_parse(ip, &a, "endpoint", err)) < 0 ||
 	    (r = host_ip_parse(host_ip, &ep.host, err)) < 0 ||
 	    (mac && (r = mac_parse(mac, ep.mac, err)) < 0))

@@ -78,8 +78,8 @@ struct netd_endpoint {
 	const char *id;	       /* container id */
 	const char *network;   /* network id; NULL: a namespace with only lo ("none") */
 	const char *ip4;       /* "10.88.1.5", from ipam_pick(); needed when network is set */
-	const char *ip6;       /* NULL: no IPv6 */
-	const char *mac;       /* NULL: 02:42:<ip4>. Must be the same on both sides of a move */
+	const char *ip6;       /* NULL, "": no IPv6 */
+	const char *mac;       /* NULL, "": 02:42:<ip4>. Must be the same on both sides of a move */
 	const char *ifname;    /* NULL: the next of eth0, eth1 … */
 	bool hold;	       /* the destination of a migration: see netd_hold() */
 	const char *const *dns; /* NULL-terminated upstream servers, NULL: the host's */
@@ -131,7 +131,8 @@ int netd_hold(struct netd *nd, const char *id, struct error *err);
 
 /*
  * Delivers what was held, in order, then clears the hold: no packet is lost (unless the
- * queue was full) and none overtakes another. Returns when the endpoint is *local*.
+ * queue was full) and none overtakes another. Returns when packets flow directly; a
+ * thread of netd then removes the queue (inspect shows "releasing" for some 50 ms more).
  */
 int netd_release(struct netd *nd, const char *id, struct error *err);
 

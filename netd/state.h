@@ -25,6 +25,7 @@ extern const uint8_t netd_gw_mac[6];
 struct netd_tap {
 	char name[16];
 	int fd;
+	unsigned int release; /* counts releases: a finisher acts only on the one it saw */
 };
 
 struct dns_server;
@@ -42,6 +43,10 @@ struct netd {
 	json_t *networks, *endpoints, *ports, *sysctls; /* borrowed from doc */
 	struct netd_tap *taps; /* hold queues this process keeps open */
 	size_t ntaps;
+
+	pthread_t finisher; /* ends releases (hold.c) */
+	pthread_cond_t released;
+	bool finisher_runs, stop;
 };
 
 int netd_save(struct netd *nd, struct error *err);
@@ -56,9 +61,12 @@ int netd_iface_addrs(const json_t *iface, struct addr out[2]);
 int netd_iface_map(struct netd *nd, const json_t *iface, enum ferry_state state, uint32_t host,
 		   struct error *err);
 
-/* hold.c. The tap of an interface: made or re-opened; drained; removed. */
+/* hold.c. The tap of an interface: made or re-opened; drained; removed. hold_release sets the
+ * state "releasing"; the finisher makes it "local". */
 int hold_open(struct netd *nd, const json_t *iface, struct error *err);
-int hold_release(struct netd *nd, const json_t *iface, struct error *err);
+int hold_release(struct netd *nd, json_t *iface, struct error *err);
+int hold_finisher_start(struct netd *nd, struct error *err);
+void hold_finisher_stop(struct netd *nd);
 void hold_drain(struct netd *nd, const json_t *iface);
 void hold_close(struct netd *nd, const json_t *iface);
 uint64_t hold_frames(struct netd *nd, const json_t *iface);

@@ -134,10 +134,15 @@ static json_t *inspect(struct host *h, const char *id)
 
 static void expect_state(struct host *h, const char *id, const char *state)
 {
-	CLEANUP_JSON json_t *doc = inspect(h, id);
+	for (int i = 0; i < WAIT_S * 100; i++) {
+		CLEANUP_JSON json_t *doc = inspect(h, id);
+		const json_t *iface = json_array_get(json_object_get(doc, "interfaces"), 0);
 
-	assert_string_equal(json_str(json_array_get(json_object_get(doc, "interfaces"), 0),
-				     "state", ""), state);
+		if (!strcmp(json_str(iface, "state", ""), state))
+			return;
+		usleep(10000);
+	}
+	fail_msg("container %s did not become %s", id, state);
 }
 
 static int64_t held(struct host *h, const char *id)
