@@ -16,8 +16,6 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/track.h"
 
-#define PER_FRAME 4096ul
-
 /* The kernel writes processor numbers into a thread's rseq area: not content. */
 static void mask_rseq(const struct task *t, uint64_t at, uint8_t *page)
 {
@@ -47,28 +45,33 @@ static int send_hashes(struct dump *d, uint32_t space, uint32_t id, uint64_t sta
 	return stream_send_msg(d->s, FRAME_HASH, &m.base, err);
 }
 
+#define BATCH 256ul
+
 static int hash_run(void *ctx, uint64_t start, uint64_t end, int what)
 {
 	struct hashing *x = ctx;
-	static uint64_t h[PER_FRAME];
+	uint64_t h[BATCH];
 	int r = 0;
 
 	/* Pages of files are compared too: they show that the file is the same there. */
 	(void)what;
 	while (start < end && r == 0) {
-		size_t n = 0;
-		uint64_t from = start;
+		uint64_t want = (end - start) / PAGE, n;
 
-		for (; start < end && n < PER_FRAME; start += PAGE) {
-			if (task_mem_read(x->t, start, x->d->page_buf, PAGE) < 0)
-				break;
-			mask_rseq(x->t, start, x->d->page_buf);
-			h[n++] = page_hash(x->d->page_buf);
+		want = want < BATCH ? want : BATCH;
+		if (task_mem_read(x->t, start, x->d->page_buf, want * PAGE) < 0) {
+			want = 1;
+			if (task_mem_read(x->t, start, x->d->page_buf, PAGE) < 0) {
+				start += PAGE; /* past the end of a file: SIGBUS there as here */
+				continue;
+			}
 		}
-		if (n)
-			r = send_hashes(x->d, SPACE_PRIVATE, (uint32_t)x->t->vpid, from, h, n, x->err);
-		if (start < end && n < PER_FRAME)
-			start += PAGE; /* past the end of a file: SIGBUS there as here */
+		for (n = 0; n < want; n++) {
+			mask_rseq(x->t, start + n * PAGE, x->d->page_buf + n * PAGE);
+			h[n] = page_hash(x->d->page_buf + n * PAGE);
+		}
+		r = send_hashes(x->d, SPACE_PRIVATE, (uint32_t)x->t->vpid, start, h, n, x->err);
+		start += n * PAGE;
 	}
 	return r;
 }
@@ -120,23 +123,23 @@ int dump_verify(struct dump *d, struct error *err)
 static int compare_private(struct restore *r, const Ck__Hash *m, struct error *err)
 {
 	struct task *t = tasks_by_vpid(&r->tasks, (pid_t)m->id);
-	uint8_t page[PAGE];
+	static uint8_t pages[BATCH * PAGE];
 
-	if (!t)
+	if (!t || m->n_pages > BATCH)
 		return error_set(err, EBADMSG, "hashes of an unknown process %u", m->id);
+	if (task_mem_read(t, m->start, pages, m->n_pages * PAGE) < 0)
+		return error_set(err, EILSEQ, "verify: memory at %#llx of process %d is missing",
+				 (unsigned long long)m->start, t->vpid);
 	for (size_t i = 0; i < m->n_pages; i++) {
 		uint64_t at = m->start + i * PAGE;
+		const struct vma *v;
 
-		int e = task_mem_read(t, at, page, PAGE);
-
-		mask_rseq(t, at, page);
-		if (e < 0 || page_hash(page) != m->pages[i]) {
-			const struct vma *v = vmas_find(&t->vmas, at);
-
-			return error_set(err, EILSEQ, "verify: page %#llx of process %d differs (%s)",
-					 (unsigned long long)at, t->vpid,
-					 v && v->path ? v->path : "anonymous");
-		}
+		mask_rseq(t, at, pages + i * PAGE);
+		if (page_hash(pages + i * PAGE) == m->pages[i])
+			continue;
+		v = vmas_find(&t->vmas, at);
+		return error_set(err, EILSEQ, "verify: page %#llx of process %d differs (%s)",
+				 (unsigned long long)at, t->vpid, v && v->path ? v->path : "anonymous");
 	}
 	return 0;
 }
