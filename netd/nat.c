@@ -70,6 +70,11 @@ static void add_table(struct netd *nd, struct buf *b, bool v6)
 	buf_addf(b, "table %s ferry\ndelete table %s ferry\ntable %s ferry {\n", family, family,
 		 family);
 	add_set(nd, b, v6);
+	/* The overlay's own packets, a port per flow, would only fill conntrack. */
+	buf_addf(b, "\tchain raw_in { type filter hook prerouting priority raw; "
+		 "udp dport %d notrack; }\n"
+		 "\tchain raw_out { type filter hook output priority raw; "
+		 "udp dport %d notrack; }\n", NETD_VXLAN_PORT, NETD_VXLAN_PORT);
 	buf_addf(b, "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat;\n");
 	add_ports(nd, b, v6);
 	buf_addf(b, "\t}\n\tchain output {\n\t\ttype nat hook output priority -100;\n");

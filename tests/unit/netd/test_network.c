@@ -347,6 +347,113 @@ static void test_host_reaches_containers(void **state)
 	expect_seen_as(HOST_A, "", "10.88.1.4", 8003, "10.1.1.2");
 }
 
+static int udp_whoami(void *arg)
+{
+	struct job *j = arg;
+	int fd = udp_socket(j->port);
+	struct sockaddr_in peer;
+	socklen_t len = sizeof(peer);
+	char text[16];
+
+	while (recvfrom(fd, text, sizeof(text), 0, (struct sockaddr *)&peer, &len) >= 0) {
+		memset(text, 0, sizeof(text));
+		inet_ntop(AF_INET, &peer.sin_addr, text, sizeof(text));
+		sendto(fd, text, sizeof(text), 0, (struct sockaddr *)&peer, len);
+	}
+	return 0;
+}
+
+static int do_udp_whoami(struct host *h, void *arg, struct error *err)
+{
+	struct job *j = arg;
+
+	(void)h;
+	return container_start(j->id, udp_whoami, j) > 0 ? 0 : error_set(err, EIO, "fork");
+}
+
+static void test_published_udp_port_keeps_the_clients_address(void **state)
+{
+	struct params p = P("b1", "", 0, "", "");
+	struct job j = { .id = "b1", .port = 8010, .ip = "10.1.2.2" };
+	struct sockaddr_in to;
+	char text[16] = "";
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	(void)state;
+	snprintf(p.proto, sizeof(p.proto), "udp");
+	p.port = 8010;
+	host_do(HOST_B, do_publish, &p, sizeof(p));
+	host_do(HOST_B, do_udp_whoami, &j, sizeof(j));
+	j.port = p.host_port;
+	to = address(&j);
+	for (int i = 0; i < WAIT_S * 10; i++) {
+		assert_int_equal(sendto(fd, "hello", 5, 0, (struct sockaddr *)&to, sizeof(to)), 5);
+		if (poll(&pfd, 1, 100) == 1 && recv(fd, text, sizeof(text), 0) > 0)
+			break;
+	}
+	close(fd);
+	assert_string_equal(text, "10.1.2.1");
+	DO(HOST_B, do_unpublish, "b1", "", 0, "", "");
+}
+
+/* --- several networks, and none ------------------------------------------------------------ */
+
+static int do_disconnect(struct host *h, void *arg, struct error *err)
+{
+	struct params *p = arg;
+
+	return netd_endpoint_disconnect(h->nd, p->id, p->net, err);
+}
+
+static int has_only_lo(void *arg)
+{
+	(void)arg;
+	return if_nametoindex("lo") && !if_nametoindex("eth0") ? 0 : 1;
+}
+
+static int do_only_lo(struct host *h, void *arg, struct error *err)
+{
+	(void)h;
+	return container_do(arg, has_only_lo, arg) ? error_set(err, EIO, "more than lo") : 0;
+}
+
+static void test_container_on_two_networks_reaches_both(void **state)
+{
+	(void)state;
+	DO(HOST_A, do_add, "a5", "n1", 101, "10.88.1.20", "");
+	DO(HOST_A, do_add, "a5", "n2", 102, "10.88.2.20", "");
+	DO(HOST_A, do_add, "a5", "n2", 102, "10.88.2.20", ""); /* again: no harm */
+	DO(HOST_B, do_remote, "", "", 101, "10.88.1.20", "10.1.1.2");
+	expect_ping(HOST_A, "a5", "10.88.2.2", true);
+	expect_ping(HOST_A, "a5", "10.88.1.4", true);
+	expect_ping(HOST_A, "a3", "10.88.2.20", true);
+	{
+		CLEANUP_JSON json_t *doc = inspect(HOST_A, "a5");
+		json_t *ifaces = json_object_get(doc, "interfaces");
+
+		assert_int_equal(json_array_size(ifaces), 2);
+		assert_string_equal(json_str(json_array_get(ifaces, 0), "ifname", ""), "eth0");
+		assert_string_equal(json_str(json_array_get(ifaces, 1), "ifname", ""), "eth1");
+		assert_int_equal(json_int(json_array_get(ifaces, 1), "prefix", 0), 24);
+	}
+	DO(HOST_A, do_disconnect, "a5", "n2", 0, "", "");
+	expect_ping(HOST_A, "a3", "10.88.2.20", false);
+	expect_ping(HOST_A, "a5", "10.88.1.4", true);
+	DO(HOST_A, do_remove, "a5", "", 0, "", "");
+	DO(HOST_A, do_remove, "a5", "", 0, "", "");
+}
+
+static void test_container_without_network_has_only_lo(void **state)
+{
+	char id[32] = "a6";
+
+	(void)state;
+	DO(HOST_A, do_add, "a6", "", 0, "", "");
+	host_do(HOST_A, do_only_lo, id, sizeof(id));
+	DO(HOST_A, do_remove, "a6", "", 0, "", "");
+}
+
 /* --- names ------------------------------------------------------------------------------- */
 
 static int resolver(void *ctx, const char *network, const char *name, json_t **ips)
@@ -619,7 +726,10 @@ int main(void)
 		cmocka_unit_test(test_undone_move_returns_what_was_held),
 		cmocka_unit_test(test_containers_reach_the_outside_masqueraded),
 		cmocka_unit_test(test_published_port_keeps_the_clients_address),
+		cmocka_unit_test(test_published_udp_port_keeps_the_clients_address),
 		cmocka_unit_test(test_host_reaches_containers),
+		cmocka_unit_test(test_container_on_two_networks_reaches_both),
+		cmocka_unit_test(test_container_without_network_has_only_lo),
 		cmocka_unit_test(test_containers_are_found_by_name),
 		cmocka_unit_test(test_traffic_goes_on_without_netd_and_netd_finds_its_state),
 		cmocka_unit_test(test_bad_requests_change_nothing),
