@@ -35,8 +35,9 @@ int op_status(struct op *op, char **mode, bool *dead, json_t **status, struct er
 		return rc;
 	*mode = str_dup(json_str(st, "mode", "failed"));
 	*dead = json_bool(st, "dead", false);
-	if (op->a.pid != pid) /* it was starting when an earlier ferryd died */
-		rc = attachment_save(op->vs->config.run_dir, &op->a, err);
+	/* An earlier ferryd may have died before it could save what the vold had done. */
+	if (op->a.pid != pid || (!*dead && strcmp(*mode, op->a.mode) != 0))
+		rc = op_set_mode(op, *mode, err);
 	if (status)
 		*status = TAKE_PTR(st);
 	return rc;

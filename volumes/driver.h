@@ -77,7 +77,7 @@ struct volume_driver {
 		    struct error *err);
 	/* ! Array of names. */
 	int (*list)(void *state, json_t **names, struct error *err);
-	/* a: the attachment to this host, NULL where there is none. */
+	/* a: the attachment to this host when it is rw, else NULL. */
 	int (*resize)(void *state, const char *name, const struct attachment *a,
 		      uint64_t size_bytes, struct error *err);
 

@@ -424,7 +424,7 @@ static int snapshot_change(struct rbd_driver *d, const char *name, const struct 
 	CLEANUP_IMAGE rbd_image_t image = NULL;
 	int rc;
 
-	if (a && strcmp(a->mode, "rw") == 0) {
+	if (a) {
 		json_t *req = json_object();
 
 		json_set_str(req, "op", "snapshot");

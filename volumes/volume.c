@@ -494,6 +494,15 @@ static int grow_fs(struct op *op, const char *fs, struct error *err)
 	return rc;
 }
 
+/* As the vold says, not as it was saved. */
+static bool is_rw(struct op *op)
+{
+	CLEANUP_FREE char *mode = NULL;
+	bool dead = false;
+
+	return op_status(op, &mode, &dead, NULL, NULL) == 0 && strcmp(mode, "rw") == 0;
+}
+
 static int resize(struct op *op, const struct volume_info *info, uint64_t size_bytes,
 		  struct error *err)
 {
@@ -505,7 +514,7 @@ static int resize(struct op *op, const struct volume_info *info, uint64_t size_b
 				 op->name, (unsigned long long)info->size_bytes);
 	if (!op->driver->resize)
 		return op_refuse(op, "resize", err);
-	if (here && strcmp(op->a.mode, "rw") != 0)
+	if (here && !is_rw(op))
 		return error_set(err, EBUSY, "volume %s is attached as %s: only rw can be resized",
 				 op->name, op->a.mode);
 	rc = here ? 0 : refuse_users(op, info, err);
@@ -559,12 +568,14 @@ int volume_snapshot_create(struct volumes *vs, const char *name, const char *sna
 			   struct error *err)
 {
 	CLEANUP_OP struct op op;
+	const struct attachment *here = NULL; /* where its vold has the lock */
 	struct volume_info info = { 0 };
 	int rc = begin_snapshot(&op, vs, name, snap, false, &info, err);
 
+	if (rc == 0 && op.attached && is_rw(&op))
+		here = &op.a;
 	if (rc == 0)
-		rc = op.driver->snapshot_create(op.state, name, op.attached ? &op.a : NULL, snap,
-						err);
+		rc = op.driver->snapshot_create(op.state, name, here, snap, err);
 	volume_info_free(&info);
 	return rc;
 }
@@ -585,12 +596,14 @@ int volume_snapshot_remove(struct volumes *vs, const char *name, const char *sna
 			   struct error *err)
 {
 	CLEANUP_OP struct op op;
+	const struct attachment *here = NULL; /* where its vold has the lock */
 	struct volume_info info = { 0 };
 	int rc = begin_snapshot(&op, vs, name, snap, false, &info, err);
 
+	if (rc == 0 && op.attached && is_rw(&op))
+		here = &op.a;
 	if (rc == 0)
-		rc = op.driver->snapshot_remove(op.state, name, op.attached ? &op.a : NULL, snap,
-						err);
+		rc = op.driver->snapshot_remove(op.state, name, here, snap, err);
 	volume_info_free(&info);
 	return rc;
 }
