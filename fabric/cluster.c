@@ -34,12 +34,10 @@ int cluster_check_params(const struct cluster_params *p, struct error *err)
 				 "reach this one",
 				 p->address ? p->address : "");
 	if (cluster_exists(p->state_dir))
-		return error_set(
-			err, EEXIST,
-			"this host is in a cluster already (%s/cluster.json); "
-			"to leave it stop ferryd, remove that file, and remove the host on "
-			"another one with `ferry host rm`",
-			p->state_dir);
+		return error_set(err, EEXIST,
+				 "this host is in a cluster already (%s/cluster.json); "
+				 "to leave it stop ferryd and remove that file",
+				 p->state_dir);
 	return 0;
 }
 

@@ -133,21 +133,26 @@ static int check_token(struct cluster *c, const char *text, const char *ca_key, 
 	return 0;
 }
 
-/* The version of "members/NAME" that may be replaced: a name is free until it registers. */
+/*
+ * The version of "members/NAME" that may be replaced. A name is free until it registers, and
+ * again when its host is down: a machine that was installed anew joins under its old name.
+ */
 static int check_name(struct store *s, const char *name, uint64_t *expected, struct error *err)
 {
 	CLEANUP_FREE char *member = str_format("members/%s", name);
 	CLEANUP_FREE char *host = str_format("hosts/%s", name);
+	CLEANUP_JSON json_t *doc = NULL;
 	struct error none;
-	int r = store_get(s, host, NULL, NULL, &none);
+	int r = store_get(s, host, &doc, NULL, &none);
 
-	if (r == 0)
+	if (r == 0 && strcmp(json_str(doc, "state", ""), "down") != 0)
 		return error_set(
 			err, EEXIST,
-			"a host named %s is in the cluster already; choose "
-			"another name (--name), or remove it there with `ferry host rm %s`",
-			name, name);
-	if (r != -ENOENT) {
+			"a host named %s is in the cluster already; choose another name "
+			"(\"host\" in /etc/ferry/ferry.json), or, if it is the same machine, wait "
+			"until `ferry host ls` calls it down",
+			name);
+	if (r != 0 && r != -ENOENT) {
 		if (err)
 			*err = none;
 		return r;
@@ -195,8 +200,8 @@ static int rpc_join(void *ctx, struct rpc_request *req, json_t *params, json_t *
 		return error_set(
 			err, EOPNOTSUPP,
 			"the cluster %s keeps its state in a file of host %s "
-			"(embedded) and has one host only; make it anew on Ceph with `ferry "
-			"cluster init --store rados`",
+			"(embedded) and has one host only; make it anew on Ceph: \"ceph\" in "
+			"/etc/ferry/ferry.json, then `ferry cluster init`",
 			cluster_name(c), cluster_host(c));
 	if (!str_is_name(name)) /* before it becomes part of a key */
 		return error_set(err, EINVAL, "\"%.80s\" is no name for a host", name);

@@ -184,11 +184,12 @@ static void test_joining_with_a_bad_token_tells_what_to_do(void **state)
 	expect_no_membership(state_b);
 }
 
-static int register_a(struct error *err)
+static int put_host(const char *name, const char *state, struct error *err)
 {
-	CLEANUP_JSON json_t *doc = json_pack("{s:s}", "name", "a");
+	CLEANUP_JSON json_t *doc = json_pack("{s:s, s:s}", "name", name, "state", state);
+	CLEANUP_FREE char *key = str_format("hosts/%s", name);
 
-	return store_put(cluster_store(cluster), "hosts/a", doc, STORE_ANY, NULL, err);
+	return store_put(cluster_store(cluster), key, doc, STORE_ANY, NULL, err);
 }
 
 static void test_an_expired_token_is_told_from_a_wrong_one(void **state)
@@ -199,7 +200,7 @@ static void test_an_expired_token_is_told_from_a_wrong_one(void **state)
 	int r;
 
 	(void)state;
-	assert_int_equal(register_a(&err), 0);
+	assert_int_equal(put_host("a", "up", &err), 0);
 	assert_int_equal(cluster_token_create(cluster, 1, &token, &err), -EINVAL);
 	assert_int_equal(cluster_token_create(cluster, SECOND, &token, &err), 0);
 	do { /* until it has expired; before that it is the name, or the store, that is refused */
@@ -222,7 +223,7 @@ static void test_a_host_joins_once_and_under_its_own_name(void **state)
 	int r;
 
 	(void)state;
-	assert_int_equal(register_a(&err), 0);
+	assert_int_equal(put_host("a", "up", &err), 0);
 	assert_int_equal(cluster_token_create(cluster, 0, &token, &err), 0);
 	if (!pool) {
 		assert_int_equal(join("b", peer, token, &err), -EOPNOTSUPP);
@@ -251,6 +252,13 @@ static void test_a_host_joins_once_and_under_its_own_name(void **state)
 	free(TAKE_PTR(token));
 	assert_int_equal(cluster_token_create(joined, 0, &token, &err), 0);
 	cluster_close(joined);
+
+	/* Installed anew it may come back under its name, once it is down. */
+	assert_int_equal(dir_remove(state_b, NULL), 0);
+	assert_int_equal(put_host("b", "up", &err), 0);
+	assert_int_equal(join("b", peer, token, &err), -EEXIST);
+	assert_int_equal(put_host("b", "down", &err), 0);
+	assert_int_equal(join("b", peer, token, &err), 0);
 }
 
 int main(void)
