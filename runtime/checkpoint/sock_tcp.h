@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between sock_tcp.c (source), sock_tcp_restore.c (destination), sock_accept.c, and tests. */
+#ifndef FERRY_CHECKPOINT_SOCK_TCP_H
+#define FERRY_CHECKPOINT_SOCK_TCP_H
+
+#include <netinet/tcp.h>
+
+#include "runtime/checkpoint/sock_common.h"
+
+/* Callbacks of sock_type_tcp. `d` and `r` may be NULL: the caller's own namespace. */
+int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err);
+int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,
+		struct error *err);
+int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int fd,
+	     struct error *err);
+int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
+
+/* Accept queues (sock_accept.c). Appends to m->pending what waits in the listener's. */
+int tcp_pending_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, struct error *err);
+void tcp_pending_free(Cks__Tcp *m);
+/* Puts them into the restored listener's queue. */
+int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct error *err);
+
+#endif
