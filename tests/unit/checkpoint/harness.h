@@ -176,10 +176,17 @@ static inline pid_t trial_spawn(struct trial *t, bool stub)
 	return pid;
 }
 
-static inline void trial_start(struct trial *t)
+/* Makes t->dir, where a test needs it before the program runs. */
+static inline void trial_prepare(struct trial *t)
 {
 	snprintf(t->dir, sizeof(t->dir), "/tmp/fckpt-XXXXXX");
 	assert_non_null(mkdtemp(t->dir));
+}
+
+static inline void trial_start(struct trial *t)
+{
+	if (!t->dir[0])
+		trial_prepare(t);
 	trial_cgroup(t->cg_a, sizeof(t->cg_a), "a");
 	trial_cgroup(t->cg_b, sizeof(t->cg_b), "b");
 	t->ca.sock = t->cb.sock = -1;
