@@ -408,6 +408,8 @@ static void test_direct_read_in_flight_is_not_lost(void **state)
 
 int main(void)
 {
+	TRIAL_UNSANITIZED();
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_between_rounds_are_not_lost),
 		cmocka_unit_test(test_guard_pages_and_advice_are_kept),

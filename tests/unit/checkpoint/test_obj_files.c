@@ -315,6 +315,8 @@ static void test_another_file_at_the_destination_is_refused(void **state)
 
 int main(void)
 {
+	TRIAL_UNSANITIZED();
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files_keep_position_flags_and_sharing),
 		cmocka_unit_test(test_deleted_files_travel_with_content),

@@ -216,6 +216,8 @@ static void test_datagrams_keep_their_senders(void **state)
 
 int main(void)
 {
+	TRIAL_UNSANITIZED();
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pairs_keep_data_in_both_directions),
 		cmocka_unit_test(test_listeners_and_their_connections_move),
