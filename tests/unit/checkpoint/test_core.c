@@ -6,7 +6,9 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/capability.h>
+#include <sys/ipc.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -461,8 +463,64 @@ static void test_a_resumed_container_can_be_migrated_again(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* --- preflight ---------------------------------------------------------------------------------- */
+static int obstacles(struct trial *t)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+	int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		unshare(CLONE_NEWUTS);
+		trial_ready(t);
+		trial_await(t);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	return fd >= 0 && id >= 0 ? status : 1;
+}
+
+static bool names(const json_t *list, const char *object, int pid)
+{
+	size_t i;
+	json_t *o;
+
+	json_array_foreach(list, i, o)
+		if (strstr(json_string_value(json_object_get(o, "object")), object) &&
+		    json_integer_value(json_object_get(o, "pid")) == pid &&
+		    json_string_length(json_object_get(o, "why")) > 10 &&
+		    json_string_length(json_object_get(o, "remedy")) > 10)
+			return true;
+	return false;
+}
+
+static void test_preflight_names_every_obstacle(void **state)
+{
+	struct trial t = { .program = obstacles };
+	bool uffd, uts, sysv;
+	int r, status;
+
+	(void)state;
+	if (TRIAL_SANITIZED) {
+		skip();
+		return;
+	}
+	trial_start(&t);
+	r = trial_check(&t);
+	uffd = names(t.obstacles, "userfaultfd", 1);
+	uts = names(t.obstacles, "uts namespace", 2);
+	sysv = names(t.obstacles, "SysV segment", 0);
+	status = trial_finish(&t);
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+	assert_true(uffd && uts && sysv);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
+	TRIAL_UNSANITIZED();
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_private_memory_arrives_whole),
 		cmocka_unit_test(test_threads_run_on),
@@ -470,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_signals_and_timers_stay_pending),
 		cmocka_unit_test(test_credentials_and_filters_are_kept),
 		cmocka_unit_test(test_death_of_either_engine_undoes_everything),
+		cmocka_unit_test(test_preflight_names_every_obstacle),
 		cmocka_unit_test(test_a_resumed_container_can_be_migrated_again),
 	};
 
