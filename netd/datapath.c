@@ -391,34 +391,41 @@ static bool flow_is_of(const void *key, const void *arg)
 	return k.vni == want->vni && !memcmp(k.local, want->ip, 16);
 }
 
-struct flow_walk {
-	int (*fn)(void *ctx, const struct ferry_flow_key *key, uint32_t via);
-	void *ctx;
-	int result;
-};
-
-static int act_flow(int fd, const void *key, void *ctx)
-{
-	struct flow_walk *w = ctx;
-	struct ferry_flow_key k;
-	uint32_t via;
-
-	memcpy(&k, key, sizeof(k));
-	if (bpf_map_lookup_elem(fd, &k, &via) == 0)
-		w->result = w->fn(w->ctx, &k, via);
-	return w->result;
-}
+/*
+ * By batches: during a blackout, and a busy host has tens of thousands of flows. The
+ * calls of fn are made with a consistent key and value; entries that come or go
+ * meanwhile may be missed, as in any walk of a live map.
+ */
+#define FLOW_BATCH 4096
 
 int datapath_flow_walk(struct datapath *dp, uint32_t vni, const struct addr *local,
 		       int (*fn)(void *ctx, const struct ferry_flow_key *key, uint32_t via),
 		       void *ctx)
 {
+	CLEANUP_FREE struct ferry_flow_key *keys = mem_zalloc(FLOW_BATCH * sizeof(*keys));
+	CLEANUP_FREE uint32_t *vias = mem_zalloc(FLOW_BATCH * sizeof(*vias));
 	struct ferry_ep_key want = ep_key(vni, local);
-	struct flow_walk w = { .fn = fn, .ctx = ctx };
+	int fd = bpf_map__fd(dp->bpf->maps.ferry_flows);
+	uint32_t position = 0;
+	bool first = true;
 
-	walk_keys(bpf_map__fd(dp->bpf->maps.ferry_flows), sizeof(struct ferry_flow_key), flow_is_of,
-		  &want, act_flow, &w);
-	return w.result;
+	for (;;) {
+		uint32_t n = FLOW_BATCH;
+		int r = bpf_map_lookup_batch(fd, first ? NULL : &position, &position, keys, vias,
+					     &n, NULL);
+
+		if (r < 0 && errno != ENOENT)
+			return -errno;
+		for (uint32_t i = 0; i < n; i++) {
+			int stop = flow_is_of(&keys[i], &want) ? fn(ctx, &keys[i], vias[i]) : 0;
+
+			if (stop)
+				return stop;
+		}
+		if (r < 0)
+			return 0;
+		first = false;
+	}
 }
 
 void datapath_flow_flush(struct datapath *dp, uint32_t vni, const struct addr *local)

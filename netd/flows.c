@@ -42,6 +42,7 @@ int netd_flows_export(struct netd *nd, const char *id, json_t **out, struct erro
 	CLEANUP_JSON json_t *list = json_array();
 	json_t *ifaces, *iface;
 	size_t i;
+	int r = 0;
 
 	pthread_mutex_lock(&nd->lock);
 	ifaces = netd_interfaces(nd, id, err);
@@ -50,13 +51,15 @@ int netd_flows_export(struct netd *nd, const char *id, json_t **out, struct erro
 		struct addr addrs[2];
 		int n = netd_iface_addrs(iface, addrs);
 
-		for (int k = 0; k < n; k++)
-			datapath_flow_walk(nd->dp, netd_iface_vni(iface), &addrs[k], export_flow,
-					   &e);
+		for (int k = 0; k < n && r == 0; k++)
+			r = datapath_flow_walk(nd->dp, netd_iface_vni(iface), &addrs[k],
+					       export_flow, &e);
 	}
 	pthread_mutex_unlock(&nd->lock);
 	if (!ifaces)
 		return -ENOENT;
+	if (r < 0)
+		return error_sys(err, -r, "reading the flow map");
 	*out = TAKE_PTR(list);
 	return 0;
 }

@@ -265,6 +265,23 @@ static void test_flows_with_the_outside_are_noted_and_replaced(void **state)
 	datapath_flow_flush(dp, 7, &local);
 }
 
+static void test_all_flows_of_an_endpoint_are_found(void **state)
+{
+	struct addr local = ip("10.88.1.2"), other = ip("10.88.1.3");
+	struct ferry_flow_key key = { .vni = 7, .proto = IPPROTO_TCP, .peer = { 9 } };
+
+	(void)state;
+	for (int i = 0; i < 10000; i++) {
+		memcpy(key.local, i % 2 ? local.b : other.b, 16);
+		key.peer_port = (uint16_t)i;
+		assert_int_equal(datapath_flow_set(dp, &key, 5, NULL), 0);
+	}
+	assert_int_equal(flows(5), 5000);
+	datapath_flow_flush(dp, 7, &local);
+	assert_int_equal(flows(5), 0);
+	datapath_flow_flush(dp, 7, &other);
+}
+
 static void arp(const char *from, const char *to)
 {
 	struct ether_header eth = { .ether_type = htons(ETHERTYPE_ARP) };
@@ -354,6 +371,7 @@ int main(void)
 		cmocka_unit_test(test_packets_do_not_go_round_in_circles),
 		cmocka_unit_test(test_frames_without_tunnel_are_not_from_the_overlay),
 		cmocka_unit_test(test_flows_with_the_outside_are_noted_and_replaced),
+		cmocka_unit_test(test_all_flows_of_an_endpoint_are_found),
 		cmocka_unit_test(test_arp_is_answered_with_the_gateway_mac),
 		cmocka_unit_test(test_nd_is_answered_with_a_valid_checksum),
 	};
