@@ -345,7 +345,9 @@ int restore_objects_finish(struct restore *r, struct error *err);
 int task_send_fd(struct task *t, int fd, struct error *err);
 void task_drop_sock(struct task *t);
 /* restore_task.c */
-int restore_task_threads(struct restore *r, struct task *t, struct error *err);
+/* What can be made while the source still sends: threads, what belongs to each, actions
+ * of signals. */
+int restore_task_early(struct task *t, struct error *err);
 int restore_task_state(struct restore *r, struct task *t, struct error *err);
 int restore_task_last(struct restore *r, struct task *t, struct error *err);
 /* verify.c */

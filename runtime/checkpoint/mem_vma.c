@@ -182,21 +182,35 @@ static const char *const specials[][2] = { { "[vdso]", "d" },
 					   { "[vvar_vclock]", "c" },
 					   { "[vsyscall]", "s" } };
 
-static bool parse_head(const char *line, struct vma *v)
+static bool parse_head(char *line, struct vma *v)
 {
 	unsigned int major_no, minor_no;
-	char perms[5];
-	int path_at = 0;
+	const char *perms;
+	char *p;
 
+	/* "start-end perms offset major:minor inode   path"; sscanf() takes ten times as long,
+	 * and this runs in the blackout. */
 	*v = (struct vma){ 0 };
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %lu %n", &v->start, &v->end,
-		   perms, &v->pgoff, &major_no, &minor_no, &v->ino, &path_at) < 7)
+	v->start = strtoull(line, &p, 16);
+	if (*p != '-')
 		return false;
+	v->end = strtoull(p + 1, &p, 16);
+	perms = p + 1;
+	if (*p != ' ' || strlen(perms) < 5)
+		return false;
+	v->pgoff = strtoull(perms + 5, &p, 16);
+	major_no = (unsigned int)strtoul(p, &p, 16);
+	if (*p != ':')
+		return false;
+	minor_no = (unsigned int)strtoul(p + 1, &p, 16);
+	v->ino = strtoul(p, &p, 10);
+	while (*p == ' ')
+		p++;
 	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
 		  (perms[2] == 'x' ? PROT_EXEC : 0);
 	v->flags = perms[3] == 's' ? MAP_SHARED : MAP_PRIVATE;
 	v->dev = makedev(major_no, minor_no);
-	v->path = path_at && line[path_at] ? str_dup(line + path_at) : NULL;
+	v->path = *p ? str_dup(p) : NULL;
 	/* The first System V segment of a namespace has inode 0. */
 	v->kind = v->ino || v->dev ? VMA_FILE : VMA_ANON;
 	if (v->kind == VMA_ANON) {

@@ -45,11 +45,10 @@ static long put(struct task *t, const void *data, size_t n)
 	return !at ? -ENOMEM : n > REMOTE_SCRATCH ? -E2BIG : remote_write(t, at, data, n);
 }
 
-int restore_task_threads(struct restore *r, struct task *t, struct error *err)
+static int threads(struct task *t, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
 
-	(void)r;
 	t->threads = mem_grow(t->threads, s->n_threads + 1, sizeof(*t->threads));
 	for (size_t i = 1; i < s->n_threads; i++) {
 		struct {
@@ -404,6 +403,21 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 	return 0;
 }
 
+int restore_task_early(struct task *t, struct error *err)
+{
+	const Ck__TaskState *s = t->state;
+	int e;
+
+	if (!remote_scratch(t))
+		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
+	e = threads(t, err);
+	if (e == 0)
+		e = sigactions(t, s, err);
+	for (size_t i = 0; i < t->nthreads && e == 0; i++)
+		e = one_thread(&t->threads[i], s->threads[i], err);
+	return e;
+}
+
 static uint64_t last_capability(void)
 {
 	CLEANUP_FREE char *text = NULL;
@@ -437,10 +451,6 @@ int restore_task_state(struct restore *r, struct task *t, struct error *err)
 	if (!remote_scratch(t))
 		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
 	e = paths(t, s, err);
-	if (e == 0)
-		e = sigactions(t, s, err);
-	for (size_t i = 0; i < t->nthreads && e == 0; i++)
-		e = one_thread(&t->threads[i], s->threads[i], err);
 	if (e == 0)
 		e = timers(t, s, err);
 	if (e < 0)

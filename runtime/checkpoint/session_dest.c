@@ -152,7 +152,7 @@ static int task_message(struct restore *r, const struct frame *f, struct error *
 		return error_set(err, EBADMSG, "a damaged process state");
 	}
 	t->state = m;
-	return 0;
+	return restore_task_early(t, err);
 }
 
 static int fd_message(struct restore *r, const struct frame *f, struct error *err)
@@ -308,8 +308,6 @@ static int build(struct restore *r, struct error *err)
 		if (!t->state || !t->fds)
 			return error_set(err, EBADMSG, "process %d came without its state", t->vpid);
 		e = restore_pending_files(r, t, err);
-		if (e == 0)
-			e = restore_task_threads(r, t, err);
 		if (e == 0)
 			e = restore_memory_finish(r, t, err);
 	}
