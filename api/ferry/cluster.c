@@ -13,8 +13,9 @@ static int reply(struct request *req, int r, int status, json_t *out)
 int ferry_cluster_info(struct request *req, struct error *err)
 {
 	json_t *out = NULL;
+	int r = fabric_cluster_info(req->fabric, &out, err);
 
-	return reply(req, fabric_cluster_info(req->fabric, &out, err), 200, out);
+	return reply(req, r, 200, out);
 }
 
 int ferry_cluster_init(struct request *req, struct error *err)
