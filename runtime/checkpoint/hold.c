@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,6 +81,8 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 	int r = 0;
 
 	d->seized = true;
+	/* Every client waits for us from now on. */
+	setpriority(PRIO_PROCESS, 0, -20);
 	while (stopped && r == 0) {
 		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
 		if (r == 0)

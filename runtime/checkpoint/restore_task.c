@@ -396,8 +396,6 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 	}
 	if (m->policy != SCHED_OTHER && sched_setscheduler(th->tid, m->policy, &sp) < 0)
 		return error_sys(err, errno, "the scheduling policy of thread %d", th->vtid);
-	if (m->nice != getpriority(PRIO_PROCESS, (id_t)th->tid))
-		setpriority(PRIO_PROCESS, (id_t)th->tid, m->nice);
 	if (m->has_timerslack_ns && m->timerslack_ns != 50000)
 		thread_syscall(th, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
 	return 0;
@@ -550,6 +548,9 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 		memcpy(&th->regs, m->regs.data, sizeof(th->regs));
 		th->sigmask = m->sigmask;
 		th->touched = true;
+		/* Until now it was a stub's, which must not wait for a processor. */
+		if (m->nice != getpriority(PRIO_PROCESS, (id_t)th->tid))
+			setpriority(PRIO_PROCESS, (id_t)th->tid, m->nice);
 	}
 	return e;
 }

@@ -76,6 +76,8 @@ int restore_seize_init(struct restore *r, struct error *err)
 		lim.rlim_cur = lim.rlim_max;
 		prlimit(t->pid, RLIMIT_NOFILE, &lim, NULL);
 	}
+	/* Inherited by all that are made from it; the target's own value comes last. */
+	setpriority(PRIO_PROCESS, (id_t)t->pid, -20);
 	t->vsid = (pid_t)remote_syscall(t, SYS_getsid, 0, 0, 0, 0, 0, 0);
 	t->vpgid = (pid_t)remote_syscall(t, SYS_getpgid, 0, 0, 0, 0, 0, 0);
 	return 0;
@@ -315,6 +317,9 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 	if (!find(tree, 1))
 		return error_set(err, EBADMSG, "the tree has no init");
 	r->final = tree->final;
+	/* The blackout has begun: every client waits for us now. */
+	if (r->final)
+		setpriority(PRIO_PROCESS, 0, -20);
 	e = drop_ended(r, tree, err);
 	if (e < 0)
 		return e;

@@ -32,9 +32,13 @@ struct stream {
 struct stream *stream_new_fd(int fd)
 {
 	struct stream *s = mem_zalloc(sizeof(*s));
+	int size = 8 << 20;
 
 	s->fd = fd;
 	s->out = mem_zalloc(GATHER);
+	/* So that the source does not wait for each page that the destination writes. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	return s;
 }
 
