@@ -2,9 +2,11 @@
 /* Pipes, epoll, eventfd, signalfd, timerfd, pidfd keep their state over a move. */
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
+#include <termios.h>
 #include <time.h>
 
 #include "tests/unit/checkpoint/harness.h"
@@ -241,8 +243,112 @@ static void test_signal_owner_is_kept(void **state)
 	trial_run(&t, 0);
 }
 
+static int inotifies(struct trial *t)
+{
+	int fd = inotify_init1(IN_NONBLOCK), a, b, gap;
+	char path[128], buf[4096] __attribute__((aligned(8)));
+	struct inotify_event *e = (struct inotify_event *)buf;
+
+	snprintf(path, sizeof(path), "%s/watched", t->dir);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	mkdir(strcat(strcpy(buf, t->dir), "/folder"), 0700);
+	gap = inotify_add_watch(fd, path, IN_ATTRIB);
+	WANT(gap > 0 && inotify_rm_watch(fd, gap) == 0 && read(fd, buf, sizeof(buf)) > 0);
+	a = inotify_add_watch(fd, path, IN_MODIFY | IN_CLOSE_WRITE);
+	b = inotify_add_watch(fd, strcat(strcpy(buf, t->dir), "/folder"), IN_CREATE);
+	WANT(a > gap && b > a);
+	trial_ready(t);
+	trial_await(t);
+	WANT(read(fd, buf, sizeof(buf)) < 0 && errno == EAGAIN);
+	close(open(path, O_WRONLY));
+	WANT(read(fd, buf, sizeof(buf)) > 0 && e->wd == a && e->mask == IN_CLOSE_WRITE);
+	snprintf(path, sizeof(path), "%s/folder/new", t->dir);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	WANT(read(fd, buf, sizeof(buf)) > 0 && e->wd == b && e->mask == IN_CREATE);
+	return strcmp(e->name, "new") == 0 ? 0 : 1;
+}
+
+static void test_inotify_watches_keep_their_numbers(void **state)
+{
+	struct trial t = { .program = inotifies };
+
+	(void)state;
+	trial_run(&t, 0);
+}
+
+static int own_pts(struct trial *t, bool stub)
+{
+	(void)t;
+	(void)stub;
+	return mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666") < 0 ? 123 : 0;
+}
+
+static int terminals(struct trial *t)
+{
+	int extra = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY), m, s, n = -1, zero = 0, status;
+	struct winsize ws = { .ws_row = 33, .ws_col = 77 };
+	struct termios tio;
+	char name[32], buf[100];
+	pid_t child, group;
+
+	m = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+	WANT(extra >= 0 && m >= 0 && ioctl(m, TIOCGPTN, &n) == 0 && n == 1);
+	WANT(ioctl(m, TIOCSPTLCK, &zero) == 0);
+	close(extra); /* number 0 is free again: 1 has to be reached all the same */
+	snprintf(name, sizeof(name), "/dev/pts/%d", n);
+	child = fork();
+	if (child == 0) {
+		setsid();
+		s = open(name, O_RDWR);
+		tcgetattr(s, &tio);
+		tio.c_lflag &= ~(tcflag_t)ECHO;
+		tcsetattr(s, TCSANOW, &tio);
+		group = fork();
+		if (group == 0) {
+			for (;;)
+				pause();
+		}
+		setpgid(group, group);
+		signal(SIGTTOU, SIG_IGN);
+		tcsetpgrp(s, group);
+		trial_ready(t);
+		trial_await(t);
+		if (tcgetpgrp(s) != group || tcgetsid(s) != getpid())
+			_exit(1);
+		if (open("/dev/tty", O_RDWR) < 0)
+			_exit(2);
+		if (tcgetattr(s, &tio) < 0 || (tio.c_lflag & ECHO))
+			_exit(3);
+		if (write(s, "out\n", 4) != 4)
+			_exit(4);
+		/* ^C goes to the foreground group */
+		if (waitpid(group, &status, 0) != group || !WIFSIGNALED(status) ||
+		    WTERMSIG(status) != SIGINT)
+			_exit(5);
+		_exit(0);
+	}
+	WANT(ioctl(m, TIOCSWINSZ, &ws) == 0);
+	trial_await(t);
+	memset(&ws, 0, sizeof(ws));
+	WANT(ioctl(m, TIOCGWINSZ, &ws) == 0 && ws.ws_row == 33 && ws.ws_col == 77);
+	WANT(read(m, buf, sizeof(buf)) == 5 && memcmp(buf, "out\r\n", 5) == 0);
+	WANT(write(m, "\003", 1) == 1);
+	WANT(waitpid(child, &status, 0) == child);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+static void test_terminals_keep_session_and_settings(void **state)
+{
+	struct trial t = { .program = terminals, .setup = own_pts };
+
+	(void)state;
+	trial_run(&t, 0);
+}
+
 int main(void)
 {
+	TRIAL_UNSANITIZED();
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pipes_keep_content_ends_and_packets),
 		cmocka_unit_test(test_epoll_items_are_watched_after_the_move),
@@ -250,6 +356,8 @@ int main(void)
 		cmocka_unit_test(test_timerfds_run_on),
 		cmocka_unit_test(test_pidfd_stands_for_the_same_process),
 		cmocka_unit_test(test_signal_owner_is_kept),
+		cmocka_unit_test(test_inotify_watches_keep_their_numbers),
+		cmocka_unit_test(test_terminals_keep_session_and_settings),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
