@@ -2,6 +2,8 @@
 /* Frames over a socket or TLS; stream.h draws the format. */
 #include "runtime/checkpoint/stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,10 +44,20 @@ struct stream *stream_new_fd(int fd)
 	return s;
 }
 
+/* While the tasks stand still nobody may wait minutes for a peer that is cut off. */
+#define PEER_GONE_S 3
+
 struct stream *stream_new_tls(struct tls *tls)
 {
 	struct stream *s = stream_new_fd(tls_fd(tls));
+	unsigned int ms = PEER_GONE_S * 1000;
+	int on = 1, count = PEER_GONE_S;
 
+	setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof(on));
+	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, &on, sizeof(on));
+	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 	s->tls = tls;
 	return s;
 }
