@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ferry-oci exec: another process in a running container. This process enters the
- * container's control groups and namespaces and makes the new one as its child, so that it
- * is born in the container's pid namespace.
+ * ferry-oci exec: another process in a running container. A child is born in the container's
+ * pid namespace, moves itself into the control groups and the other namespaces, and becomes
+ * the program; this process stays outside and waits for how it goes.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -80,11 +80,10 @@ static int load_process(const struct spec *spec, const struct exec_options *o, c
 	return 0;
 }
 
-/* All namespaces of init that are not ours already, in one call (setns(2), Linux 5.8). */
-static int enter(const struct state *s, int pidfd, struct error *err)
+/* The namespaces of init that are not ours already, as CLONE_NEW* flags. */
+static int foreign_namespaces(const struct state *s, int *flags, struct error *err)
 {
-	int flags = 0;
-
+	*flags = 0;
 	for (int i = 0; i < NS_COUNT; i++) {
 		CLEANUP_FREE char *a = str_format("/proc/%d/ns/%s", s->pid, spec_ns_name[i]);
 		CLEANUP_FREE char *b = str_format("/proc/self/ns/%s", spec_ns_name[i]);
@@ -95,10 +94,8 @@ static int enter(const struct state *s, int pidfd, struct error *err)
 		if (readlink(b, y, sizeof(y) - 1) < 0)
 			return error_sys(err, errno, "reading %s", b);
 		if (strcmp(x, y) != 0)
-			flags |= spec_ns_flag[i];
+			*flags |= spec_ns_flag[i];
 	}
-	if (flags && setns(pidfd, flags) < 0)
-		return error_sys(err, errno, "entering the namespaces of container %s", s->id);
 	return 0;
 }
 
@@ -108,6 +105,7 @@ struct child {
 	size_t ncg;
 	int sync, console, filter, preserve_fds;
 	size_t filter_len;
+	int pidfd, namespaces;
 };
 
 static void __attribute__((noreturn)) child_main(const struct child *c)
@@ -119,11 +117,16 @@ static void __attribute__((noreturn)) child_main(const struct child *c)
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Inside, nobody may trace this process or open its files (CVE-2016-9962). */
+	prctl(PR_SET_DUMPABLE, 0);
 	if (sync_recv(c->sync, &m) < 0)
 		_exit(1);
 	r = cgroup_enter(c->cg_fds, c->ncg);
 	if (r < 0)
 		error_sys(&err, -r, "entering the control groups");
+	/* The last look at the host: setns(2) of several namespaces at once, Linux 5.8. */
+	if (!r && c->namespaces && setns(c->pidfd, c->namespaces) < 0)
+		r = error_sys(&err, errno, "entering the container's namespaces");
 	setsid();
 	if (!r && c->p->terminal)
 		r = process_console(c->p, c->console, false, &err);
@@ -155,15 +158,14 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 	CLEANUP_CGROUPS struct cgroups cg = { 0 };
 	CLEANUP_JSON json_t *doc = NULL;
 	CLEANUP_FREE int *fds = NULL;
-	CLEANUP_FREE char *pid_path = NULL;
 	CLEANUP_CLOSE int pidfd = -1, console = -1, filter = -1, v2 = -1, mine = -1, theirs = -1;
-	CLEANUP_CLOSE int pid_dir = -1;
+	CLEANUP_CLOSE int own_pid = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
 	struct clone_args ca = { .exit_signal = SIGCHLD };
 	struct spec_process p = { 0 };
 	struct child c;
 	struct sync_msg m;
 	const char *is;
-	int pair[2], r, st;
+	int pair[2], r, st, flags;
 	size_t len = 0;
 	pid_t pid;
 
@@ -195,21 +197,6 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 		if (r < 0)
 			goto out;
 	}
-	/* Paths of the host end with the mount namespace: open what is needed later. */
-	if (o->pid_file) {
-		char *slash;
-
-		pid_path = str_dup(o->pid_file);
-		slash = strrchr(pid_path, '/');
-		if (slash)
-			*slash = '\0';
-		pid_dir = open(slash ? (pid_path[0] ? pid_path : "/") : ".",
-			       O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (pid_dir < 0) {
-			r = error_sys(err, errno, "opening the folder of %s", o->pid_file);
-			goto out;
-		}
-	}
 	fds = mem_zalloc((cg.n + 1) * sizeof(int));
 	if ((r = cgroup_open(&cg, s.cgroup, fds, &v2, err)) < 0)
 		goto out;
@@ -219,10 +206,13 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 	}
 	mine = pair[0];
 	theirs = pair[1];
-	/* Inside, nobody may trace this process or open its files (CVE-2016-9962). */
-	prctl(PR_SET_DUMPABLE, 0);
-	if ((r = enter(&s, pidfd, err)) < 0)
+	/* The pid namespace is that of children: this process stays outside and out of reach. */
+	if ((r = foreign_namespaces(&s, &flags, err)) < 0)
 		goto out;
+	if ((flags & CLONE_NEWPID) && setns(pidfd, CLONE_NEWPID) < 0) {
+		r = error_sys(err, errno, "entering the pid namespace of container %s", o->id);
+		goto out;
+	}
 	if (v2 >= 0) {
 		ca.flags |= CLONE_INTO_CGROUP;
 		ca.cgroup = (uint64_t)v2;
@@ -234,19 +224,17 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 	}
 	if (!pid) {
 		close(mine);
-		c = (struct child){ &p, fds, cg.n, theirs, console, filter, o->preserve_fds, len };
+		c = (struct child){ &p,	 fds,  cg.n, theirs, console, filter, o->preserve_fds, len,
+				    pidfd, flags & ~CLONE_NEWPID };
 		child_main(&c);
 	}
 	close(TAKE_FD(theirs));
+	/* Children of this process from here on (a sanitizer's, say) are the host's again. */
 	r = 0;
-	if (pid_dir >= 0) {
-		const char *base = strrchr(o->pid_file, '/');
-		CLEANUP_CLOSE int f = openat(pid_dir, base ? base + 1 : o->pid_file,
-					     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-		if (f < 0 || dprintf(f, "%d", pid) < 0)
-			r = error_sys(err, errno, "writing pid file %s", o->pid_file);
-	}
+	if ((flags & CLONE_NEWPID) && setns(own_pid, CLONE_NEWPID) < 0)
+		r = error_sys(err, errno, "returning to the own pid namespace");
+	if (!r && o->pid_file)
+		r = pid_file_write(o->pid_file, pid, err);
 	if (!r)
 		r = sync_send(mine, SYNC_GO, 0);
 	/* The other end closes at execve: no news is good news. */
