@@ -43,7 +43,8 @@ struct item {
 static size_t items_parse(const char *fdinfo, struct item **out)
 {
 	struct item *items = NULL;
-	size_t n = 0;
+	uint32_t *seen = NULL; /* items so far, by number */
+	size_t n = 0, cap = 0, numbers = 0;
 
 	for (const char *p = fdinfo; p && *p;) {
 		struct item i = { 0 };
@@ -51,18 +52,28 @@ static size_t items_parse(const char *fdinfo, struct item **out)
 		unsigned long long data;
 
 		if (sscanf(p, "tfd: %d events: %x data: %llx pos:%*s ino:%lx", &i.tfd, &i.events,
-			   &data, &ino) == 4) {
+			   &data, &ino) == 4 && i.tfd >= 0) {
+			size_t num = (size_t)i.tfd;
+
 			i.data = data;
 			i.ino = ino;
-			for (size_t k = 0; k < n; k++)
-				i.nth += items[k].tfd == i.tfd;
-			items = mem_grow(items, n + 1, sizeof(*items));
+			if (num >= numbers) {
+				seen = mem_grow(seen, num * 2 + 64, sizeof(*seen));
+				memset(seen + numbers, 0, (num * 2 + 64 - numbers) * sizeof(*seen));
+				numbers = num * 2 + 64;
+			}
+			i.nth = seen[num]++;
+			if (n == cap) {
+				cap = cap ? cap * 2 : 64;
+				items = mem_grow(items, cap, sizeof(*items));
+			}
 			items[n++] = i;
 		}
 		p = strchr(p, '\n');
 		if (p)
 			p++;
 	}
+	free(seen);
 	*out = items;
 	return n;
 }
@@ -77,17 +88,53 @@ static bool item_is(const struct ofd *ep, const struct item *i, const struct ofd
 	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_EPOLL_TFD, x->fd, &slot) == 0;
 }
 
-static struct ofd *item_ofd(struct dump *d, const struct ofd *ep, const struct item *i)
-{
-	for (size_t k = 0; k < ep->nholders; k++) {
-		struct ofd *x = dump_ofd(d, ep->holders[k].task, i->tfd);
+/* Descriptor numbers of one holder, so that thousands of items are found in one pass. */
+struct numbers {
+	struct ofd **by_num;
+	int n;
+};
 
+static void numbers_of(struct dump *d, const struct task *t, struct numbers *out)
+{
+	out->by_num = NULL;
+	out->n = 0;
+	for (size_t i = 0; i < dump_ofd_count(d); i++) {
+		struct ofd *x = dump_ofd_at(d, i);
+
+		for (size_t h = 0; h < x->nholders; h++) {
+			int num = x->holders[h].num;
+
+			if (x->holders[h].task != t)
+				continue;
+			if (num >= out->n) {
+				int n = num < 1024 ? 1024 : num * 2;
+
+				out->by_num = mem_grow(out->by_num, (size_t)n,
+						       sizeof(*out->by_num));
+				memset(out->by_num + out->n, 0,
+				       (size_t)(n - out->n) * sizeof(*out->by_num));
+				out->n = n;
+			}
+			out->by_num[num] = x;
+		}
+	}
+}
+
+static struct ofd *item_ofd(struct dump *d, const struct ofd *ep, const struct item *i,
+			    const struct numbers *first)
+{
+	struct ofd *x = i->tfd >= 0 && i->tfd < first->n ? first->by_num[i->tfd] : NULL;
+
+	/* A socket has one inode and one file: no kcmp, which walks all items each time. */
+	if (x && x->st.st_ino == i->ino && (S_ISSOCK(x->st.st_mode) || item_is(ep, i, x)))
+		return x;
+	for (size_t k = 1; k < ep->nholders; k++) {
+		x = dump_ofd(d, ep->holders[k].task, i->tfd);
 		if (x && x->st.st_ino == i->ino && item_is(ep, i, x))
 			return x;
 	}
 	for (size_t k = 0; k < dump_ofd_count(d); k++) {
-		struct ofd *x = dump_ofd_at(d, k);
-
+		x = dump_ofd_at(d, k);
 		if (x->st.st_ino == i->ino && item_is(ep, i, x))
 			return x;
 	}
@@ -98,14 +145,16 @@ static int epoll_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 {
 	CLEANUP_FREE struct item *items = NULL;
 	size_t n = items_parse(o->fdinfo, &items);
+	struct numbers first;
 
+	numbers_of(d, o->task, &first);
 	for (size_t i = 0; i < n; i++) {
 		CLEANUP_FREE char *object = NULL;
 		CLEANUP_FREE char *again = NULL;
 		CLEANUP_FREE struct item *now = NULL;
 		size_t left, k;
 
-		if (item_ofd(d, o, &items[i]))
+		if (item_ofd(d, o, &items[i], &first))
 			continue;
 		/* tasks run during preflight: only what is still there counts */
 		again = fdinfo_read(0, o->fd);
@@ -120,6 +169,7 @@ static int epoll_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 			     "the watched file is no descriptor of the container any more",
 			     "remove it with epoll_ctl(EPOLL_CTL_DEL) before closing it");
 	}
+	free(first.by_num);
 	return 0;
 }
 
@@ -131,16 +181,21 @@ static int epoll_dump(struct dump *d, struct ofd *o, struct buf *body, struct er
 	CLEANUP_FREE Cko__EpollItem *all = NULL;
 	CLEANUP_FREE Cko__EpollItem **list = NULL;
 	size_t n = items_parse(info, &items);
+	struct numbers first;
+	int rc = 0;
 
+	numbers_of(d, o->task, &first);
 	all = mem_zalloc((n + 1) * sizeof(*all));
 	list = mem_zalloc((n + 1) * sizeof(*list));
 	for (size_t i = 0; i < n; i++) {
-		struct ofd *x = item_ofd(d, o, &items[i]);
+		struct ofd *x = item_ofd(d, o, &items[i], &first);
 
-		if (!x)
-			return error_set(err, ENOTSUP,
-					 "an epoll watches descriptor %d, whose file no process "
-					 "holds any more", items[i].tfd);
+		if (!x) {
+			rc = error_set(err, ENOTSUP,
+				       "an epoll watches descriptor %d, whose file no process holds "
+				       "any more", items[i].tfd);
+			break;
+		}
 		cko__epoll_item__init(&all[i]);
 		all[i].tfd = items[i].tfd;
 		all[i].events = items[i].events;
@@ -151,8 +206,10 @@ static int epoll_dump(struct dump *d, struct ofd *o, struct buf *body, struct er
 	m.flags = (uint32_t)o->flags;
 	m.items = list;
 	m.n_items = n;
-	obj_pack(&m.base, body);
-	return 0;
+	if (rc == 0)
+		obj_pack(&m.base, body);
+	free(first.by_num);
+	return rc;
 }
 
 static int epoll_restore(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,

@@ -285,10 +285,6 @@ static void test_another_file_at_the_destination_is_refused(void **state)
 	int r, status;
 
 	(void)state;
-	if (TRIAL_SANITIZED) {
-		skip();
-		return;
-	}
 	trial_start(&t);
 	trial_connect(&t);
 	r = trial_precopy(&t);
