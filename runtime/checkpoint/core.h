@@ -83,7 +83,10 @@ struct pageset {
 };
 void pageset_free(struct pageset *s);
 bool pageset_has(const struct pageset *s, uint64_t addr);
-void pageset_set(struct pageset *s, uint64_t addr, bool on);
+void pageset_set(struct pageset *s, uint64_t start, uint64_t npages, bool on);
+bool pageset_any(const struct pageset *s, uint64_t start, uint64_t npages);
+/* True where every page of c is in s. */
+bool pageset_covers(const struct pageset *s, const struct chunk *c);
 
 struct task {
 	pid_t pid, vpid, vppid, vpgid, vsid;

@@ -37,8 +37,7 @@ static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t fl
 		c->d->page_bytes += npages * PAGE;
 		c->d->round_page_bytes += npages * PAGE;
 	}
-	for (uint64_t i = 0; i < npages; i++)
-		pageset_set(&c->t->sent, start + i * PAGE, !(flags & FRAME_DROP));
+	pageset_set(&c->t->sent, start, npages, !(flags & FRAME_DROP));
 	return stream_send(c->d->s, FRAME_PAGES, flags, &run, sizeof(run), data,
 			   data ? npages * PAGE : 0, c->err);
 }
@@ -110,8 +109,8 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 
 		if (!has_private_pages(&l->v[i]))
 			continue;
-		for (uint64_t p = run.start; c->d->final && p < run.end; p += PAGE)
-			pageset_set(&c->t->here, p, true);
+		if (c->d->final)
+			pageset_set(&c->t->here, run.start, (run.end - run.start) / PAGE, true);
 		if ((what & PAGES_WRITTEN) || !c->t->tracker)
 			buf_add(&c->t->runs, &run, sizeof(run));
 	}
@@ -217,6 +216,8 @@ static int drop_gone(struct copy *c)
 	for (size_t i = 0; i < sent->cap; i++) {
 		struct chunk ch = sent->c[i];
 
+		if (ch.addr == ~0ull || pageset_covers(&c->t->here, &ch))
+			continue;
 		for (uint64_t b = 0, e; ch.addr != ~0ull && b < 512; b = e) {
 			int r;
 

@@ -472,14 +472,6 @@ static int zero_pages(struct task *t, const struct page_run *run, struct error *
 	return 0;
 }
 
-static bool any_got(struct task *t, const struct page_run *run)
-{
-	for (uint64_t i = 0; i < run->npages; i++)
-		if (pageset_has(&t->got, run->start + i * PAGE))
-			return true;
-	return false;
-}
-
 int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 {
 	struct page_run run;
@@ -506,7 +498,7 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 			if (v && pageset_has(&t->got, run.start + i * PAGE))
 				remote_syscall(t, SYS_madvise, run.start + i * PAGE, PAGE,
 					       MADV_DONTNEED, 0, 0, 0);
-			pageset_set(&t->got, run.start + i * PAGE, false);
+			pageset_set(&t->got, run.start + i * PAGE, 1, false);
 		}
 		return 0;
 	}
@@ -515,7 +507,7 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 
 		/* Fresh anonymous memory is zero as it is. */
 		if (v && v->kind == VMA_ANON && run.start + run.npages * PAGE <= v->end &&
-		    !any_got(t, &run))
+		    !pageset_any(&t->got, run.start, run.npages))
 			return 0;
 		e = zero_pages(t, &run, err);
 	} else {
@@ -523,8 +515,8 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 		if (e < 0)
 			return fail(t, e, err, "writing memory", run.start);
 	}
-	for (uint64_t i = 0; e == 0 && i < run.npages; i++)
-		pageset_set(&t->got, run.start + i * PAGE, true);
+	if (e == 0)
+		pageset_set(&t->got, run.start, run.npages, true);
 	return e;
 }
 

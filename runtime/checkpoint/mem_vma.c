@@ -127,24 +127,66 @@ static void pageset_grow(struct pageset *s)
 	free(old.c);
 }
 
-void pageset_set(struct pageset *s, uint64_t addr, bool on)
+/* The chunk of an address, made if need be; NULL where it is not there and not wanted. */
+static struct chunk *chunk_get(struct pageset *s, uint64_t addr, bool make)
 {
-	size_t bit = addr / PAGE % 512;
 	struct chunk *c;
 
-	if (s->n * 2 >= s->cap)
+	if (!s->cap && !make)
+		return NULL;
+	if (make && s->n * 2 >= s->cap)
 		pageset_grow(s);
 	c = chunk_slot(s, addr - addr % CHUNK);
 	if (c->addr == NO_CHUNK) {
-		if (!on)
-			return;
+		if (!make)
+			return NULL;
 		*c = (struct chunk){ .addr = addr - addr % CHUNK };
 		s->n++;
 	}
-	if (on)
-		c->bits[bit / 64] |= 1ull << (bit % 64);
-	else
-		c->bits[bit / 64] &= ~(1ull << (bit % 64));
+	return c;
+}
+
+void pageset_set(struct pageset *s, uint64_t start, uint64_t npages, bool on)
+{
+	while (npages) {
+		uint64_t bit = start / PAGE % 512, n = 512 - bit < npages ? 512 - bit : npages;
+		struct chunk *c = chunk_get(s, start, on);
+
+		start += n * PAGE;
+		npages -= n;
+		if (!c)
+			continue;
+		while (n) {
+			uint64_t in = bit % 64, k = 64 - in < n ? 64 - in : n;
+			uint64_t mask = (k == 64 ? ~0ull : (1ull << k) - 1) << in;
+
+			if (on)
+				c->bits[bit / 64] |= mask;
+			else
+				c->bits[bit / 64] &= ~mask;
+			bit += k;
+			n -= k;
+		}
+	}
+}
+
+bool pageset_any(const struct pageset *s, uint64_t start, uint64_t npages)
+{
+	for (uint64_t i = 0; s->n && i < npages; i++)
+		if (pageset_has(s, start + i * PAGE))
+			return true;
+	return false;
+}
+
+bool pageset_covers(const struct pageset *s, const struct chunk *c)
+{
+	static const struct chunk empty;
+	const struct chunk *o = s->cap ? chunk_slot(s, c->addr) : &empty;
+	uint64_t left = 0;
+
+	for (int i = 0; i < 8; i++)
+		left |= c->bits[i] & ~(o->addr == c->addr ? o->bits[i] : 0);
+	return !left;
 }
 
 /* --- smaps ----------------------------------------------------------------------------- */
