@@ -267,6 +267,9 @@ int container_make(const struct global *g, const struct create_options *o, pid_t
 				 "linux.cgroupsPath %s is in systemd's form; ferry-oci uses the "
 				 "cgroup file system itself: give a path",
 				 spec->cgroups_path);
+	dir = state_path(g, o->id, NULL);
+	if (access(dir, F_OK) == 0)
+		return error_set(err, EEXIST, "container %s exists already", o->id);
 	if (cgroup_pids(&cg, group, &inside, &ninside) == 0 && ninside)
 		return error_set(err, EBUSY, "control group %s is in use by process %d", group,
 				 inside[0]);
@@ -279,7 +282,6 @@ int container_make(const struct global *g, const struct create_options *o, pid_t
 			     .stub = o->stub, .annotations = json_incref(spec->annotations) };
 	if ((r = dir_make(g->root, 0700, err)) < 0)
 		return r;
-	dir = state_path(g, o->id, NULL);
 	if (mkdir(dir, 0700) < 0)
 		return errno == EEXIST ?
 			       error_set(err, EEXIST, "container %s exists already", o->id) :
