@@ -97,7 +97,11 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 	struct copy *c = ctx;
 	struct vmas *l = &c->t->vmas;
 
-	if (what & PAGES_FILE)
+	if (what & PAGES_GUARD) {
+		buf_add(&c->t->guard_runs, &start, sizeof(start));
+		buf_add(&c->t->guard_runs, &end, sizeof(end));
+	}
+	if (what & (PAGES_FILE | PAGES_GUARD))
 		return 0;
 	/* Runs come in the order of addresses. */
 	while (c->at < l->n && l->v[c->at].end <= start)
@@ -160,16 +164,6 @@ static void watch(struct copy *c)
 		tracker_detach(t);
 		t->nwatched = 0;
 	}
-}
-
-static int guard(void *ctx, uint64_t start, uint64_t end, int what)
-{
-	struct copy *c = ctx;
-
-	(void)what;
-	buf_add(&c->t->guard_runs, &start, sizeof(start));
-	buf_add(&c->t->guard_runs, &end, sizeof(end));
-	return 0;
 }
 
 static int send_layout(struct copy *c)
@@ -240,18 +234,15 @@ static int drop_gone(struct copy *c)
 int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 {
 	struct copy c = { .d = d, .t = t, .err = err };
-	int r = 0;
+	int r;
 
 	t->runs.len = t->guard_runs.len = 0;
 	if (t->zombie)
 		return 0;
 	/* The last round needs no watching: nothing runs that could write. */
-	if (d->final)
-		r = pages_guards(t, SPACE_START, SPACE_END, guard, &c);
-	else
+	if (!d->final)
 		watch(&c);
-	if (r == 0)
-		r = pages_scan(t, SPACE_START, SPACE_END, !d->final, found, &c);
+	r = pages_scan(t, SPACE_START, SPACE_END, !d->final, found, &c);
 	if (r < 0 && d->final)
 		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
 	return 0; /* gone meanwhile: the next round sees it */

@@ -61,7 +61,8 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			.vec_len = REGIONS,
 			.category_mask = mask,
 			.category_anyof_mask = anyof,
-			.return_mask = SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED,
+			.return_mask = SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED |
+				       (anyof & SCAN_GUARD),
 		};
 		int n = ioctl(t->pagemap_fd, SCAN_IOCTL, &a);
 
@@ -71,7 +72,8 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			return -errno;
 		for (int i = 0; i < n; i++) {
 			uint64_t c = regions[i].categories;
-			int what = c & SCAN_PFNZERO ? PAGES_ZERO
+			int what = c & SCAN_GUARD     ? PAGES_GUARD
+				   : c & SCAN_PFNZERO ? PAGES_ZERO
 				   : c & SCAN_FILE  ? PAGES_FILE
 						    : PAGES_ANON;
 			int r;
@@ -92,17 +94,16 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 
 int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx)
 {
+	int r;
+
 	if (again && t->tracker)
 		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN, SCAN_PRESENT | SCAN_SWAPPED,
 			    fn, ctx);
-	return scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
-}
-
-int pages_guards(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
-{
-	int r = scan(t, start, end, 0, SCAN_GUARD, 0, fn, ctx);
-
-	return r == -EINVAL ? 0 : r; /* a kernel before 6.15: no way to see them */
+	/* A kernel before 6.15 cannot show guard pages. */
+	r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED | SCAN_GUARD, fn, ctx);
+	if (r == -EINVAL)
+		r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+	return r;
 }
 
 static int uffd_attach(struct task *t)

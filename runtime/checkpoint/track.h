@@ -14,6 +14,7 @@ enum {
 	PAGES_FILE = 4,	   /* a page of the mapped file, not the area's own */
 	PAGES_WRITTEN = 8, /* written since the last scan that watched, or never watched */
 	PAGES_UNWATCHED = 16,
+	PAGES_GUARD = 32, /* MADV_GUARD_INSTALL; not shown with `again` */
 };
 typedef int track_fn(void *ctx, uint64_t start, uint64_t end, int what);
 
@@ -41,8 +42,6 @@ void tracker_detach(struct task *t);
  * every page counts as written.
  */
 int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx);
-/* Ranges of guard pages (MADV_GUARD_INSTALL) of [start, end). */
-int pages_guards(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 #define SPACE_START 0x1000ul
 #define SPACE_END   0x7ffffffff000ul
 
