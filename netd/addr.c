@@ -62,8 +62,10 @@ int subnet_parse(const char *text, struct subnet *out, struct error *err)
 		return error_wrap(err, "subnet %s", text);
 	out->v6 = !addr_is_v4(&out->addr);
 	if (str_to_u64(slash + 1, out->v6 ? 128 : 32, &prefix) < 0)
-		return error_set(err, EINVAL, "subnet %s: the prefix length is not a number in "
-				 "0..%d", text, out->v6 ? 128 : 32);
+		return error_set(err, EINVAL,
+				 "subnet %s: the prefix length is not a number in "
+				 "0..%d",
+				 text, out->v6 ? 128 : 32);
 	out->prefix = (unsigned int)prefix;
 	for (unsigned int bit = subnet_prefix128(out); bit < 128; bit++)
 		if (out->addr.b[bit / 8] & (0x80 >> (bit % 8)))

@@ -13,7 +13,7 @@ struct addr {
 };
 
 struct subnet {
-	struct addr addr; /* host bits are zero */
+	struct addr addr;    /* host bits are zero */
 	unsigned int prefix; /* as written: 0..32 or 0..128 */
 	bool v6;
 };

@@ -81,13 +81,15 @@ int datapath_open(const char *bpffs, struct datapath **out, struct error *err)
 	if (r == 0 && (r = overlay_bpf__load(dp->bpf)) < 0)
 		r = error_sys(err, -r == EINVAL ? EPROTONOSUPPORT : -r,
 			      "loading ferry's BPF programs (kernel too old, no CAP_BPF, or pins "
-			      "of another version in %s)", dp->pins);
+			      "of another version in %s)",
+			      dp->pins);
 	if (r == 0) {
 		bpf_map_lookup_elem(bpf_map__fd(dp->bpf->maps.ferry_config), &zero, &c);
 		if (c.version && c.version != FERRY_MAPS_VERSION)
-			r = error_set(err, EPROTONOSUPPORT, "%s holds maps of version %u, this is "
-				      "version %u: stop ferry's containers and remove it", dp->pins,
-				      c.version, FERRY_MAPS_VERSION);
+			r = error_set(err, EPROTONOSUPPORT,
+				      "%s holds maps of version %u, this is "
+				      "version %u: stop ferry's containers and remove it",
+				      dp->pins, c.version, FERRY_MAPS_VERSION);
 	}
 	if (r < 0) {
 		datapath_close(dp);
@@ -188,10 +190,9 @@ int datapath_attach(struct datapath *dp, enum datapath_prog prog, int ifindex, c
 		close(TAKE_FD(link));
 		unlink(path);
 	}
-	link = getenv("FERRY_NETD_CLSACT") ? -1 :
-					     bpf_link_create(fd, ifindex,
-							     egress ? TCX_EGRESS : TCX_INGRESS,
-							     NULL);
+	link = getenv("FERRY_NETD_CLSACT")
+		       ? -1
+		       : bpf_link_create(fd, ifindex, egress ? TCX_EGRESS : TCX_INGRESS, NULL);
 	if (link < 0)
 		return attach_clsact(fd, egress, ifindex, ifname, err);
 	if (bpf_obj_pin(link, path) < 0)
@@ -339,10 +340,12 @@ int datapath_queue_make(struct datapath *dp, int ifindex, struct error *err)
 	uint64_t zero = 0;
 
 	if (bpf_map_update_elem(bpf_map__fd(dp->bpf->maps.ferry_queued), &ifindex, &zero,
-				BPF_NOEXIST) < 0 && errno != EEXIST)
+				BPF_NOEXIST) < 0 &&
+	    errno != EEXIST)
 		return error_sys(err, errno, "making a hold queue");
 	if (bpf_map_update_elem(bpf_map__fd(dp->bpf->maps.ferry_replayed), &ifindex, &zero,
-				BPF_NOEXIST) < 0 && errno != EEXIST)
+				BPF_NOEXIST) < 0 &&
+	    errno != EEXIST)
 		return error_sys(err, errno, "making a hold queue");
 	return 0;
 }

@@ -61,9 +61,9 @@ struct source {
 
 	/* UPSTREAM */
 	bool tcp;
-	struct source *client;	     /* TCP_CLIENT or UDP_LISTEN that waits; NULL: gone */
-	struct sockaddr_in from;     /* UDP client */
-	uint8_t *query;		     /* as the client sent it */
+	struct source *client;	 /* TCP_CLIENT or UDP_LISTEN that waits; NULL: gone */
+	struct sockaddr_in from; /* UDP client */
+	uint8_t *query;		 /* as the client sent it */
 	size_t query_len;
 	uint16_t id;
 	int server; /* index of the name server being asked */
@@ -187,9 +187,8 @@ static void read_resolv_conf(struct dns_server *s)
 	struct stat st;
 	char *save = NULL;
 
-	if (stat(s->resolv_conf, &st) < 0 ||
-	    (st.st_mtim.tv_sec == s->resolv_mtime.tv_sec &&
-	     st.st_mtim.tv_nsec == s->resolv_mtime.tv_nsec))
+	if (stat(s->resolv_conf, &st) < 0 || (st.st_mtim.tv_sec == s->resolv_mtime.tv_sec &&
+					      st.st_mtim.tv_nsec == s->resolv_mtime.tv_nsec))
 		return;
 	s->resolv_mtime = st.st_mtim;
 	if (file_read(s->resolv_conf, 65536, &text, NULL, NULL) < 0)
@@ -207,9 +206,10 @@ static void read_resolv_conf(struct dns_server *s)
 static int server_at(struct dns_server *s, const struct zone *z, int i, struct sockaddr_in *out)
 {
 	if (json_array_size(z->dns))
-		return i < UPSTREAM_MAX && i < (int)json_array_size(z->dns) ?
-			       parse_server(json_string_value(json_array_get(z->dns, (size_t)i)),
-					    out) : -ENOENT;
+		return i < UPSTREAM_MAX && i < (int)json_array_size(z->dns)
+			       ? parse_server(json_string_value(json_array_get(z->dns, (size_t)i)),
+					      out)
+			       : -ENOENT;
 	if (i >= s->nservers)
 		return -ENOENT;
 	*out = s->servers[i];
@@ -281,8 +281,8 @@ static int upstream_ask(struct dns_server *s, struct source *client, const struc
 				return -ENOENT;
 			continue;
 		}
-		fd = socket(AF_INET, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			    0);
+		fd = socket(AF_INET,
+			    (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (fd < 0 || getrandom(&id, sizeof(id), 0) != sizeof(id))
 			return -ENOENT;
 		if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS)
@@ -378,7 +378,7 @@ static int lookup_name(void *ctx, const char *name, json_t **answers)
 	int r = -ENOENT;
 
 	pthread_mutex_lock(&l->s->resolver_lock);
-	json_array_foreach(l->networks, i, network) {
+	json_array_foreach (l->networks, i, network) {
 		if (!l->s->fn)
 			break;
 		r = l->s->fn(l->s->ctx, json_string_value(network), name, answers);
@@ -406,8 +406,8 @@ static void query(struct dns_server *s, struct source *client, const struct sock
 	if (verdict == DNS_ANSWER)
 		reply(s, client, from, out, out_len);
 	else if (verdict == DNS_FORWARD && !client->dead)
-		forward(s, client, from, client->zone, msg, len,
-			(uint16_t)(msg[0] << 8 | msg[1]), 0);
+		forward(s, client, from, client->zone, msg, len, (uint16_t)(msg[0] << 8 | msg[1]),
+			0);
 	free(out);
 }
 
@@ -481,8 +481,8 @@ static void on_tcp_client(struct dns_server *s, struct source *src, uint32_t eve
 		query(s, src, NULL, msg, len);
 		len = 0;
 		if (src->in.len >= 2) {
-			size_t want = (size_t)((uint8_t)src->in.data[0] << 8 |
-					       (uint8_t)src->in.data[1]);
+			size_t want =
+				(size_t)((uint8_t)src->in.data[0] << 8 | (uint8_t)src->in.data[1]);
 
 			if (src->in.len >= want + 2)
 				len = want;
@@ -657,7 +657,8 @@ struct sockets {
 static int open_sockets(void *ctx, struct error *err)
 {
 	struct sockets *so = ctx;
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(53),
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_port = htons(53),
 				  .sin_addr.s_addr = htonl(LISTEN_ADDRESS) };
 	int one = 1;
 

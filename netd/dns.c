@@ -47,8 +47,9 @@ static char *reverse_address(const char *name)
 		return NULL;
 	for (int i = 0; i < 32; i++) {
 		int digit = name[i * 2];
-		int value = isdigit(digit) ? digit - '0' :
-			    digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+		int value = isdigit(digit)		   ? digit - '0'
+			    : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+							   : -1;
 		uint8_t *byte = &in6.s6_addr[15 - i / 2];
 
 		if (value < 0 || name[i * 2 + 1] != '.')
@@ -112,9 +113,9 @@ int dns_error_reply(const uint8_t *query, size_t len, int rcode, uint8_t **out, 
 static void push_address(ldns_pkt *reply, const ldns_rdf *owner, ldns_rr_type want,
 			 const char *text)
 {
-	ldns_rdf *rdf = ldns_rdf_new_frm_str(want == LDNS_RR_TYPE_A    ? LDNS_RDF_TYPE_A :
-					     want == LDNS_RR_TYPE_AAAA ? LDNS_RDF_TYPE_AAAA :
-									 LDNS_RDF_TYPE_DNAME,
+	ldns_rdf *rdf = ldns_rdf_new_frm_str(want == LDNS_RR_TYPE_A	 ? LDNS_RDF_TYPE_A
+					     : want == LDNS_RR_TYPE_AAAA ? LDNS_RDF_TYPE_AAAA
+									 : LDNS_RDF_TYPE_DNAME,
 					     text);
 	ldns_rr *rr;
 
@@ -151,11 +152,13 @@ static int answer_with(const ldns_pkt *query, const ldns_rdf *owner, ldns_rr_typ
 
 	if (!reply)
 		return -ENOMEM;
-	json_array_foreach(answers, i, value) {
+	json_array_foreach (answers, i, value) {
 		const char *text = json_string_value(value);
 
-		if (text && (type == LDNS_RR_TYPE_A || type == LDNS_RR_TYPE_AAAA ||
-			     type == LDNS_RR_TYPE_PTR) && is_family(text, type))
+		if (text &&
+		    (type == LDNS_RR_TYPE_A || type == LDNS_RR_TYPE_AAAA ||
+		     type == LDNS_RR_TYPE_PTR) &&
+		    is_family(text, type))
 			push_address(reply, owner, type, text);
 	}
 	r = to_wire(reply, out, out_len);
@@ -172,8 +175,8 @@ static int answer_with(const ldns_pkt *query, const ldns_rdf *owner, ldns_rr_typ
 	return r;
 }
 
-enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len,
-			    dns_lookup_fn *lookup, void *ctx, uint8_t **out, size_t *out_len)
+enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len, dns_lookup_fn *lookup,
+			    void *ctx, uint8_t **out, size_t *out_len)
 {
 	ldns_pkt *parsed = NULL;
 	CLEANUP_PKT ldns_pkt *q = NULL;
@@ -194,8 +197,8 @@ enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len,
 	else if (!rcode && ldns_rr_list_rr_count(ldns_pkt_question(q)) != 1)
 		rcode = LDNS_RCODE_FORMERR;
 	if (rcode)
-		return dns_error_reply(query, len, rcode, out, out_len) == 0 ? DNS_ANSWER :
-									       DNS_IGNORE;
+		return dns_error_reply(query, len, rcode, out, out_len) == 0 ? DNS_ANSWER
+									     : DNS_IGNORE;
 	if (ldns_pkt_edns(q) && ldns_pkt_edns_udp_size(q) > max_len)
 		max_len = ldns_pkt_edns_udp_size(q);
 	question = ldns_rr_list_rr(ldns_pkt_question(q), 0);
@@ -210,6 +213,7 @@ enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len,
 	}
 	if (!*name || !lookup || lookup(ctx, address ? address : name, &answers) < 0)
 		return DNS_FORWARD;
-	return answer_with(q, ldns_rr_owner(question), type, answers, max_len, out, out_len) == 0 ?
-		       DNS_ANSWER : DNS_IGNORE;
+	return answer_with(q, ldns_rr_owner(question), type, answers, max_len, out, out_len) == 0
+		       ? DNS_ANSWER
+		       : DNS_IGNORE;
 }

@@ -24,8 +24,8 @@ typedef int dns_lookup_fn(void *ctx, const char *name, json_t **answers);
  * where it is longer. DNS_FORWARD: not ours, ask upstream. DNS_IGNORE: not a query.
  * Malformed and unsupported queries get FORMERR, NOTIMP.
  */
-enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len,
-			    dns_lookup_fn *lookup, void *ctx, uint8_t **out, size_t *out_len);
+enum dns_verdict dns_answer(const uint8_t *query, size_t len, size_t max_len, dns_lookup_fn *lookup,
+			    void *ctx, uint8_t **out, size_t *out_len);
 
 /* A reply without records to `query`, with that RCODE (SERVFAIL: no upstream answered). */
 int dns_error_reply(const uint8_t *query, size_t len, int rcode, uint8_t **out, size_t *out_len);

@@ -121,8 +121,8 @@ static int setup_interface(void *ctx, struct error *err)
 		if (r == 0)
 			r = link_addr_add(ifindex, &addrs[i], subnet.prefix, err);
 		if (r == 0 && s->default_route) {
-			r = addr_parse(json_str(s->iface, i ? "gateway6" : "gateway", ""),
-				       &gateway, "gateway", err);
+			r = addr_parse(json_str(s->iface, i ? "gateway6" : "gateway", ""), &gateway,
+				       "gateway", err);
 			if (r == 0)
 				r = link_route_add(ifindex, NULL, &gateway, NULL, err);
 		}
@@ -163,9 +163,9 @@ static int check_address(const json_t *network, const char *ip, bool v6, struct 
 	if ((r = subnet_parse(subnet, &s, err)) < 0 ||
 	    (r = addr_parse(ip, &a, "endpoint", err)) < 0)
 		return r;
-	return subnet_contains(&s, &a) ? 0 :
-					 error_set(err, EINVAL, "address %s is not in subnet %s",
-						   ip, subnet);
+	return subnet_contains(&s, &a)
+		       ? 0
+		       : error_set(err, EINVAL, "address %s is not in subnet %s", ip, subnet);
 }
 
 static bool name_taken(const json_t *ifaces, const char *ifname)
@@ -173,15 +173,15 @@ static bool name_taken(const json_t *ifaces, const char *ifname)
 	const json_t *iface;
 	size_t i;
 
-	json_array_foreach(ifaces, i, iface)
+	json_array_foreach (ifaces, i, iface)
 		if (!strcmp(json_str(iface, "ifname", ""), ifname))
 			return true;
 	return false;
 }
 
 /* The document of a new interface, checked. */
-static json_t *describe(const struct netd_endpoint *ep, const json_t *network,
-			const json_t *ifaces, struct error *err)
+static json_t *describe(const struct netd_endpoint *ep, const json_t *network, const json_t *ifaces,
+			struct error *err)
 {
 	CLEANUP_JSON json_t *iface = json_object();
 	CLEANUP_FREE char *host_ifname = iface_name("fe", ep->id, ep->network);
@@ -201,8 +201,7 @@ static json_t *describe(const struct netd_endpoint *ep, const json_t *network,
 	    (ep->mac && *ep->mac && mac_parse(ep->mac, bytes, err) < 0))
 		return NULL;
 	addr_parse(ep->ip4, &a, "endpoint", NULL);
-	snprintf(mac, sizeof(mac), "02:42:%02x:%02x:%02x:%02x", a.b[12], a.b[13], a.b[14],
-		 a.b[15]);
+	snprintf(mac, sizeof(mac), "02:42:%02x:%02x:%02x:%02x", a.b[12], a.b[13], a.b[14], a.b[15]);
 	if (ep->ifname) {
 		if (strlen(ep->ifname) >= IFNAMSIZ || !str_is_name(ep->ifname)) {
 			error_set(err, EINVAL, "\"%s\" is not an interface name", ep->ifname);
@@ -259,8 +258,11 @@ static int iface_make(struct netd *nd, const char *netns, const json_t *iface,
 	struct setup setup = { iface, network, default_route };
 	struct ferry_port port;
 	uint8_t mac[6];
-	struct link_veth veth = { .name = host_ifname, .peer = json_str(iface, "ifname", ""),
-				  .mac = netd_gw_mac, .peer_mac = mac, .mtu = NETD_MTU,
+	struct link_veth veth = { .name = host_ifname,
+				  .peer = json_str(iface, "ifname", ""),
+				  .mac = netd_gw_mac,
+				  .peer_mac = mac,
+				  .mtu = NETD_MTU,
 				  .peer_netns = fd };
 	int ifindex, r;
 
@@ -310,7 +312,7 @@ static int dns_sync(struct netd *nd, const char *id, const json_t *ep, struct er
 	const json_t *iface;
 	size_t i;
 
-	json_array_foreach(json_object_get(ep, "interfaces"), i, iface)
+	json_array_foreach (json_object_get(ep, "interfaces"), i, iface)
 		json_array_append(networks, json_object_get(iface, "network"));
 	if (!json_array_size(networks)) {
 		dns_server_remove(nd->dns, id);
@@ -390,8 +392,8 @@ static const char *address_owner(struct netd *nd, const json_t *iface)
 	const char *id;
 	size_t i;
 
-	json_object_foreach(nd->endpoints, id, ep)
-		json_array_foreach(json_object_get(ep, "interfaces"), i, other) {
+	json_object_foreach (nd->endpoints, id, ep)
+		json_array_foreach (json_object_get(ep, "interfaces"), i, other) {
 			if (netd_iface_vni(other) != netd_iface_vni(iface))
 				continue;
 			if (netd_iface_addrs(other, theirs) < 1)
@@ -416,7 +418,7 @@ static int iface_add(struct netd *nd, const struct netd_endpoint *ep, json_t *do
 	if (!network)
 		return error_set(err, ENOENT, "network %s not found on host %s", ep->network,
 				 nd->host);
-	json_array_foreach(ifaces, i, old)
+	json_array_foreach (ifaces, i, old)
 		if (!strcmp(json_str(old, "network", ""), ep->network))
 			return same_iface(old, ep, err);
 	iface = describe(ep, network, ifaces, err);
@@ -453,7 +455,7 @@ static int endpoint_remove_locked(struct netd *nd, const char *id, struct error 
 	if (!doc)
 		return 0;
 	dns_server_remove(nd->dns, id);
-	json_array_foreach(json_object_get(doc, "interfaces"), i, iface)
+	json_array_foreach (json_object_get(doc, "interfaces"), i, iface)
 		iface_remove(nd, iface);
 	r = netns_remove(json_str(doc, "netns", ""), err);
 	json_object_del(nd->endpoints, id);
@@ -514,7 +516,7 @@ int netd_endpoint_disconnect(struct netd *nd, const char *id, const char *networ
 
 	pthread_mutex_lock(&nd->lock);
 	doc = json_object_get(nd->endpoints, id);
-	json_array_foreach(json_object_get(doc, "interfaces"), i, iface)
+	json_array_foreach (json_object_get(doc, "interfaces"), i, iface)
 		if (!strcmp(json_str(iface, "network", ""), network)) {
 			iface_remove(nd, iface);
 			json_array_remove(json_object_get(doc, "interfaces"), i);
@@ -550,7 +552,7 @@ int netd_endpoint_list(struct netd *nd, json_t **out, struct error *err)
 	(void)err;
 	pthread_mutex_lock(&nd->lock);
 	*out = json_array();
-	json_object_foreach(nd->endpoints, id, doc)
+	json_object_foreach (nd->endpoints, id, doc)
 		json_array_append_new(*out, json_string(id));
 	pthread_mutex_unlock(&nd->lock);
 	return 0;
@@ -587,7 +589,7 @@ int netd_endpoint_inspect(struct netd *nd, const char *id, json_t **out, struct 
 	if (netd_interfaces(nd, id, err)) {
 		doc = json_deep_copy(json_object_get(nd->endpoints, id));
 		json_set_str(doc, "id", id);
-		json_array_foreach(json_object_get(doc, "interfaces"), i, iface)
+		json_array_foreach (json_object_get(doc, "interfaces"), i, iface)
 			inspect_iface(nd, iface);
 		*out = doc;
 	} else {
@@ -623,7 +625,7 @@ int endpoint_reopen_all(struct netd *nd, struct error *err)
 	size_t i;
 	int r;
 
-	json_object_foreach_safe(nd->endpoints, next, id, doc) {
+	json_object_foreach_safe (nd->endpoints, next, id, doc) {
 		json_t *ifaces = json_object_get(doc, "interfaces");
 
 		/* The process died between writing the document and making the interface,
@@ -641,7 +643,7 @@ int endpoint_reopen_all(struct netd *nd, struct error *err)
 			endpoint_remove_locked(nd, id, NULL);
 			continue;
 		}
-		json_array_foreach(ifaces, i, iface)
+		json_array_foreach (ifaces, i, iface)
 			if ((r = iface_reopen(nd, iface, err)) < 0)
 				return error_wrap(err, "endpoint of container %.64s", id);
 		if ((r = dns_sync(nd, id, doc, err)) < 0)
@@ -664,7 +666,7 @@ static int each_iface(struct netd *nd, const char *id, iface_fn *fn, void *arg, 
 	ifaces = netd_interfaces(nd, id, err);
 	if (!ifaces)
 		r = -ENOENT;
-	json_array_foreach(ifaces, i, iface)
+	json_array_foreach (ifaces, i, iface)
 		if (r == 0)
 			r = fn(nd, iface, arg, err);
 	if (r == 0)

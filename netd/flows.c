@@ -12,7 +12,8 @@
 #include "base/str.h"
 #include "netd/state.h"
 
-struct export {
+struct export
+{
 	json_t *out;
 	const json_t *iface;
 };
@@ -29,11 +30,11 @@ static int export_flow(void *ctx, const struct ferry_flow_key *key, uint32_t via
 	addr_format(&a, peer);
 	addr_format(&l, local);
 	inet_ntop(AF_INET, &in, host, sizeof(host));
-	json_array_append_new(
-		e->out, json_pack("{s:s, s:s, s:i, s:i, s:s, s:i, s:s}", "net",
-				  json_str(e->iface, "network", ""), "ip", local, "proto",
-				  key->proto, "port", ntohs(key->local_port), "peer", peer,
-				  "peer_port", ntohs(key->peer_port), "via", host));
+	json_array_append_new(e->out,
+			      json_pack("{s:s, s:s, s:i, s:i, s:s, s:i, s:s}", "net",
+					json_str(e->iface, "network", ""), "ip", local, "proto",
+					key->proto, "port", ntohs(key->local_port), "peer", peer,
+					"peer_port", ntohs(key->peer_port), "via", host));
 	return 0;
 }
 
@@ -46,7 +47,7 @@ int netd_flows_export(struct netd *nd, const char *id, json_t **out, struct erro
 
 	pthread_mutex_lock(&nd->lock);
 	ifaces = netd_interfaces(nd, id, err);
-	json_array_foreach(ifaces, i, iface) {
+	json_array_foreach (ifaces, i, iface) {
 		struct export e = { list, iface };
 		struct addr addrs[2];
 		int n = netd_iface_addrs(iface, addrs);
@@ -64,8 +65,7 @@ int netd_flows_export(struct netd *nd, const char *id, json_t **out, struct erro
 	return 0;
 }
 
-static int import_flow(struct netd *nd, const json_t *ifaces, const json_t *flow,
-		       struct error *err)
+static int import_flow(struct netd *nd, const json_t *ifaces, const json_t *flow, struct error *err)
 {
 	struct ferry_flow_key key = { 0 };
 	struct addr local, peer;
@@ -87,7 +87,7 @@ static int import_flow(struct netd *nd, const json_t *ifaces, const json_t *flow
 	key.proto = (uint8_t)proto;
 	key.local_port = htons((uint16_t)port);
 	key.peer_port = htons((uint16_t)peer_port);
-	json_array_foreach(ifaces, i, iface) {
+	json_array_foreach (ifaces, i, iface) {
 		struct addr addrs[2];
 		int n = netd_iface_addrs(iface, addrs);
 
@@ -113,7 +113,7 @@ int netd_flows_import(struct netd *nd, const char *id, json_t *flows, struct err
 	ifaces = netd_interfaces(nd, id, err);
 	if (!ifaces)
 		r = -ENOENT;
-	json_array_foreach(flows, i, flow)
+	json_array_foreach (flows, i, flow)
 		if (r == 0)
 			r = import_flow(nd, ifaces, flow, err);
 	pthread_mutex_unlock(&nd->lock);

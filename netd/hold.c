@@ -183,15 +183,17 @@ int hold_release(struct netd *nd, json_t *iface, struct error *err)
 /* --- the finisher -------------------------------------------------------------------------- */
 
 /* Calls fn for each interface that is being released. */
-static void each_releasing(struct netd *nd, void (*fn)(struct netd *nd, json_t *iface,
-						       struct netd_tap *tap, void *arg), void *arg)
+static void each_releasing(struct netd *nd,
+			   void (*fn)(struct netd *nd, json_t *iface, struct netd_tap *tap,
+				      void *arg),
+			   void *arg)
 {
 	const char *id;
 	json_t *ep, *iface;
 	size_t i;
 
-	json_object_foreach(nd->endpoints, id, ep)
-		json_array_foreach(json_object_get(ep, "interfaces"), i, iface) {
+	json_object_foreach (nd->endpoints, id, ep)
+		json_array_foreach (json_object_get(ep, "interfaces"), i, iface) {
 			struct netd_tap *tap = tap_of(nd, iface);
 
 			if (tap && !strcmp(json_str(iface, "state", ""), "releasing"))

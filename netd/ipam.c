@@ -34,7 +34,7 @@ static bool is_used(json_t *used, const struct addr *a)
 	json_t *value;
 	size_t i;
 
-	json_array_foreach(used, i, value)
+	json_array_foreach (used, i, value)
 		if (json_is_string(value) &&
 		    addr_parse(json_string_value(value), &other, "used", NULL) == 0 &&
 		    !memcmp(&other, a, sizeof(other)))
@@ -94,8 +94,10 @@ int ipam_pick(const char *subnet, json_t *used, const char *wanted, char **ip, s
 		addr_add(&end, last + 1);
 		if ((first && !memcmp(&a, &network, sizeof(a))) ||
 		    (!s.v6 && first && !memcmp(&a, &end, sizeof(a))))
-			return error_set(err, EINVAL, "address %s is the network or broadcast "
-					 "address of %s", wanted, subnet);
+			return error_set(err, EINVAL,
+					 "address %s is the network or broadcast "
+					 "address of %s",
+					 wanted, subnet);
 		if (is_used(used, &a))
 			return error_set(err, EADDRINUSE, "Address already in use: %s", wanted);
 		*ip = addr_text(&a);
@@ -125,7 +127,7 @@ int ipam_pick_subnet(json_t *used, char **subnet, struct error *err)
 		snprintf(text, sizeof(text), "10.%u.%u.0/24", 88 + n / 256, n % 256);
 		if (subnet_parse(text, &s, err) < 0)
 			return -EINVAL;
-		json_array_foreach(used, i, value)
+		json_array_foreach (used, i, value)
 			if (json_is_string(value) &&
 			    subnet_parse(json_string_value(value), &other, NULL) == 0 &&
 			    subnet_overlaps(&s, &other))
@@ -135,6 +137,7 @@ int ipam_pick_subnet(json_t *used, char **subnet, struct error *err)
 		*subnet = str_dup(text);
 		return 0;
 	}
-	return error_set(err, ENOSPC, "no free /24 is left in 10.88.0.0/13; "
+	return error_set(err, ENOSPC,
+			 "no free /24 is left in 10.88.0.0/13; "
 			 "give the network a subnet of its own");
 }

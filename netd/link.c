@@ -87,8 +87,7 @@ int link_add_vxlan(const char *name, const uint8_t mac[6], uint16_t port, struct
 	struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
 	struct nlattr *info, *data;
 	uint16_t be_port = (uint16_t)(port << 8 | port >> 8);
-	int ret = request_begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi),
-				err);
+	int ret = request_begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi), err);
 
 	if (ret < 0)
 		return ret;
@@ -103,8 +102,8 @@ int link_add_vxlan(const char *name, const uint8_t mac[6], uint16_t port, struct
 	nla_nest_end(r.msg, data);
 	nla_nest_end(r.msg, info);
 	ret = request_run(&r, NULL, NULL);
-	return ret < 0 ? error_sys(err, -ret, "making VXLAN device %s (UDP port %u)", name, port) :
-			 0;
+	return ret < 0 ? error_sys(err, -ret, "making VXLAN device %s (UDP port %u)", name, port)
+		       : 0;
 }
 
 int link_add_veth(const struct link_veth *v, struct error *err)
@@ -112,8 +111,7 @@ int link_add_veth(const struct link_veth *v, struct error *err)
 	CLEANUP_REQUEST struct request r = { 0 };
 	struct ifinfomsg ifi = { .ifi_family = AF_UNSPEC };
 	struct nlattr *info, *data, *peer;
-	int ret = request_begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi),
-				err);
+	int ret = request_begin(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifi, sizeof(ifi), err);
 
 	if (ret < 0)
 		return ret;
@@ -251,8 +249,9 @@ int link_addr_add(int ifindex, const struct addr *a, unsigned int prefix, struct
 	char text[46];
 
 	addr_format(a, text);
-	return ret < 0 && ret != -EEXIST ?
-		       error_sys(err, -ret, "adding address %s/%u", text, prefix) : 0;
+	return ret < 0 && ret != -EEXIST
+		       ? error_sys(err, -ret, "adding address %s/%u", text, prefix)
+		       : 0;
 }
 
 int link_addr_del(int ifindex, const struct addr *a, unsigned int prefix, struct error *err)
@@ -272,9 +271,9 @@ static int route_change(int type, int flags, int ifindex, const struct subnet *d
 		.rtm_dst_len = dst ? (uint8_t)dst->prefix : 0,
 		.rtm_table = RT_TABLE_MAIN,
 		.rtm_protocol = type == RTM_NEWROUTE ? RTPROT_STATIC : RTPROT_UNSPEC,
-		.rtm_scope = type == RTM_DELROUTE ? RT_SCOPE_NOWHERE :
-			     via || v6		  ? RT_SCOPE_UNIVERSE :
-						    RT_SCOPE_LINK,
+		.rtm_scope = type == RTM_DELROUTE ? RT_SCOPE_NOWHERE
+			     : via || v6	  ? RT_SCOPE_UNIVERSE
+						  : RT_SCOPE_LINK,
 		.rtm_type = RTN_UNICAST,
 	};
 	int len, ret = request_begin(&r, type, flags, &rt, sizeof(rt), err);

@@ -29,7 +29,7 @@ static void add_set(struct netd *nd, struct buf *b, bool v6)
 	json_t *network;
 
 	buf_addf(b, "\tset overlay { type %s; flags interval;", v6 ? "ipv6_addr" : "ipv4_addr");
-	json_object_foreach(nd->networks, id, network) {
+	json_object_foreach (nd->networks, id, network) {
 		const char *subnet = json_str(network, v6 ? "subnet6" : "subnet", "");
 
 		if (!*subnet)
@@ -45,7 +45,7 @@ static void add_ports(struct netd *nd, struct buf *b, bool v6)
 	json_t *port;
 	size_t i;
 
-	json_array_foreach(nd->ports, i, port) {
+	json_array_foreach (nd->ports, i, port) {
 		const char *host_ip = json_str(port, "host_ip", ""), *ip = json_str(port, "ip", "");
 		const char *family = v6 ? "ip6" : "ip";
 
@@ -71,10 +71,12 @@ static void add_table(struct netd *nd, struct buf *b, bool v6)
 		 family);
 	add_set(nd, b, v6);
 	/* The overlay's own packets, a port per flow, would only fill conntrack. */
-	buf_addf(b, "\tchain raw_in { type filter hook prerouting priority raw; "
+	buf_addf(b,
+		 "\tchain raw_in { type filter hook prerouting priority raw; "
 		 "udp dport %d notrack; }\n"
 		 "\tchain raw_out { type filter hook output priority raw; "
-		 "udp dport %d notrack; }\n", NETD_VXLAN_PORT, NETD_VXLAN_PORT);
+		 "udp dport %d notrack; }\n",
+		 NETD_VXLAN_PORT, NETD_VXLAN_PORT);
 	buf_addf(b, "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat;\n");
 	add_ports(nd, b, v6);
 	buf_addf(b, "\t}\n\tchain output {\n\t\ttype nat hook output priority -100;\n");
@@ -85,10 +87,13 @@ static void add_table(struct netd *nd, struct buf *b, bool v6)
 	 * under this host's own address, so that the replies come back here.
 	 */
 	if (!v6)
-		buf_addf(b, "\t\toifname \"" NETD_GW "\" ip saddr 127.0.0.0/8 snat to %s\n"
+		buf_addf(b,
+			 "\t\toifname \"" NETD_GW "\" ip saddr 127.0.0.0/8 snat to %s\n"
 			 "\t\toifname \"" NETD_GW "\" ip saddr @overlay ct status dnat "
-			 "snat to %s\n", underlay, underlay);
-	buf_addf(b, "\t\toifname != \"" NETD_GW "\" %s saddr @overlay masquerade\n\t}\n}\n", family);
+			 "snat to %s\n",
+			 underlay, underlay);
+	buf_addf(b, "\t\toifname != \"" NETD_GW "\" %s saddr @overlay masquerade\n\t}\n}\n",
+		 family);
 }
 
 static bool uses_v6(struct netd *nd)
@@ -96,7 +101,7 @@ static bool uses_v6(struct netd *nd)
 	const char *id;
 	json_t *network;
 
-	json_object_foreach(nd->networks, id, network)
+	json_object_foreach (nd->networks, id, network)
 		if (*json_str(network, "subnet6", ""))
 			return true;
 	return false;
@@ -122,8 +127,10 @@ int nat_apply(struct netd *nd, struct error *err)
 
 int nat_remove(struct netd *nd, struct error *err)
 {
-	const char *const argv[] = { "nft", "table ip ferry; delete table ip ferry; "
-				     "table ip6 ferry; delete table ip6 ferry", NULL };
+	const char *const argv[] = { "nft",
+				     "table ip ferry; delete table ip ferry; "
+				     "table ip6 ferry; delete table ip6 ferry",
+				     NULL };
 
 	(void)nd;
 	return process_run(argv, NULL, err) < 0 ? error_wrap(err, "removing NAT") : 0;
@@ -167,11 +174,11 @@ static int probe_port(const char *proto, const char *host_ip, uint16_t *port, st
 	if (fd < 0)
 		return error_sys(err, errno, "opening a socket");
 	if (*host_ip && inet_pton(AF_INET, host_ip, &sin.sin_addr) != 1)
-		return error_set(err, EINVAL, "host address \"%s\" is not an IPv4 address", host_ip);
+		return error_set(err, EINVAL, "host address \"%s\" is not an IPv4 address",
+				 host_ip);
 	if (tcp)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 ||
-	    (tcp && listen(fd, 1) < 0))
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0 || (tcp && listen(fd, 1) < 0))
 		return error_sys(err, errno, "port %s:%u/%s of this host cannot be published",
 				 *host_ip ? host_ip : "0.0.0.0", *port, proto);
 	if (getsockname(fd, (struct sockaddr *)&sin, &len) == 0)
@@ -190,7 +197,8 @@ static int publish_locked(struct netd *nd, const char *id, const char *ip, const
 	int r;
 
 	if (!proto || (strcmp(proto, "tcp") && strcmp(proto, "udp")))
-		return error_set(err, EINVAL, "protocol \"%s\" cannot be published; tcp and udp can",
+		return error_set(err, EINVAL,
+				 "protocol \"%s\" cannot be published; tcp and udp can",
 				 proto ? proto : "");
 	if (!port)
 		return error_set(err, EINVAL, "container port 0 cannot be published");
@@ -203,15 +211,17 @@ static int publish_locked(struct netd *nd, const char *id, const char *ip, const
 	}
 	if ((r = addr_parse(ip, &a, "container address", err)) < 0)
 		return r;
-	json_array_foreach(nd->ports, i, other) {
+	json_array_foreach (nd->ports, i, other) {
 		if (!chosen || !clashes(other, proto, host_ip, chosen))
 			continue;
 		if (same_port(other, proto, host_ip, chosen) &&
 		    !strcmp(json_str(other, "id", ""), id) &&
 		    !strcmp(json_str(other, "ip", ""), ip) && json_int(other, "port", 0) == port)
 			return 0;
-		return error_set(err, EADDRINUSE, "port %u/%s of this host is published already, "
-				 "by container %s", chosen, proto, json_str(other, "id", "?"));
+		return error_set(err, EADDRINUSE,
+				 "port %u/%s of this host is published already, "
+				 "by container %s",
+				 chosen, proto, json_str(other, "id", "?"));
 	}
 	if ((r = probe_port(proto, host_ip, &chosen, err)) < 0)
 		return r;

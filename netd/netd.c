@@ -79,8 +79,11 @@ static int host_sysctl(struct netd *nd, const char *path, const char *value, str
 
 static int make_devices(struct netd *nd, struct error *err)
 {
-	struct link_veth gw = { .name = NETD_GW, .peer = NETD_GW_PEER, .mac = netd_gw_mac,
-				.mtu = NETD_MTU, .peer_netns = -1 };
+	struct link_veth gw = { .name = NETD_GW,
+				.peer = NETD_GW_PEER,
+				.mac = netd_gw_mac,
+				.mtu = NETD_MTU,
+				.peer_netns = -1 };
 	int peer, r;
 
 	if (link_index(NETD_VXLAN) < 0 &&
@@ -158,7 +161,7 @@ int netd_open(const struct netd_config *config, struct netd **out, struct error 
 	if (r == 0)
 		r = dns_server_start(config->resolv_conf, &nd->dns, err);
 	if (r == 0) {
-		json_object_foreach(nd->networks, id, network)
+		json_object_foreach (nd->networks, id, network)
 			if (r == 0)
 				r = network_enable(nd, network, err);
 	}
@@ -213,7 +216,7 @@ static int shutdown_locked(struct netd *nd, struct error *err)
 		result = r;
 	if ((r = datapath_remove(nd->dp, result ? NULL : err)) < 0 && !result)
 		result = r;
-	json_object_foreach(nd->sysctls, path, value)
+	json_object_foreach (nd->sysctls, path, value)
 		link_sysctl(json_string_value(value), NULL, "%s", path);
 	json_object_clear(nd->sysctls);
 	if ((r = dir_remove(nd->dir, result ? NULL : err)) < 0 && !result)
@@ -260,8 +263,10 @@ static int network_parse(const json_t *doc, struct network *out, struct error *e
 	    (r = json_want_str(doc, "driver", false, &driver, err)) < 0)
 		return r;
 	if (!network_driver_find(driver))
-		return error_set(err, ENOTSUP, "network driver \"%s\" is not known here; ferry has "
-				 "\"overlay\"", driver);
+		return error_set(err, ENOTSUP,
+				 "network driver \"%s\" is not known here; ferry has "
+				 "\"overlay\"",
+				 driver);
 	out->vni = (uint32_t)vni;
 	out->internal = json_bool(doc, "internal", false);
 	for (int i = 0; i < 2; i++) {
@@ -276,8 +281,8 @@ static int network_parse(const json_t *doc, struct network *out, struct error *e
 		    (r = ipam_gateway(subnet, &first, err)) < 0)
 			return r;
 		gateway = json_str(doc, keys[i][1], "");
-		if ((r = addr_parse(*gateway ? gateway : first, &out->gateway[i], "gateway",
-				    err)) < 0)
+		if ((r = addr_parse(*gateway ? gateway : first, &out->gateway[i], "gateway", err)) <
+		    0)
 			return r;
 		if (out->subnet[i].v6 != (i == 1))
 			return error_set(err, EINVAL, "%s: %s is of the other address family",
@@ -315,8 +320,8 @@ static int network_enable(struct netd *nd, const json_t *doc, struct error *err)
 			r = host_sysctl(nd, "ipv6/conf/all/forwarding", "1", err);
 	}
 	if (r < 0)
-		return error_wrap(err, "network %s", json_str(doc, "name", json_str(doc, "id",
-										    "?")));
+		return error_wrap(err, "network %s",
+				  json_str(doc, "name", json_str(doc, "id", "?")));
 	return 0;
 }
 
@@ -336,19 +341,20 @@ static int check_overlap(struct netd *nd, const char *id, const struct network *
 	const char *other_id;
 	json_t *doc;
 
-	json_object_foreach(nd->networks, other_id, doc) {
+	json_object_foreach (nd->networks, other_id, doc) {
 		struct network o;
 
 		if (network_parse(doc, &o, err) < 0)
 			return -EINVAL;
 		if (o.vni == n->vni)
-			return error_set(err, EEXIST, "network %s: VNI %u is that of network %s", id,
-					 n->vni, other_id);
+			return error_set(err, EEXIST, "network %s: VNI %u is that of network %s",
+					 id, n->vni, other_id);
 		for (int i = 0; i < n->n && i < o.n; i++)
 			if (subnet_overlaps(&n->subnet[i], &o.subnet[i]))
-				return error_set(err, EEXIST, "Pool overlaps with other one on this "
-						 "address space: network %s, network %s", id,
-						 other_id);
+				return error_set(err, EEXIST,
+						 "Pool overlaps with other one on this "
+						 "address space: network %s, network %s",
+						 id, other_id);
 	}
 	return 0;
 }
@@ -405,11 +411,13 @@ static int network_remove_locked(struct netd *nd, const char *id, struct error *
 
 	if (!doc)
 		return 0;
-	json_object_foreach(nd->endpoints, ep_id, ep)
-		json_array_foreach(json_object_get(ep, "interfaces"), i, iface)
+	json_object_foreach (nd->endpoints, ep_id, ep)
+		json_array_foreach (json_object_get(ep, "interfaces"), i, iface)
 			if (!strcmp(json_str(iface, "network", ""), id))
-				return error_set(err, EBUSY, "network %s has active endpoints: "
-						 "container %s", json_str(doc, "name", id), ep_id);
+				return error_set(err, EBUSY,
+						 "network %s has active endpoints: "
+						 "container %s",
+						 json_str(doc, "name", id), ep_id);
 	if ((r = network_parse(doc, &n, err)) < 0)
 		return r;
 	network_disable(nd, &n);
@@ -437,7 +445,7 @@ int netd_network_list(struct netd *nd, json_t **out, struct error *err)
 	(void)err;
 	pthread_mutex_lock(&nd->lock);
 	*out = json_array();
-	json_object_foreach(nd->networks, id, doc)
+	json_object_foreach (nd->networks, id, doc)
 		json_array_append_new(*out, json_deep_copy(doc));
 	pthread_mutex_unlock(&nd->lock);
 	return 0;
@@ -452,8 +460,8 @@ static json_t *local_iface(struct netd *nd, uint32_t vni, const struct addr *ip)
 	json_t *ep, *iface;
 	size_t i;
 
-	json_object_foreach(nd->endpoints, id, ep)
-		json_array_foreach(json_object_get(ep, "interfaces"), i, iface) {
+	json_object_foreach (nd->endpoints, id, ep)
+		json_array_foreach (json_object_get(ep, "interfaces"), i, iface) {
 			struct addr a[2];
 			int n = netd_iface_addrs(iface, a);
 

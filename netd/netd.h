@@ -34,9 +34,9 @@
 struct netd;
 
 struct netd_config {
-	const char *run_dir;	 /* "/run/ferry": state in run_dir/netd, namespaces in run_dir/netns */
-	const char *bpffs;	 /* "/sys/fs/bpf"; mounted there when it is not a bpffs yet */
-	const char *host;	 /* this host's name, for messages */
+	const char *run_dir; /* "/run/ferry": state in run_dir/netd, namespaces in run_dir/netns */
+	const char *bpffs;   /* "/sys/fs/bpf"; mounted there when it is not a bpffs yet */
+	const char *host;    /* this host's name, for messages */
 	const char *underlay_ip; /* IPv4 address of this host that other hosts send VXLAN to */
 	const char *resolv_conf; /* upstream name servers; NULL: "/etc/resolv.conf" */
 };
@@ -75,16 +75,16 @@ int netd_network_list(struct netd *nd, json_t **out, struct error *err);
 
 /* --- endpoints ----------------------------------------------------------------------- */
 struct netd_endpoint {
-	const char *id;	       /* container id */
-	const char *network;   /* network id; NULL: a namespace with only lo ("none") */
-	const char *ip4;       /* "10.88.1.5", from ipam_pick(); needed when network is set */
-	const char *ip6;       /* NULL, "": no IPv6 */
-	const char *mac;       /* NULL, "": 02:42:<ip4>. Must be the same on both sides of a move */
-	const char *ifname;    /* NULL: the next of eth0, eth1 … */
-	bool hold;	       /* the destination of a migration: see netd_hold() */
+	const char *id;	     /* container id */
+	const char *network; /* network id; NULL: a namespace with only lo ("none") */
+	const char *ip4;     /* "10.88.1.5", from ipam_pick(); needed when network is set */
+	const char *ip6;     /* NULL, "": no IPv6 */
+	const char *mac;     /* NULL, "": 02:42:<ip4>. Must be the same on both sides of a move */
+	const char *ifname;  /* NULL: the next of eth0, eth1 … */
+	bool hold;	     /* the destination of a migration: see netd_hold() */
 	const char *const *dns; /* NULL-terminated upstream servers, NULL: the host's */
-	size_t queue_frames;   /* bound of the hold queue in frames of at most 1,464 bytes;
-				* 0: 16,384 (24 MB) */
+	size_t queue_frames;	/* bound of the hold queue in frames of at most 1,464 bytes;
+				 * 0: 16,384 (24 MB) */
 };
 
 /*

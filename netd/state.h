@@ -13,10 +13,10 @@
 #include "netd/datapath.h"
 #include "netd/netd.h"
 
-#define NETD_VXLAN "ferry.vx"
-#define NETD_GW	   "ferry.gw"
-#define NETD_GW_PEER "ferry.gx" /* the far end of the pair, which nothing uses */
-#define NETD_MTU   1450
+#define NETD_VXLAN	"ferry.vx"
+#define NETD_GW		"ferry.gw"
+#define NETD_GW_PEER	"ferry.gx" /* the far end of the pair, which nothing uses */
+#define NETD_MTU	1450
 #define NETD_VXLAN_PORT 4789
 
 /* The one gateway MAC (locally administered), the same on every host. */
@@ -41,7 +41,7 @@ struct netd {
 
 	json_t *doc; /* {"networks": {id: …}, "endpoints": {id: …}, "ports": […], "sysctls": {…}} */
 	json_t *networks, *endpoints, *ports, *sysctls; /* borrowed from doc */
-	struct netd_tap *taps; /* hold queues this process keeps open */
+	struct netd_tap *taps;				/* hold queues this process keeps open */
 	size_t ntaps;
 
 	pthread_t finisher; /* ends releases (hold.c) */

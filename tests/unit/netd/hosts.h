@@ -72,8 +72,11 @@ static inline int open_netd(struct host *h, void *arg, struct error *err)
 	CLEANUP_FREE char *run = str_format("%s/run", base_dir);
 	CLEANUP_FREE char *bpf = str_format("%s/bpf", base_dir);
 	CLEANUP_FREE char *resolv = str_format("%s/resolv.conf", base_dir);
-	struct netd_config config = { .run_dir = run, .bpffs = bpf, .host = h->name,
-				      .underlay_ip = h->underlay, .resolv_conf = resolv };
+	struct netd_config config = { .run_dir = run,
+				      .bpffs = bpf,
+				      .host = h->name,
+				      .underlay_ip = h->underlay,
+				      .resolv_conf = resolv };
 
 	(void)arg;
 	return netd_open(&config, &h->nd, err);

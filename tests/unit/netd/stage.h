@@ -39,8 +39,10 @@ static inline int do_network(struct host *h, void *arg, struct error *err)
 static inline int do_add(struct host *h, void *arg, struct error *err)
 {
 	struct params *p = arg;
-	struct netd_endpoint ep = { .id = p->id, .network = *p->net ? p->net : NULL,
-				    .ip4 = *p->ip ? p->ip : NULL, .ip6 = *p->ip6 ? p->ip6 : NULL,
+	struct netd_endpoint ep = { .id = p->id,
+				    .network = *p->net ? p->net : NULL,
+				    .ip4 = *p->ip ? p->ip : NULL,
+				    .ip6 = *p->ip6 ? p->ip6 : NULL,
 				    .hold = p->hold };
 
 	return netd_endpoint_add(h->nd, &ep, NULL, err);
@@ -174,7 +176,10 @@ static inline int ping(void *arg)
 {
 	struct job *j = arg;
 	struct sockaddr_in to = address(j);
-	struct { struct icmphdr h; char data[32]; } m = { .h = { .type = ICMP_ECHO } };
+	struct {
+		struct icmphdr h;
+		char data[32];
+	} m = { .h = { .type = ICMP_ECHO } };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
@@ -307,8 +312,9 @@ static inline int do_tcp(struct host *h, void *arg, struct error *err)
 	int r = *j->id ? container_do(j->id, tcp_check_main, j) : tcp_check(j);
 
 	(void)h;
-	return r == j->expect ? 0 : error_set(err, EIO, "TCP from %s to %s:%u: %d", j->id, j->ip,
-					      j->port, r);
+	return r == j->expect
+		       ? 0
+		       : error_set(err, EIO, "TCP from %s to %s:%u: %d", j->id, j->ip, j->port, r);
 }
 
 static inline int do_serve(struct host *h, void *arg, struct error *err)
@@ -383,8 +389,9 @@ static inline int do_ask(struct host *h, void *arg, struct error *err)
 	int r = *j->id ? container_do(j->id, tcp_ask_main, j) : tcp_ask(j);
 
 	(void)h;
-	return r == j->expect ? 0 : error_set(err, EIO, "asking %s:%u from \"%s\": %d", j->ip,
-					      j->port, j->id, r);
+	return r == j->expect ? 0
+			      : error_set(err, EIO, "asking %s:%u from \"%s\": %d", j->ip, j->port,
+					  j->id, r);
 }
 
 static inline int do_whoami(struct host *h, void *arg, struct error *err)
@@ -397,8 +404,9 @@ static inline int do_whoami(struct host *h, void *arg, struct error *err)
 
 /* --- setting the stage -------------------------------------------------------------------- */
 
-#define NET1 "{\"id\":\"n1\",\"name\":\"one\",\"vni\":101,\"subnet\":\"10.88.1.0/24\"," \
-	     "\"subnet6\":\"fd00:88:1::/64\"}"
+#define NET1                                                                                       \
+	"{\"id\":\"n1\",\"name\":\"one\",\"vni\":101,\"subnet\":\"10.88.1.0/24\","                 \
+	"\"subnet6\":\"fd00:88:1::/64\"}"
 #define NET2 "{\"id\":\"n2\",\"name\":\"two\",\"vni\":102,\"subnet\":\"10.88.2.0/24\"}"
 
 static inline void host_text(struct host *h, host_fn *fn, const char *text)
@@ -410,8 +418,7 @@ static inline void host_text(struct host *h, host_fn *fn, const char *text)
 }
 
 static inline struct params P(const char *id, const char *net, unsigned int vni, const char *ip,
-		       const char *host)
-{
+			      const char *host) {
 	struct params p = { .vni = vni };
 
 	snprintf(p.id, sizeof(p.id), "%s", id);
@@ -421,13 +428,14 @@ static inline struct params P(const char *id, const char *net, unsigned int vni,
 	return p;
 }
 
-#define DO(h, fn, ...)                                      \
-	do {                                                \
-		struct params p_ = P(__VA_ARGS__);          \
-		host_do(h, fn, &p_, sizeof(p_));            \
+#define DO(h, fn, ...)                                                                             \
+	do {                                                                                       \
+		struct params p_ = P(__VA_ARGS__);                                                 \
+		host_do(h, fn, &p_, sizeof(p_));                                                   \
 	} while (0)
 
-static inline void serve(struct host *h, const char *id, unsigned int port)
+static inline void
+serve(struct host *h, const char *id, unsigned int port)
 {
 	struct job j = { .port = port };
 
@@ -436,7 +444,7 @@ static inline void serve(struct host *h, const char *id, unsigned int port)
 }
 
 static inline void expect_tcp(struct host *h, const char *id, const char *ip, unsigned int port,
-		       unsigned int kib)
+			      unsigned int kib)
 {
 	struct job j = { .port = port, .count = kib };
 

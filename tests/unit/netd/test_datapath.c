@@ -84,10 +84,12 @@ static int run(enum datapath_prog prog)
 static void make_tcp(const char *from, const char *to, uint8_t flags)
 {
 	struct ether_header eth = { .ether_type = htons(ETHERTYPE_IP) };
-	struct iphdr h = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP,
-			   .tot_len = htons(40) };
-	struct tcphdr t = { .th_sport = htons(1000), .th_dport = htons(80), .th_flags = flags,
-			    .th_off = 5 };
+	struct iphdr h = {
+		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .tot_len = htons(40)
+	};
+	struct tcphdr t = {
+		.th_sport = htons(1000), .th_dport = htons(80), .th_flags = flags, .th_off = 5
+	};
 
 	memcpy(eth.ether_dhost, gw_mac, 6);
 	memcpy(eth.ether_shost, c_mac, 6);
@@ -112,16 +114,18 @@ static void expect_drop(int result, enum ferry_drop why, uint64_t before)
 	assert_int_equal(datapath_drops(dp, why), before + 1);
 }
 
-#define DROPPED(why, call)                                 \
-	do {                                               \
-		uint64_t n_ = datapath_drops(dp, why);     \
-		expect_drop(call, why, n_);                \
+#define DROPPED(why, call)                                                                         \
+	do {                                                                                       \
+		uint64_t n_ = datapath_drops(dp, why);                                             \
+		expect_drop(call, why, n_);                                                        \
 	} while (0)
 
 static int setup(void **state)
 {
-	struct ferry_config c = { .version = FERRY_MAPS_VERSION, .underlay = 0x0a000001,
-				  .vxlan_ifindex = 1, .gw_ifindex = 1 };
+	struct ferry_config c = { .version = FERRY_MAPS_VERSION,
+				  .underlay = 0x0a000001,
+				  .vxlan_ifindex = 1,
+				  .gw_ifindex = 1 };
 	struct subnet s;
 
 	(void)state;

@@ -34,8 +34,8 @@ static int lookup(void *ctx, const char *name, json_t **answers)
 
 static enum dns_verdict ask(const char *name, ldns_rr_type type, size_t max, ldns_pkt **reply)
 {
-	ldns_pkt *q = ldns_pkt_query_new(ldns_dname_new_frm_str(name), type, LDNS_RR_CLASS_IN,
-					 LDNS_RD);
+	ldns_pkt *q =
+		ldns_pkt_query_new(ldns_dname_new_frm_str(name), type, LDNS_RR_CLASS_IN, LDNS_RD);
 	uint8_t *wire = NULL, *out = NULL;
 	size_t len = 0, out_len = 0;
 	enum dns_verdict v;
@@ -122,8 +122,8 @@ static void test_long_answers_are_cut_for_udp(void **state)
 static void test_malformed_messages_are_refused(void **state)
 {
 	static const uint8_t cut[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 5, 'a' };
-	static const uint8_t loop[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0,
-					1 };
+	static const uint8_t loop[] = { 0x12, 0x34, 1, 0,    0,	 1, 0, 0, 0,
+					0,    0,    0, 0xc0, 12, 0, 1, 0, 1 };
 	uint8_t answer[sizeof(cut)], notify[12] = { 1, 2, 0x20, 0 }, *out = NULL;
 	size_t len = 0;
 

@@ -78,8 +78,9 @@ static void test_full_subnet_is_an_error(void **state)
 
 static void test_malformed_subnets_are_refused(void **state)
 {
-	static const char *const bad[] = { "", "10.88.1.0", "10.88.1.0/33", "10.88.1.1/24", "x/24",
-					   "10.88.1.0/", "10.88.1.0/-1", "fd00::/129", "/24" };
+	static const char *const bad[] = { "",	   "10.88.1.0",	 "10.88.1.0/33", "10.88.1.1/24",
+					   "x/24", "10.88.1.0/", "10.88.1.0/-1", "fd00::/129",
+					   "/24" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
@@ -88,8 +89,8 @@ static void test_malformed_subnets_are_refused(void **state)
 
 static void test_subnets_do_not_overlap(void **state)
 {
-	CLEANUP_JSON json_t *used = json_pack("[s,s,s]", "10.88.0.0/24", "10.88.0.0/16",
-					      "192.168.0.0/16");
+	CLEANUP_JSON json_t *used =
+		json_pack("[s,s,s]", "10.88.0.0/24", "10.88.0.0/16", "192.168.0.0/16");
 	CLEANUP_FREE char *a = NULL, *b = NULL;
 
 	(void)state;

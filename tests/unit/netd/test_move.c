@@ -47,12 +47,12 @@ static void wait_answers(void)
 
 /* --- the end that moves -------------------------------------------------------------- */
 
-#define TRY(x)                                                              \
-	do {                                                                \
-		if ((x) < 0) {                                              \
-			fprintf(stderr, "line %d: %m\n", __LINE__);         \
-			return -1;                                          \
-		}                                                           \
+#define TRY(x)                                                                                     \
+	do {                                                                                       \
+		if ((x) < 0) {                                                                     \
+			fprintf(stderr, "line %d: %m\n", __LINE__);                                \
+			return -1;                                                                 \
+		}                                                                                  \
 	} while (0)
 
 static int opt(int fd, int name, int value)
@@ -112,8 +112,9 @@ static int restore(void)
 	TRY(connect(fd, (struct sockaddr *)&board->peer, sizeof(board->peer)));
 	opts[n++] = (struct tcp_repair_opt){ 2 /* MSS */, (uint32_t)board->mss };
 	if (board->info.tcpi_options & TCPI_OPT_WSCALE)
-		opts[n++] = (struct tcp_repair_opt){ 3, board->info.tcpi_snd_wscale |
-			(uint32_t)board->info.tcpi_rcv_wscale << 16 };
+		opts[n++] = (struct tcp_repair_opt){
+			3, board->info.tcpi_snd_wscale | (uint32_t)board->info.tcpi_rcv_wscale << 16
+		};
 	if (board->info.tcpi_options & TCPI_OPT_SACK)
 		opts[n++] = (struct tcp_repair_opt){ 4, 0 };
 	if (board->info.tcpi_options & TCPI_OPT_TIMESTAMPS)
@@ -360,7 +361,8 @@ int main(void)
 		cmocka_unit_test(test_connection_to_the_outside_survives_the_move),
 	};
 
-	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	if (board == MAP_FAILED)
 		return 1;
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -610,7 +610,9 @@ static void test_containers_are_found_by_name(void **state)
 	expect_name(HOST_A, "a3", "web", LDNS_RR_TYPE_A, "SERVFAIL");
 	server = outside(dns_outside, 53);
 	for (int i = 0; i < 50; i++) {
-		struct ask a = { .id = "a1", .name = "example.org", .expect = "192.0.2.7",
+		struct ask a = { .id = "a1",
+				 .name = "example.org",
+				 .expect = "192.0.2.7",
 				 .type = LDNS_RR_TYPE_A };
 
 		if (!host_try(HOST_A, do_dns, &a, sizeof(a)))
@@ -676,7 +678,8 @@ static void test_bad_requests_change_nothing(void **state)
 		char doc[512] = "{\"id\":\"n3\",\"vni\":103,\"subnet\":\"10.88.0.0/16\"}";
 
 		assert_int_equal(host_try(HOST_A, do_network, doc, sizeof(doc)), -EEXIST);
-		snprintf(doc, sizeof(doc), "{\"id\":\"n3\",\"vni\":103,\"subnet\":\"10.90.0.0/16\","
+		snprintf(doc, sizeof(doc),
+			 "{\"id\":\"n3\",\"vni\":103,\"subnet\":\"10.90.0.0/16\","
 			 "\"driver\":\"macvlan\"}");
 		assert_int_equal(host_try(HOST_A, do_network, doc, sizeof(doc)), -ENOTSUP);
 	}
