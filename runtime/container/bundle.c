@@ -21,15 +21,16 @@
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static const char *const default_caps[] = {
-	"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",	 "CAP_FOWNER",		"CAP_MKNOD",
-	"CAP_NET_RAW", "CAP_SETGID",	  "CAP_SETUID",	 "CAP_SETFCAP",		"CAP_SETPCAP",
-	"CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	"CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",	   "CAP_FOWNER",
+	"CAP_MKNOD",   "CAP_NET_RAW",	   "CAP_SETGID",	   "CAP_SETUID",
+	"CAP_SETFCAP", "CAP_SETPCAP",	   "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+	"CAP_KILL",    "CAP_AUDIT_WRITE",
 };
 static const char *const masked[] = {
-	"/proc/asound",	    "/proc/acpi",	 "/proc/interrupts", "/proc/kcore",
-	"/proc/keys",	    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-	"/proc/sched_debug", "/proc/scsi",	 "/sys/firmware",
-	"/sys/devices/virtual/powercap",
+	"/proc/asound",	    "/proc/acpi",	 "/proc/interrupts",
+	"/proc/kcore",	    "/proc/keys",	 "/proc/latency_stats",
+	"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+	"/proc/scsi",	    "/sys/firmware",	 "/sys/devices/virtual/powercap",
 };
 static const char *const readonly_paths[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 					      "/proc/sysrq-trigger" };
@@ -39,7 +40,7 @@ static bool listed(const json_t *list, const char *s)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v)
+	json_array_foreach (list, i, v)
 		if (json_is_string(v) && !strcmp(json_string_value(v), s))
 			return true;
 	return false;
@@ -63,7 +64,7 @@ static void append_words(json_t *to, const json_t *v)
 
 	if (json_is_string(v) && json_string_value(v)[0])
 		json_array_append_new(to, json_string(json_string_value(v)));
-	json_array_foreach(v, i, s)
+	json_array_foreach (v, i, s)
 		json_array_append(to, s);
 }
 
@@ -97,7 +98,7 @@ static void set_env(json_t *env, const char *kv, bool override)
 	size_t n = strcspn(kv, "="), i;
 	json_t *v;
 
-	json_array_foreach(env, i, v) {
+	json_array_foreach (env, i, v) {
 		const char *old = json_string_value(v);
 
 		if (strncmp(old, kv, n) || (old[n] != '=' && old[n]))
@@ -124,10 +125,10 @@ static json_t *environment(const json_t *docker, const json_t *image, const char
 	set_env(env, host, true);
 	if (json_bool(docker, "Tty", false))
 		set_env(env, "TERM=xterm", true);
-	json_array_foreach(json_object_get(image, "Env"), i, v)
+	json_array_foreach (json_object_get(image, "Env"), i, v)
 		if (json_is_string(v))
 			set_env(env, json_string_value(v), true);
-	json_array_foreach(json_object_get(docker, "Env"), i, v)
+	json_array_foreach (json_object_get(docker, "Env"), i, v)
 		set_env(env, json_string_value(v), true);
 	set_env(env, h, false);
 	return env;
@@ -167,7 +168,7 @@ json_t *bundle_caps(const json_t *hc, struct error *err)
 	size_t i, k;
 
 	for (k = 0; k < 2; k++)
-		json_array_foreach(k ? drop : add, i, v) {
+		json_array_foreach (k ? drop : add, i, v) {
 			CLEANUP_FREE char *n = cap_name(json_string_value(v));
 
 			if (strcmp(n, "CAP_ALL") != 0 && !listed(all, n)) {
@@ -186,13 +187,13 @@ json_t *bundle_caps(const json_t *hc, struct error *err)
 
 		for (k = 0; k < sizeof(default_caps) / sizeof(default_caps[0]); k++)
 			have |= !strcmp(default_caps[k], name);
-		json_array_foreach(add, k, v) {
+		json_array_foreach (add, k, v) {
 			CLEANUP_FREE char *n = cap_name(json_string_value(v));
 
 			add_all |= !strcmp(n, "CAP_ALL");
 			added |= !strcmp(n, name);
 		}
-		json_array_foreach(drop, k, v) {
+		json_array_foreach (drop, k, v) {
 			CLEANUP_FREE char *n = cap_name(json_string_value(v));
 
 			drop_all |= !strcmp(n, "CAP_ALL");
@@ -247,13 +248,14 @@ json_t *bundle_resources(const json_t *hc)
 	if (pids)
 		json_object_set_new(res, "pids", json_pack("{s:I}", "limit", (json_int_t)pids));
 	if (json_int(hc, "BlkioWeight", 0))
-		json_object_set_new(res, "blockIO",
-				    json_pack("{s:I}", "weight",
-					      (json_int_t)json_int(hc, "BlkioWeight", 0)));
+		json_object_set_new(
+			res, "blockIO",
+			json_pack("{s:I}", "weight", (json_int_t)json_int(hc, "BlkioWeight", 0)));
 	return res;
 }
 
-/* --- devices ------------------------------------------------------------------------------------ */
+/* --- devices ------------------------------------------------------------------------------------
+ */
 
 static json_t *device_rule(bool allow, const char *type, int major, int minor, const char *access)
 {
@@ -292,8 +294,10 @@ static int add_device(json_t *devices, json_t *rules, const char *host, const ch
 /* Privileged: every node below the host's /dev that is not a file system of its own. */
 static void host_devices(json_t *devices, json_t *rules, const char *dir)
 {
-	static const char *const skip[] = { "pts", "shm", "mqueue", "fd", "console", "null",
-					    "zero", "full", "random", "urandom", "tty", "ptmx" };
+	static const char *const skip[] = {
+		"pts",	"shm",	"mqueue", "fd",	     "console", "null",
+		"zero", "full", "random", "urandom", "tty",	"ptmx"
+	};
 	CLEANUP_CLOSEDIR DIR *d = opendir(dir);
 	struct dirent *e;
 
@@ -314,7 +318,7 @@ static void host_devices(json_t *devices, json_t *rules, const char *dir)
 
 static int devices(const json_t *hc, json_t *list, json_t *rules, struct error *err)
 {
-	static const int always[][2] = { { 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 }, { 1, 9 },
+	static const int always[][2] = { { 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 },   { 1, 9 },
 					 { 5, 0 }, { 5, 1 }, { 5, 2 }, { 136, -1 } };
 	json_t *v;
 	size_t i;
@@ -333,7 +337,7 @@ static int devices(const json_t *hc, json_t *list, json_t *rules, struct error *
 	for (i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		json_array_append_new(rules,
 				      device_rule(true, "c", always[i][0], always[i][1], "rwm"));
-	json_array_foreach(json_object_get(hc, "Devices"), i, v) {
+	json_array_foreach (json_object_get(hc, "Devices"), i, v) {
 		const char *host = json_str(v, "PathOnHost", "");
 		const char *inside = json_str(v, "PathInContainer", "");
 		const char *access = json_str(v, "CgroupPermissions", "");
@@ -343,11 +347,12 @@ static int devices(const json_t *hc, json_t *list, json_t *rules, struct error *
 		if (r < 0)
 			return r;
 	}
-	json_array_foreach(json_object_get(hc, "DeviceCgroupRules"), i, v) {
+	json_array_foreach (json_object_get(hc, "DeviceCgroupRules"), i, v) {
 		char type, ma[16], mi[16], access[8];
 
 		if (sscanf(json_string_value(v), "%c %15[0-9*]:%15[0-9*] %7[rwm]", &type, ma, mi,
-			   access) != 4 || !strchr("abc", type))
+			   access) != 4 ||
+		    !strchr("abc", type))
 			return error_set(err, EINVAL, "invalid device cgroup rule format: '%s'",
 					 json_string_value(v));
 		json_array_append_new(rules, device_rule(true, (char[]){ type, 0 },
@@ -357,7 +362,8 @@ static int devices(const json_t *hc, json_t *list, json_t *rules, struct error *
 	return 0;
 }
 
-/* --- mounts --------------------------------------------------------------------------------------- */
+/* --- mounts
+ * --------------------------------------------------------------------------------------- */
 
 static void mount_add(json_t *list, const char *dest, const char *type, const char *source,
 		      const char *options)
@@ -387,10 +393,10 @@ static json_t *sort_mounts(json_t *list)
 	json_t *out = json_array(), *v;
 	size_t i, max = 0;
 
-	json_array_foreach(list, i, v)
+	json_array_foreach (list, i, v)
 		max = depth(v) > max ? depth(v) : max;
 	for (size_t d = 0; d <= max; d++)
-		json_array_foreach(list, i, v)
+		json_array_foreach (list, i, v)
 			if (depth(v) == d)
 				json_array_append(out, v);
 	json_decref(list);
@@ -413,9 +419,8 @@ static json_t *mounts(const struct bundle_input *in)
 	bool priv = json_bool(hc, "Privileged", false);
 	int64_t shm = json_int(hc, "ShmSize", 0);
 	json_t *list = json_array(), *v;
-	CLEANUP_FREE char *shm_opts =
-		str_format("nosuid,noexec,nodev,mode=1777,size=%lld",
-			   (long long)(shm > 0 ? shm : 64 << 20));
+	CLEANUP_FREE char *shm_opts = str_format("nosuid,noexec,nodev,mode=1777,size=%lld",
+						 (long long)(shm > 0 ? shm : 64 << 20));
 	const char *dest;
 
 	mount_add(list, "/proc", "proc", "proc", "nosuid,noexec,nodev");
@@ -429,7 +434,7 @@ static json_t *mounts(const struct bundle_input *in)
 	mount_add(list, "/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev");
 	if (!claimed(in, "/dev/shm"))
 		mount_add(list, "/dev/shm", "tmpfs", "shm", shm_opts);
-	json_object_foreach((json_t *)(uintptr_t)json_object_get(hc, "Tmpfs"), dest, v) {
+	json_object_foreach ((json_t *)(uintptr_t)json_object_get(hc, "Tmpfs"), dest, v) {
 		CLEANUP_FREE char *o = str_format("nosuid,nodev,noexec,%s", json_string_value(v));
 
 		mount_add(list, dest, "tmpfs", "tmpfs", o);
@@ -447,14 +452,15 @@ static json_t *mounts(const struct bundle_input *in)
 	return sort_mounts(list);
 }
 
-/* --- the whole --------------------------------------------------------------------------------------- */
+/* --- the whole
+ * --------------------------------------------------------------------------------------- */
 
 static bool security_flag(const json_t *hc, const char *key)
 {
 	json_t *v;
 	size_t i, n = strlen(key);
 
-	json_array_foreach(json_object_get(hc, "SecurityOpt"), i, v) {
+	json_array_foreach (json_object_get(hc, "SecurityOpt"), i, v) {
 		const char *o = json_string_value(v);
 
 		if (!strncmp(o, key, n) &&
@@ -471,7 +477,7 @@ static int seccomp_of(const json_t *hc, const json_t *caps, json_t **out, struct
 	size_t i;
 
 	*out = NULL;
-	json_array_foreach(json_object_get(hc, "SecurityOpt"), i, v) {
+	json_array_foreach (json_object_get(hc, "SecurityOpt"), i, v) {
 		const char *o = json_string_value(v);
 
 		if (strncmp(o, "seccomp", 7) != 0)
@@ -503,15 +509,14 @@ static json_t *rlimits(const json_t *hc)
 	json_t *list = json_array(), *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(hc, "Ulimits"), i, v) {
+	json_array_foreach (json_object_get(hc, "Ulimits"), i, v) {
 		CLEANUP_FREE char *name = str_format("RLIMIT_%s", json_str(v, "Name", ""));
 
 		for (char *p = name; *p; p++)
 			*p = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
-		json_array_append_new(list,
-				      json_pack("{s:s,s:O,s:O}", "type", name, "soft",
-						json_object_get(v, "Soft"), "hard",
-						json_object_get(v, "Hard")));
+		json_array_append_new(list, json_pack("{s:s,s:O,s:O}", "type", name, "soft",
+						      json_object_get(v, "Soft"), "hard",
+						      json_object_get(v, "Hard")));
 	}
 	return list;
 }
@@ -519,9 +524,9 @@ static json_t *rlimits(const json_t *hc)
 static json_t *cap_sets(json_t *caps, int64_t uid)
 {
 	json_t *none = json_array();
-	json_t *sets = json_pack("{s:O,s:O,s:O,s:O,s:O}", "bounding", caps, "permitted",
-				 uid ? none : caps, "effective", uid ? none : caps, "inheritable",
-				 none, "ambient", none);
+	json_t *sets =
+		json_pack("{s:O,s:O,s:O,s:O,s:O}", "bounding", caps, "permitted", uid ? none : caps,
+			  "effective", uid ? none : caps, "inheritable", none, "ambient", none);
 
 	json_decref(none);
 	return sets;
@@ -536,8 +541,8 @@ static json_t *user_object(int64_t uid, int64_t gid, json_t *groups)
 static json_t *process(const struct bundle_input *in, json_t *caps, struct error *err)
 {
 	const json_t *hc = json_object_get(in->docker, "HostConfig");
-	const char *user = json_str(in->docker, "User", ""), *cwd = json_str(in->docker,
-									      "WorkingDir", "");
+	const char *user = json_str(in->docker, "User", ""),
+		   *cwd = json_str(in->docker, "WorkingDir", "");
 	CLEANUP_FREE char *home = NULL;
 	json_t *p = json_object(), *groups = NULL;
 	int64_t uid, gid;
@@ -580,8 +585,8 @@ static json_t *namespaces(const struct container_start_params *params)
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		json_array_append_new(list, json_pack("{s:s}", "type", own[i]));
 	if (params->netns)
-		json_array_append_new(list, json_pack("{s:s,s:s}", "type", "network", "path",
-						      params->netns));
+		json_array_append_new(
+			list, json_pack("{s:s,s:s}", "type", "network", "path", params->netns));
 	return list;
 }
 
@@ -594,7 +599,7 @@ static json_t *sysctls(const json_t *hc, bool own_net)
 		json_set_str(s, "net.ipv4.ip_unprivileged_port_start", "0");
 		json_set_str(s, "net.ipv4.ping_group_range", "0 2147483647");
 	}
-	json_object_foreach((json_t *)(uintptr_t)json_object_get(hc, "Sysctls"), key, v)
+	json_object_foreach ((json_t *)(uintptr_t)json_object_get(hc, "Sysctls"), key, v)
 		json_object_set(s, key, v);
 	return s;
 }
@@ -643,15 +648,15 @@ static json_t *linux_object(const struct bundle_input *in, json_t *caps, struct 
 					      "boottime", offset(t->boot_ns)));
 	if (!priv || json_is_array(mp))
 		json_object_set_new(l, "maskedPaths",
-				    json_is_array(mp) ? json_deep_copy(mp) :
-							strings(masked,
-								sizeof(masked) / sizeof(*masked)));
+				    json_is_array(mp)
+					    ? json_deep_copy(mp)
+					    : strings(masked, sizeof(masked) / sizeof(*masked)));
 	if (!priv || json_is_array(rp))
 		json_object_set_new(l, "readonlyPaths",
-				    json_is_array(rp) ?
-					    json_deep_copy(rp) :
-					    strings(readonly_paths, sizeof(readonly_paths) /
-									    sizeof(*readonly_paths)));
+				    json_is_array(rp) ? json_deep_copy(rp)
+						      : strings(readonly_paths,
+								sizeof(readonly_paths) /
+									sizeof(*readonly_paths)));
 	return l;
 }
 
@@ -669,7 +674,8 @@ json_t *bundle_make(const struct bundle_input *in, struct error *err)
 	if (c && json_str(in->docker, "Domainname", "")[0])
 		json_set_str(c, "domainname", json_str(in->docker, "Domainname", ""));
 	if (!c)
-		error_set(err, EINVAL, "the container's configuration holds text that is not UTF-8");
+		error_set(err, EINVAL,
+			  "the container's configuration holds text that is not UTF-8");
 	return c;
 }
 
@@ -685,7 +691,7 @@ json_t *bundle_exec(const json_t *config, const json_t *body, const json_t *dock
 
 	args = json_array();
 	append_words(args, json_object_get(body, "Cmd"));
-	json_array_foreach(args, i, v)
+	json_array_foreach (args, i, v)
 		if (!json_is_string(v)) {
 			json_array_clear(args);
 			break;
@@ -732,7 +738,7 @@ json_t *bundle_exec(const json_t *config, const json_t *body, const json_t *dock
 	}
 	if (json_bool(body, "Tty", false))
 		set_env(env, "TERM=xterm", false);
-	json_array_foreach(json_object_get(body, "Env"), i, v)
+	json_array_foreach (json_object_get(body, "Env"), i, v)
 		if (json_is_string(v))
 			set_env(env, json_string_value(v), true);
 	return p;

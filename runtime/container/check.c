@@ -13,10 +13,25 @@
 
 /* Refused unless null, false, 0, "", [] or {}. */
 static const char *const refused_host[] = {
-	"BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
-	"BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime", "DeviceRequests",
-	"KernelMemory", "KernelMemoryTCP", "StorageOpt", "VolumesFrom", "CgroupParent", "Links",
-	"IOMaximumBandwidth", "IOMaximumIOps", "CpuCount", "CpuPercent", "Init",
+	"BlkioWeightDevice",
+	"BlkioDeviceReadBps",
+	"BlkioDeviceWriteBps",
+	"BlkioDeviceReadIOps",
+	"BlkioDeviceWriteIOps",
+	"CpuRealtimePeriod",
+	"CpuRealtimeRuntime",
+	"DeviceRequests",
+	"KernelMemory",
+	"KernelMemoryTCP",
+	"StorageOpt",
+	"VolumesFrom",
+	"CgroupParent",
+	"Links",
+	"IOMaximumBandwidth",
+	"IOMaximumIOps",
+	"CpuCount",
+	"CpuPercent",
+	"Init",
 };
 
 static bool says_nothing(const json_t *v)
@@ -41,12 +56,14 @@ static int check_modes(const json_t *hc, struct error *err)
 
 	/* A namespace shared with the host or another container could not migrate. */
 	if (pid[0] && strcmp(pid, "private") != 0)
-		return refuse(err, "PidMode", "must be empty: a container has its own pid namespace");
+		return refuse(err, "PidMode",
+			      "must be empty: a container has its own pid namespace");
 	if (ipc[0] && strcmp(ipc, "private") != 0 && strcmp(ipc, "shareable") != 0)
 		return refuse(err, "IpcMode",
 			      "must be private: a container has its own ipc namespace");
 	if (uts[0] && strcmp(uts, "private") != 0)
-		return refuse(err, "UTSMode", "must be empty: a container has its own uts namespace");
+		return refuse(err, "UTSMode",
+			      "must be empty: a container has its own uts namespace");
 	if (user[0] && strcmp(user, "host") != 0)
 		return refuse(err, "UsernsMode", "is not supported: user namespaces are missing");
 	if (cg[0] && strcmp(cg, "private") != 0)
@@ -61,7 +78,7 @@ static int check_security(const json_t *hc, struct error *err)
 	json_t *v, *list = json_object_get(hc, "SecurityOpt");
 	size_t i;
 
-	json_array_foreach(list, i, v) {
+	json_array_foreach (list, i, v) {
 		const char *o = json_is_string(v) ? json_string_value(v) : "";
 
 		if (!strcmp(o, "no-new-privileges") || !strcmp(o, "no-new-privileges:true") ||
@@ -82,12 +99,12 @@ static int check_numbers(const json_t *hc, struct error *err)
 		const char *key;
 		int64_t min, max;
 	} numbers[] = {
-		{ "Memory", 0, INT64_MAX },	       { "MemoryReservation", 0, INT64_MAX },
-		{ "MemorySwap", -1, INT64_MAX },       { "MemorySwappiness", -1, 100 },
-		{ "NanoCpus", 0, INT64_MAX },	       { "CpuShares", 0, 262144 },
-		{ "CpuPeriod", 0, 1000000 },	       { "CpuQuota", -1, INT64_MAX },
-		{ "PidsLimit", -1, INT_MAX },	       { "BlkioWeight", 0, 1000 },
-		{ "ShmSize", 0, INT64_MAX },	       { "OomScoreAdj", -1000, 1000 },
+		{ "Memory", 0, INT64_MAX },	 { "MemoryReservation", 0, INT64_MAX },
+		{ "MemorySwap", -1, INT64_MAX }, { "MemorySwappiness", -1, 100 },
+		{ "NanoCpus", 0, INT64_MAX },	 { "CpuShares", 0, 262144 },
+		{ "CpuPeriod", 0, 1000000 },	 { "CpuQuota", -1, INT64_MAX },
+		{ "PidsLimit", -1, INT_MAX },	 { "BlkioWeight", 0, 1000 },
+		{ "ShmSize", 0, INT64_MAX },	 { "OomScoreAdj", -1000, 1000 },
 	};
 	int64_t v, mem = 0, swap = 0, nano = 0, quota = 0;
 	int r;
@@ -106,17 +123,19 @@ static int check_numbers(const json_t *hc, struct error *err)
 	if (mem && mem < 6 << 20)
 		return error_set(err, EINVAL, "Minimum memory limit allowed is 6MB");
 	if (swap > 0 && !mem)
-		return error_set(err, EINVAL,
-				 "You should always set the Memory limit when using Memoryswap limit, "
-				 "see usage");
+		return error_set(
+			err, EINVAL,
+			"You should always set the Memory limit when using Memoryswap limit, "
+			"see usage");
 	if (swap > 0 && swap < mem)
 		return error_set(err, EINVAL,
 				 "Minimum memoryswap limit should be larger than memory limit, see "
 				 "usage");
 	if (nano && (quota || json_int(hc, "CpuPeriod", 0)))
-		return error_set(err, EINVAL,
-				 "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be "
-				 "set");
+		return error_set(
+			err, EINVAL,
+			"Conflicting options: Nano CPUs and CPU Period/Quota cannot both be "
+			"set");
 	return 0;
 }
 
@@ -131,7 +150,7 @@ static int want_strings(const json_t *obj, const char *key, struct error *err)
 		return 0; /* Cmd and Entrypoint may be one string */
 	if (!json_is_array(list))
 		return error_set(err, EINVAL, "field \"%s\" must be an array of strings", key);
-	json_array_foreach(list, i, v)
+	json_array_foreach (list, i, v)
 		if (!json_is_string(v))
 			return error_set(err, EINVAL, "field \"%s\" must be an array of strings",
 					 key);
@@ -140,8 +159,8 @@ static int want_strings(const json_t *obj, const char *key, struct error *err)
 
 static int check_objects(const json_t *hc, struct error *err)
 {
-	static const char *const lists[] = { "CapAdd",	   "CapDrop",	  "ExtraHosts",
-					     "GroupAdd",   "SecurityOpt", "MaskedPaths",
+	static const char *const lists[] = { "CapAdd",	      "CapDrop",	  "ExtraHosts",
+					     "GroupAdd",      "SecurityOpt",	  "MaskedPaths",
 					     "ReadonlyPaths", "DeviceCgroupRules" };
 	json_t *v, *obj;
 	const char *key;
@@ -154,18 +173,18 @@ static int check_objects(const json_t *hc, struct error *err)
 	obj = json_object_get(hc, "Tmpfs");
 	if (!says_nothing(obj) && !json_is_object(obj))
 		return refuse(err, "Tmpfs", "must be an object");
-	json_object_foreach(obj, key, v)
+	json_object_foreach (obj, key, v)
 		if (key[0] != '/' || !json_is_string(v))
 			return refuse(err, "Tmpfs", "wants absolute paths with options");
 	obj = json_object_get(hc, "Sysctls");
-	json_object_foreach(obj, key, v)
+	json_object_foreach (obj, key, v)
 		if (!json_is_string(v))
 			return refuse(err, "Sysctls", "wants strings");
-	json_array_foreach(json_object_get(hc, "Ulimits"), i, v)
+	json_array_foreach (json_object_get(hc, "Ulimits"), i, v)
 		if (!json_str(v, "Name", NULL) || !json_is_integer(json_object_get(v, "Soft")) ||
 		    !json_is_integer(json_object_get(v, "Hard")))
 			return refuse(err, "Ulimits", "wants Name, Soft and Hard");
-	json_array_foreach(json_object_get(hc, "Devices"), i, v)
+	json_array_foreach (json_object_get(hc, "Devices"), i, v)
 		if (json_str(v, "PathOnHost", "")[0] != '/')
 			return refuse(err, "Devices", "wants absolute paths");
 	return 0;
@@ -192,9 +211,11 @@ int bundle_check(const json_t *docker, const json_t *image, struct error *err)
 	if (!json_string_value(json_array_get(args, 0))[0])
 		return error_set(err, EINVAL, "the command is empty");
 	if (wd[0] && wd[0] != '/')
-		return error_set(err, EINVAL,
-				 "the working directory '%s' is invalid, it needs to be an absolute "
-				 "path", wd);
+		return error_set(
+			err, EINVAL,
+			"the working directory '%s' is invalid, it needs to be an absolute "
+			"path",
+			wd);
 	if (sig[0] && !container_signal(sig))
 		return error_set(err, EINVAL, "invalid signal: %s", sig);
 	if (hc && !json_is_null(hc) && !json_is_object(hc))
@@ -206,7 +227,8 @@ int bundle_check(const json_t *docker, const json_t *image, struct error *err)
 		return refuse(err, "OomKillDisable", "is not supported");
 	if (log[0] && strcmp(log, "json-file") != 0 && strcmp(log, "none") != 0)
 		return error_set(err, EINVAL,
-				 "HostConfig.LogConfig.Type %s is not supported; use json-file", log);
+				 "HostConfig.LogConfig.Type %s is not supported; use json-file",
+				 log);
 	if (json_str(hc, "Runtime", "")[0] && strcmp(json_str(hc, "Runtime", ""), "ferry") != 0 &&
 	    strcmp(json_str(hc, "Runtime", ""), "runc") != 0)
 		return refuse(err, "Runtime", "must be \"ferry\"");

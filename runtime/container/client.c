@@ -56,9 +56,9 @@ int shim_answer(int sock, json_t **out, struct error *err)
 		r = fd_read_all(sock, text, len);
 	}
 	if (r < 0)
-		return r == -ENODATA || r == -ECONNRESET ?
-			       error_set(err, ESRCH, "the container has ended") :
-			       error_sys(err, -r, "reading from the container's shim");
+		return r == -ENODATA || r == -ECONNRESET
+			       ? error_set(err, ESRCH, "the container has ended")
+			       : error_sys(err, -r, "reading from the container's shim");
 	j = json_parse(text, len, "the shim's answer", err);
 	if (!j)
 		return -EPROTO;

@@ -48,8 +48,8 @@ struct container_config {
 };
 
 /* Opens the folders, reads all containers, reconnects to their shims. Strings are copied. */
-int container_manager_open(const struct container_config *config,
-			   struct container_manager **out, struct error *err);
+int container_manager_open(const struct container_config *config, struct container_manager **out,
+			   struct error *err);
 /* Leaves all containers running and frees everything; no other call may be running. */
 void container_manager_close(struct container_manager *m);
 
@@ -74,9 +74,8 @@ int container_on_exit(struct container_manager *m, container_exit_fn *fn, void *
  * name: shown in inspect, and the default hostname is the first 12 characters of the id.
  * EEXIST: the id is there already.
  */
-int container_create(struct container_manager *m, const char *id, const char *name,
-		     json_t *docker, json_t *image, char *const *lower, size_t nlower,
-		     struct error *err);
+int container_create(struct container_manager *m, const char *id, const char *name, json_t *docker,
+		     json_t *image, char *const *lower, size_t nlower, struct error *err);
 
 /*
  * The same checks without creating anything, for an API that wants to say "bad request"
@@ -132,16 +131,14 @@ int container_kill(struct container_manager *m, const char *id, int signo, struc
  * StopSignal, then SIGKILL after timeout_s (negative: the container's StopTimeout, else
  * 10). Returns when it has ended; 0 also when it was not running. A paused one is thawed.
  */
-int container_stop(struct container_manager *m, const char *id, int timeout_s,
-		   struct error *err);
+int container_stop(struct container_manager *m, const char *id, int timeout_s, struct error *err);
 
 /* By the cgroup freezer; "paused" is also what a container frozen by the engine shows. */
 int container_pause(struct container_manager *m, const char *id, struct error *err);
 int container_unpause(struct container_manager *m, const char *id, struct error *err);
 
 /* Blocks until it is not running (at once when it is not); Docker's exit code. */
-int container_wait(struct container_manager *m, const char *id, int *exit_code,
-		   struct error *err);
+int container_wait(struct container_manager *m, const char *id, int *exit_code, struct error *err);
 /* Blocks until it ends the next time, also when it has yet to start ("next-exit"). */
 int container_wait_next(struct container_manager *m, const char *id, int *exit_code,
 			struct error *err);
@@ -166,8 +163,7 @@ int container_update(struct container_manager *m, const char *id, json_t *resour
  *  is no shim),"TimeOffsets":{"mono_ns","boot_ns"},"Netns","Mounts":[{"Source","Destination",
  *  "RW"}],"Path","Args","Docker" (the create body),"Image" (id),"ExecIDs":[…]}
  */
-int container_inspect(struct container_manager *m, const char *id, json_t **out,
-		      struct error *err);
+int container_inspect(struct container_manager *m, const char *id, json_t **out, struct error *err);
 int container_list(struct container_manager *m, json_t **ids, struct error *err);
 
 /*
@@ -176,19 +172,18 @@ int container_list(struct container_manager *m, json_t **ids, struct error *err)
  * in the shape of Docker's GET /containers/ID/stats ("cpu_stats", "memory_stats",
  * "pids_stats", "blkio_stats"), without networks and precpu_stats. Not running: empty stats.
  */
-int container_stats(struct container_manager *m, const char *id, json_t **out,
-		    struct error *err);
+int container_stats(struct container_manager *m, const char *id, json_t **out, struct error *err);
 
 /* {"Titles":[…],"Processes":[[…]…]}; ps_args NULL: "-ef". */
-int container_top(struct container_manager *m, const char *id, const char *ps_args,
-		  json_t **out, struct error *err);
+int container_top(struct container_manager *m, const char *id, const char *ps_args, json_t **out,
+		  struct error *err);
 
 struct container_log_options {
 	bool follow; /* until the container ends */
 	bool stdout_, stderr_;
-	bool timestamps;	   /* RFC 3339 and a space in front of each line */
+	bool timestamps;	    /* RFC 3339 and a space in front of each line */
 	int64_t since_ns, until_ns; /* CLOCK_REALTIME; 0: no bound */
-	long tail;		   /* the last so many lines; negative: all */
+	long tail;		    /* the last so many lines; negative: all */
 };
 /*
  * Calls sink(ctx, 1 or 2, bytes, n) per line, in order; a sink that returns non-zero ends
@@ -212,8 +207,7 @@ struct container_attach_options {
  * socket then comes alive with the container. EOF: it ended, and all output was delivered.
  */
 int container_attach(struct container_manager *m, const char *id,
-		     const struct container_attach_options *options, int *sock,
-		     struct error *err);
+		     const struct container_attach_options *options, int *sock, struct error *err);
 int container_resize(struct container_manager *m, const char *id, unsigned rows, unsigned cols,
 		     struct error *err);
 

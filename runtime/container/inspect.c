@@ -74,7 +74,7 @@ static json_t *stdio(const json_t *links)
 	json_t *out = json_array(), *v;
 	size_t i;
 
-	json_array_foreach(links, i, v)
+	json_array_foreach (links, i, v)
 		json_array_append_new(out, json_pack("{s:i,s:O}", "fd", (int)i, "link", v));
 	return out;
 }
@@ -93,8 +93,7 @@ static void describe_start(json_t *j, const json_t *start)
 			    json_is_array(mounts) ? json_deep_copy(mounts) : json_array());
 }
 
-int container_inspect(struct container_manager *m, const char *id, json_t **out,
-		      struct error *err)
+int container_inspect(struct container_manager *m, const char *id, json_t **out, struct error *err)
 {
 	static const char *const names[] = { "created", "created", "running", "exited" };
 	struct container *c = container_get(m, id, err);
@@ -200,11 +199,12 @@ static int filter_ps(char *text, const char *procs, json_t **titles, json_t *row
 
 		if (!*titles) {
 			*titles = fields(l, 0);
-			json_array_foreach(*titles, i, v)
+			json_array_foreach (*titles, i, v)
 				if (!strcmp(json_string_value(v), "PID"))
 					pid_at = i;
 			if (pid_at == SIZE_MAX)
-				return error_set(err, EINVAL, "Couldn't find PID field in ps output");
+				return error_set(err, EINVAL,
+						 "Couldn't find PID field in ps output");
 			continue;
 		}
 		row = fields(l, json_array_size(*titles));

@@ -21,7 +21,7 @@ struct pending {
 struct container {
 	struct container *next;
 	char *id;
-	unsigned refs;	    /* under m->lock */
+	unsigned refs; /* under m->lock */
 	bool removed;
 	pthread_mutex_t op; /* start, remove, update, rename: one at a time; before m->lock */
 	/* Below: under m->lock. doc is what container.json holds. */

@@ -151,8 +151,8 @@ static int wait_until(struct container_manager *m, const char *id, bool next, in
 		return -ENOENT;
 	pthread_mutex_lock(&m->lock);
 	before = c->ends;
-	while (!c->removed && (next ? c->ends == before :
-				      c->status == RUNNING || c->status == STARTING))
+	while (!c->removed &&
+	       (next ? c->ends == before : c->status == RUNNING || c->status == STARTING))
 		pthread_cond_wait(&m->changed, &m->lock);
 	if (exit_code)
 		*exit_code = (int)json_int(c->doc, "exit_code", 0);
@@ -172,7 +172,8 @@ int container_wait_next(struct container_manager *m, const char *id, int *exit_c
 	return wait_until(m, id, true, exit_code, err);
 }
 
-/* --- signals ----------------------------------------------------------------------------------- */
+/* --- signals -----------------------------------------------------------------------------------
+ */
 
 static int signal_init(struct container_manager *m, struct container *c, int signo,
 		       struct error *err)
@@ -185,13 +186,14 @@ static int signal_init(struct container_manager *m, struct container *c, int sig
 	pid = c->pid;
 	ticks = c->ticks;
 	pthread_mutex_unlock(&m->lock);
-	if (pid <= 0 || (fd = (int)syscall(SYS_pidfd_open, pid, 0)) < 0 || !same_process(pid, ticks))
+	if (pid <= 0 || (fd = (int)syscall(SYS_pidfd_open, pid, 0)) < 0 ||
+	    !same_process(pid, ticks))
 		return error_set(err, EBUSY, "container %.12s is not running", c->id);
 	if (syscall(SYS_pidfd_send_signal, fd, signo, NULL, 0) < 0)
-		return errno == ESRCH ?
-			       error_set(err, EBUSY, "container %.12s is not running", c->id) :
-			       error_sys(err, errno, "sending signal %d to container %.12s", signo,
-					 c->id);
+		return errno == ESRCH
+			       ? error_set(err, EBUSY, "container %.12s is not running", c->id)
+			       : error_sys(err, errno, "sending signal %d to container %.12s",
+					   signo, c->id);
 	return 0;
 }
 
@@ -269,7 +271,8 @@ int container_stop(struct container_manager *m, const char *id, int timeout_s, s
 			signal_init(m, c, SIGKILL, NULL);
 	}
 	if (alive && !wait_ended(m, c, 30000000000))
-		r = error_set(err, ETIMEDOUT, "container %.12s does not end 30 s after SIGKILL", id);
+		r = error_set(err, ETIMEDOUT, "container %.12s does not end 30 s after SIGKILL",
+			      id);
 	container_put(m, c);
 	return r;
 }
@@ -307,7 +310,8 @@ int container_unpause(struct container_manager *m, const char *id, struct error 
 	return freeze(m, id, false, err);
 }
 
-/* --- remove, rename, update ------------------------------------------------------------------------ */
+/* --- remove, rename, update
+ * ------------------------------------------------------------------------ */
 
 static void forget_execs(struct container_manager *m, const char *id)
 {
@@ -343,7 +347,8 @@ int container_remove(struct container_manager *m, const char *id, struct error *
 	else if (c->status == RUNNING)
 		r = error_set(err, EBUSY,
 			      "container %.12s is running: stop the container before removing or "
-			      "force remove", id);
+			      "force remove",
+			      id);
 	stub = c->stub;
 	pthread_mutex_unlock(&m->lock);
 	if (!r && stub) {
@@ -391,7 +396,8 @@ int container_rename(struct container_manager *m, const char *id, const char *na
 
 static bool is_empty(const json_t *v)
 {
-	return json_is_null(v) || json_is_false(v) || (json_is_integer(v) && !json_integer_value(v)) ||
+	return json_is_null(v) || json_is_false(v) ||
+	       (json_is_integer(v) && !json_integer_value(v)) ||
 	       (json_is_string(v) && !json_string_length(v)) ||
 	       (json_is_array(v) && !json_array_size(v)) ||
 	       (json_is_object(v) && !json_object_size(v));
@@ -400,14 +406,14 @@ static bool is_empty(const json_t *v)
 static int merge_resources(json_t *hc, json_t *resources, struct error *err)
 {
 	static const char *const fields[] = {
-		"Memory",    "MemorySwap", "MemoryReservation", "NanoCpus",   "CpuShares",
-		"CpuPeriod", "CpuQuota",   "CpusetCpus",	"CpusetMems", "PidsLimit",
-		"BlkioWeight", "RestartPolicy",
+		"Memory",     "MemorySwap", "MemoryReservation", "NanoCpus",
+		"CpuShares",  "CpuPeriod",  "CpuQuota",		 "CpusetCpus",
+		"CpusetMems", "PidsLimit",  "BlkioWeight",	 "RestartPolicy",
 	};
 	const char *key;
 	json_t *v;
 
-	json_object_foreach(resources, key, v) {
+	json_object_foreach (resources, key, v) {
 		bool known = false;
 
 		for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)

@@ -120,9 +120,8 @@ static void set_never(json_t *doc, const char *key)
 	json_set_str(doc, key, "0001-01-01T00:00:00Z");
 }
 
-int container_create(struct container_manager *m, const char *id, const char *name,
-		     json_t *docker, json_t *image, char *const *lower, size_t nlower,
-		     struct error *err)
+int container_create(struct container_manager *m, const char *id, const char *name, json_t *docker,
+		     json_t *image, char *const *lower, size_t nlower, struct error *err)
 {
 	CLEANUP_FREE char *dir = NULL, *when = NULL;
 	json_t *doc, *layers;
@@ -148,9 +147,9 @@ int container_create(struct container_manager *m, const char *id, const char *na
 	json_object_set_new(doc, "docker", json_deep_copy(docker));
 	json_set_str(doc, "image", json_str(image, "Id", ""));
 	json_object_set_new(doc, "image_config",
-			    json_is_object(json_object_get(image, "Config")) ?
-				    json_deep_copy(json_object_get(image, "Config")) :
-				    json_object());
+			    json_is_object(json_object_get(image, "Config"))
+				    ? json_deep_copy(json_object_get(image, "Config"))
+				    : json_object());
 	json_object_set_new(doc, "lower", layers);
 	json_set_int(doc, "exit_code", 0);
 	json_set_str(doc, "error", "");

@@ -24,7 +24,8 @@
 int rootfs_mount(struct container_manager *m, const char *id, const json_t *lower,
 		 struct error *err)
 {
-	CLEANUP_FREE char *upper = container_dir(m, id, "upper"), *work = container_dir(m, id, "work");
+	CLEANUP_FREE char *upper = container_dir(m, id, "upper"),
+			  *work = container_dir(m, id, "work");
 	CLEANUP_FREE char *root = container_dir(m, id, "rootfs");
 	CLEANUP_BUF struct buf data = { 0 };
 	CLEANUP_FREE int *fds = mem_zalloc(json_array_size(lower) * sizeof(int) + 1);
@@ -36,14 +37,14 @@ int rootfs_mount(struct container_manager *m, const char *id, const json_t *lowe
 	if ((r = dir_make(upper, 0755, err)) < 0 || (r = dir_make(work, 0700, err)) < 0 ||
 	    (r = dir_make(root, 0755, err)) < 0)
 		return r;
-	json_array_foreach(lower, i, v) {
+	json_array_foreach (lower, i, v) {
 		total += json_string_length(v) + 1;
 		by_fd |= strpbrk(json_string_value(v), ":,\\") != NULL;
 	}
 	/* mount(2) takes one page of options (fs/namespace.c copy_mount_options). */
 	by_fd |= total + strlen(upper) + strlen(work) > 3900;
 	buf_addf(&data, "lowerdir=");
-	json_array_foreach(lower, i, v) {
+	json_array_foreach (lower, i, v) {
 		const char *dir = json_string_value(v);
 
 		if (!by_fd) {
@@ -107,8 +108,8 @@ static bool is_empty(const char *dir)
 int rootfs_copy_up(const char *rootfs, const struct container_mount *mount, struct error *err)
 {
 	CLEANUP_CLOSE int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CLEANUP_CLOSE int from = root < 0 ? -1 : open_in(root, mount->destination,
-							  O_PATH | O_DIRECTORY);
+	CLEANUP_CLOSE int from =
+		root < 0 ? -1 : open_in(root, mount->destination, O_PATH | O_DIRECTORY);
 	CLEANUP_FREE char *link = NULL, *source = NULL, *to = NULL;
 	char real[4096];
 	ssize_t n;
@@ -127,11 +128,12 @@ int rootfs_copy_up(const char *rootfs, const struct container_mount *mount, stru
 
 	r = process_run(cp, NULL, err);
 	return r < 0 ? error_wrap(err, "filling a new volume with the image's %s",
-				  mount->destination) :
-		       0;
+				  mount->destination)
+		     : 0;
 }
 
-/* --- into a running container --------------------------------------------------------------------- */
+/* --- into a running container
+ * --------------------------------------------------------------------- */
 
 /* In a child that has entered the mount namespace: makes dest below / and moves tree there. */
 static int move_in(int tree, const char *dest, bool dir)
@@ -149,8 +151,8 @@ static int move_in(int tree, const char *dest, bool dir)
 		*p = '\0';
 		fd = open_in(root, copy, O_PATH);
 		if (fd < 0) {
-			if ((old || dir) ? mkdir(copy, 0755) < 0 :
-					   mknod(copy, S_IFREG | 0644, 0) < 0)
+			if ((old || dir) ? mkdir(copy, 0755) < 0
+					 : mknod(copy, S_IFREG | 0644, 0) < 0)
 				return -errno;
 		} else {
 			close(fd);
@@ -185,9 +187,8 @@ int container_mount_into(pid_t pid, const char *source, const char *dest, bool r
 			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 	if (tree < 0)
 		return error_sys(err, errno, "opening mount %s", source);
-	if (fstat(tree, &st) < 0 ||
-	    syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
-		    sizeof(attr)) < 0)
+	if (fstat(tree, &st) < 0 || syscall(SYS_mount_setattr, tree, "",
+					    AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
 		return error_sys(err, errno, "setting the options of mount %s", source);
 	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
 	ns = open(path, O_RDONLY | O_CLOEXEC);
@@ -205,9 +206,10 @@ int container_mount_into(pid_t pid, const char *source, const char *dest, bool r
 	if (r < 0)
 		return error_sys(err, -r, "waiting for a helper process");
 	if (!WIFEXITED(status))
-		return error_set(err, EIO, "mounting %s on %s: the helper was killed", source, dest);
+		return error_set(err, EIO, "mounting %s on %s: the helper was killed", source,
+				 dest);
 	if (WEXITSTATUS(status))
-		return error_sys(err, WEXITSTATUS(status), "mounting %s on %s of process %d", source,
-				 dest, pid);
+		return error_sys(err, WEXITSTATUS(status), "mounting %s on %s of process %d",
+				 source, dest, pid);
 	return 0;
 }

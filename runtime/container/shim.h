@@ -41,12 +41,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SHIM_STDIN	0
-#define SHIM_STDOUT	1
-#define SHIM_STDERR	2
-#define SHIM_CONTROL	3
-#define SHIM_HEADER	8
-#define SHIM_FRAME_MAX	(1 << 20) /* larger payloads are refused */
+#define SHIM_STDIN     0
+#define SHIM_STDOUT    1
+#define SHIM_STDERR    2
+#define SHIM_CONTROL   3
+#define SHIM_HEADER    8
+#define SHIM_FRAME_MAX (1 << 20) /* larger payloads are refused */
 
 static inline void shim_header(unsigned char h[SHIM_HEADER], int kind, uint32_t len)
 {

@@ -46,10 +46,12 @@ static char *default_hosts(const json_t *docker, const char *name)
 	json_t *v;
 	size_t i;
 
-	buf_addf(&b, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-		     "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n"
-		     "ff02::2\tip6-allrouters\n127.0.1.1\t%s\n", name);
-	json_array_foreach(json_at(docker, "HostConfig.ExtraHosts"), i, v) {
+	buf_addf(&b,
+		 "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+		 "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n"
+		 "ff02::2\tip6-allrouters\n127.0.1.1\t%s\n",
+		 name);
+	json_array_foreach (json_at(docker, "HostConfig.ExtraHosts"), i, v) {
 		const char *s = json_string_value(v), *colon = s ? strchr(s, ':') : NULL;
 
 		if (colon)
@@ -63,8 +65,8 @@ static int write_files(struct container_manager *m, const struct container *c, c
 {
 	const json_t *docker = json_object_get(doc, "docker");
 	CLEANUP_FREE char *hosts = NULL, *resolv = NULL, *line = NULL;
-	const char *name = p->hostname && p->hostname[0] ? p->hostname :
-							   json_str(docker, "Hostname", "");
+	const char *name =
+		p->hostname && p->hostname[0] ? p->hostname : json_str(docker, "Hostname", "");
 	int r;
 
 	f->name = name[0] ? str_dup(name) : str_format("%.12s", c->id);
@@ -147,9 +149,9 @@ static int run_shim(struct container_manager *m, const struct container *c, cons
 	CLEANUP_FREE char *state = container_dir(m, c->id, NULL);
 	CLEANUP_FREE char *exit_file = container_dir(m, c->id, "exit.json");
 	CLEANUP_FREE char *cgroup = container_cgroup(m, c->id), *oom = NULL;
-	const char *argv[24] = { m->shim, "--id",   c->id,	  "--dir",	dir,	   "--state",
-				 state,	  "--oci",  m->oci,	  "--oci-root", m->oci_root,
-				 "--bundle", f->bundle };
+	const char *argv[24] = { m->shim,     "--id",	  c->id,    "--dir", dir,
+				 "--state",   state,	  "--oci",  m->oci,  "--oci-root",
+				 m->oci_root, "--bundle", f->bundle };
 	CLEANUP_CLOSE int rd = -1, wr = -1;
 	CLEANUP_JSON json_t *answer = NULL;
 	CLEANUP_BUF struct buf text = { 0 };
@@ -218,11 +220,11 @@ static int meet_shim(struct container_manager *m, struct container *c, struct er
 		struct pending *p = list;
 
 		list = p->next;
-		if (!r && (r = shim_send(sock,
-					 json_pack("{s:s,s:s,s:b,s:b,s:b}", "op", "attach", "proc",
-						   "", "stdin", p->in, "stdout", p->out, "stderr",
-						   p->err),
-					 p->fd, err)) == 0)
+		if (!r &&
+		    (r = shim_send(sock,
+				   json_pack("{s:s,s:s,s:b,s:b,s:b}", "op", "attach", "proc", "",
+					     "stdin", p->in, "stdout", p->out, "stderr", p->err),
+				   p->fd, err)) == 0)
 			r = shim_answer(sock, NULL, err);
 		close(p->fd);
 		free(p);
@@ -244,14 +246,13 @@ static json_t *remember(const struct container_start_params *p)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < p->nmounts; i++)
-		json_array_append_new(list, json_pack("{s:s,s:s,s:b}", "Source",
-						      p->mounts[i].source, "Destination",
-						      p->mounts[i].destination, "RW",
-						      !p->mounts[i].readonly));
+		json_array_append_new(list,
+				      json_pack("{s:s,s:s,s:b}", "Source", p->mounts[i].source,
+						"Destination", p->mounts[i].destination, "RW",
+						!p->mounts[i].readonly));
 	return json_pack("{s:s?,s:o,s:{s:b,s:I,s:I}}", "netns", p->netns, "mounts", list, "offsets",
-			 "set", p->time_offsets.set, "mono_ns",
-			 (json_int_t)p->time_offsets.mono_ns, "boot_ns",
-			 (json_int_t)p->time_offsets.boot_ns);
+			 "set", p->time_offsets.set, "mono_ns", (json_int_t)p->time_offsets.mono_ns,
+			 "boot_ns", (json_int_t)p->time_offsets.boot_ns);
 }
 
 static int begin(struct container_manager *m, struct container *c,

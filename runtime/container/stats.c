@@ -107,8 +107,7 @@ static json_t *memory_stats(const char *path)
 	if (limit <= 0 || limit > host)
 		limit = host;
 	return json_pack("{s:I,s:I,s:I,s:o}", "usage", (json_int_t)usage, "max_usage",
-			 (json_int_t)max, "limit", (json_int_t)limit, "stats",
-			 table(v1 ? v1 : v2));
+			 (json_int_t)max, "limit", (json_int_t)limit, "stats", table(v1 ? v1 : v2));
 }
 
 static json_t *blkio_stats(const char *path)

@@ -18,7 +18,8 @@ static json_t *attach_request(const struct container_attach_options *o)
 			 "stdout", o->stdout_, "stderr", o->stderr_);
 }
 
-/* --- attach with what was logged before -------------------------------------------------------- */
+/* --- attach with what was logged before --------------------------------------------------------
+ */
 
 struct replay {
 	struct container_manager *m;
@@ -41,7 +42,8 @@ static int replay_line(void *ctx, int stream, const void *p, size_t n)
 static void *replay_main(void *arg)
 {
 	struct replay *r = arg;
-	struct container_log_options lo = { .stdout_ = r->o.stdout_, .stderr_ = r->o.stderr_,
+	struct container_log_options lo = { .stdout_ = r->o.stdout_,
+					    .stderr_ = r->o.stderr_,
 					    .tail = -1 };
 	int sock;
 

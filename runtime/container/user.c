@@ -52,7 +52,7 @@ static void add_group(json_t *groups, int64_t gid)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(groups, i, v)
+	json_array_foreach (groups, i, v)
 		if (json_integer_value(v) == gid)
 			return;
 	json_array_append_new(groups, json_integer(gid));
@@ -108,7 +108,7 @@ int user_resolve(const char *rootfs, const char *spec, const json_t *group_add, 
 					add_group(list, gr->gr_gid);
 	}
 	if (!r)
-		json_array_foreach(group_add, i, v) {
+		json_array_foreach (group_add, i, v) {
 			int64_t extra;
 
 			if (!json_is_string(v))

@@ -27,16 +27,17 @@ struct prog {
 static void emit(struct prog *p, uint8_t code, uint8_t dst, uint8_t src, int16_t off, int32_t imm)
 {
 	p->insn = mem_grow(p->insn, p->n + 1, sizeof(*p->insn));
-	p->insn[p->n++] = (struct bpf_insn){ .code = code, .dst_reg = dst, .src_reg = src,
-					     .off = off, .imm = imm };
+	p->insn[p->n++] = (struct bpf_insn){
+		.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm
+	};
 }
 
-#define LOAD(p, dst, off)   emit(p, BPF_LDX | BPF_MEM | BPF_W, dst, BPF_REG_1, off, 0)
-#define JNE(p, reg, imm)    emit(p, BPF_JMP | BPF_JNE | BPF_K, reg, 0, 0, imm)
-#define MOV(p, reg, imm)    emit(p, BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, imm)
-#define MOVR(p, dst, src)   emit(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
-#define ALU(p, op, reg, v)  emit(p, BPF_ALU | (op) | BPF_K, reg, 0, 0, v)
-#define EXIT(p)		    emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define LOAD(p, dst, off)  emit(p, BPF_LDX | BPF_MEM | BPF_W, dst, BPF_REG_1, off, 0)
+#define JNE(p, reg, imm)   emit(p, BPF_JMP | BPF_JNE | BPF_K, reg, 0, 0, imm)
+#define MOV(p, reg, imm)   emit(p, BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, imm)
+#define MOVR(p, dst, src)  emit(p, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
+#define ALU(p, op, reg, v) emit(p, BPF_ALU | (op) | BPF_K, reg, 0, 0, v)
+#define EXIT(p)		   emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 static void rule(struct prog *p, const struct spec_device_rule *d)
 {

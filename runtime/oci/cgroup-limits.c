@@ -53,10 +53,11 @@ static int find(const struct cgroups *cg, const char *path, const char *controll
 	t->path = path;
 	t->h = cgroups_find(cg, controller);
 	if (!t->h)
-		return error_set(err, EOPNOTSUPP,
-				 "this machine has no %s cgroup controller: the container's %s limit "
-				 "cannot be kept",
-				 controller, controller);
+		return error_set(
+			err, EOPNOTSUPP,
+			"this machine has no %s cgroup controller: the container's %s limit "
+			"cannot be kept",
+			controller, controller);
 	return 0;
 }
 
@@ -131,10 +132,9 @@ static int cpu(const struct target *t, const struct spec_resources *r, struct er
 		}
 		if ((r->cpu_quota != LIMIT_NONE && r->cpu_quota != 0) || r->cpu_period > 0) {
 			CLEANUP_FREE char *v =
-				r->cpu_quota > 0 ?
-					str_format("%lld %lld", (long long)r->cpu_quota,
-						   (long long)period) :
-					str_format("max %lld", (long long)period);
+				r->cpu_quota > 0 ? str_format("%lld %lld", (long long)r->cpu_quota,
+							      (long long)period)
+						 : str_format("max %lld", (long long)period);
 
 			if ((ret = put(t, "cpu.max", v, err)) < 0)
 				return ret;
@@ -187,7 +187,7 @@ static int unified(const struct cgroups *cg, const char *path, json_t *values, s
 	if (!t.h)
 		return error_set(err, EOPNOTSUPP,
 				 "linux.resources.unified needs cgroup v2, which is not mounted");
-	json_object_foreach(values, key, v) {
+	json_object_foreach (values, key, v) {
 		if (!json_is_string(v) || strchr(key, '/'))
 			return error_set(err, EINVAL,
 					 "linux.resources.unified: \"%s\" is no file with a string",
@@ -208,7 +208,7 @@ static int hugepages(const struct cgroups *cg, const char *path, const json_t *a
 
 	if (ret < 0)
 		return ret;
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		const char *size = json_string_value(json_object_get(v, "pageSize"));
 		CLEANUP_FREE char *name = NULL;
 
@@ -263,12 +263,12 @@ int cgroup_limit(const struct cgroups *cg, const char *path, const struct spec_r
 		if ((ret = find(cg, path, cgroups_find(cg, "io") ? "io" : "blkio", &t, err)) < 0)
 			return ret;
 		if (t.h->v2)
-			ret = put_int(&t, "io.weight",
-				      1 + (r->blkio_weight - 10) * 9999 / 990, err);
+			ret = put_int(&t, "io.weight", 1 + (r->blkio_weight - 10) * 9999 / 990,
+				      err);
 		else
 			ret = put_int(&t,
-				      has(&t, "blkio.bfq.weight") ? "blkio.bfq.weight" :
-								    "blkio.weight",
+				      has(&t, "blkio.bfq.weight") ? "blkio.bfq.weight"
+								  : "blkio.weight",
 				      r->blkio_weight, err);
 		if (ret < 0)
 			return error_wrap(err, "setting the block I/O weight");

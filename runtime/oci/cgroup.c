@@ -16,9 +16,9 @@
 #include "base/process.h"
 #include "base/str.h"
 
-static const char *const v1_controllers[] = { "cpu",	 "cpuacct",  "cpuset",	 "memory",
-					      "devices", "freezer",  "blkio",	 "pids",
-					      "hugetlb", "net_cls",  "net_prio", "perf_event",
+static const char *const v1_controllers[] = { "cpu",	 "cpuacct", "cpuset",	"memory",
+					      "devices", "freezer", "blkio",	"pids",
+					      "hugetlb", "net_cls", "net_prio", "perf_event",
 					      "rdma",	 "misc" };
 
 static bool is_controller(const char *opt)
@@ -175,7 +175,8 @@ static int make_in(const struct cgroup_hier *h, const char *path, struct error *
 			*slash = '/';
 			/* One by one: one that cannot be had must not cost the others; a limit
 			 * that needs it fails by itself later. */
-			for (char *c = strtok_r(list, ",", &save); c; c = strtok_r(NULL, ",", &save)) {
+			for (char *c = strtok_r(list, ",", &save); c;
+			     c = strtok_r(NULL, ",", &save)) {
 				CLEANUP_FREE char *plus = str_format("+%s", c);
 
 				file_write_str(control, plus, NULL);

@@ -154,7 +154,8 @@ static int converse(struct launch *l, int sock, const struct state *st, pid_t pi
 			r = -EPROTO;
 		}
 	}
-	return error_set(err, EIO, "the container's first process ended while it was being made "
+	return error_set(err, EIO,
+			 "the container's first process ended while it was being made "
 			 "(killed, or out of memory?)");
 }
 
@@ -179,8 +180,7 @@ static int launch(const struct global *g, const struct create_options *o, struct
 		return error_sys(err, errno, "making a socket pair");
 	mine = pair[0];
 	theirs = pair[1];
-	if (l->spec->seccomp && !l->stub &&
-	    (filter = memfd_create("seccomp", MFD_CLOEXEC)) < 0)
+	if (l->spec->seccomp && !l->stub && (filter = memfd_create("seccomp", MFD_CLOEXEC)) < 0)
 		return error_sys(err, errno, "making a memory file");
 	r = cgroup_open(l->cg, l->cgroup_path, fds, &v2_dir, err);
 	if (r < 0)
@@ -251,8 +251,8 @@ int container_make(const struct global *g, const struct create_options *o, pid_t
 		return error_set(err, EINVAL, "process.terminal needs --console-socket");
 	if (!spec->process.terminal && o->console_socket)
 		return error_set(err, EINVAL, "--console-socket without process.terminal");
-	rootfs = spec->rootfs[0] == '/' ? str_dup(spec->rootfs) :
-					  str_format("%s/%s", bundle, spec->rootfs);
+	rootfs = spec->rootfs[0] == '/' ? str_dup(spec->rootfs)
+					: str_format("%s/%s", bundle, spec->rootfs);
 	if (stat(rootfs, &sb) < 0 || !S_ISDIR(sb.st_mode))
 		return error_set(err, ENOENT, "root file system %s is no folder", rootfs);
 	if (!spec->cgroups_path || !spec->cgroups_path[0])
@@ -276,16 +276,20 @@ int container_make(const struct global *g, const struct create_options *o, pid_t
 
 	gmtime_r(&now, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	st = (struct state){ .id = str_dup(o->id), .bundle = str_dup(bundle),
-			     .rootfs = str_dup(rootfs), .cgroup = str_dup(group),
-			     .created = str_dup(when), .version = str_dup("1.2.0"),
-			     .stub = o->stub, .annotations = json_incref(spec->annotations) };
+	st = (struct state){ .id = str_dup(o->id),
+			     .bundle = str_dup(bundle),
+			     .rootfs = str_dup(rootfs),
+			     .cgroup = str_dup(group),
+			     .created = str_dup(when),
+			     .version = str_dup("1.2.0"),
+			     .stub = o->stub,
+			     .annotations = json_incref(spec->annotations) };
 	if ((r = dir_make(g->root, 0700, err)) < 0)
 		return r;
 	if (mkdir(dir, 0700) < 0)
-		return errno == EEXIST ?
-			       error_set(err, EEXIST, "container %s exists already", o->id) :
-			       error_sys(err, errno, "making %s", dir);
+		return errno == EEXIST
+			       ? error_set(err, EEXIST, "container %s exists already", o->id)
+			       : error_sys(err, errno, "making %s", dir);
 	config = state_path(g, o->id, "config.json");
 	l.spec = spec;
 	l.cg = &cg;
@@ -349,8 +353,9 @@ int cmd_create(const struct global *g, int argc, char **argv, int *status, struc
 		case 'n':
 			return error_set(err, EOPNOTSUPP, "--no-pivot is not supported");
 		default:
-			return usage(err, "create [--bundle DIR] [--pid-file FILE] [--console-socket "
-					  "SOCK] [--preserve-fds N] [--stub] ID");
+			return usage(err,
+				     "create [--bundle DIR] [--pid-file FILE] [--console-socket "
+				     "SOCK] [--preserve-fds N] [--stub] ID");
 		}
 	}
 	if (argc - optind != 1)

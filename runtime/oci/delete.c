@@ -31,8 +31,9 @@ static int kill_init(const struct state *s, const struct cgroups *cg, struct err
 	do
 		r = poll(&pfd, 1, 10000);
 	while (r < 0 && errno == EINTR);
-	return r ? 0 : error_set(err, ETIMEDOUT, "process %d of container %s does not die", s->pid,
-				 s->id);
+	return r ? 0
+		 : error_set(err, ETIMEDOUT, "process %d of container %s does not die", s->pid,
+			     s->id);
 }
 
 int container_destroy(const struct global *g, const char *id, bool force, struct error *err)
@@ -62,8 +63,8 @@ int container_destroy(const struct global *g, const char *id, bool force, struct
 		return r;
 	is = state_status(g, &s);
 	if (!force && (!strcmp(is, "running") || !strcmp(is, "paused")))
-		return error_set(err, EBUSY, "container %s is %s; kill it first, or use --force", id,
-				 is);
+		return error_set(err, EBUSY, "container %s is %s; kill it first, or use --force",
+				 id, is);
 	r = kill_init(&s, &cg, err);
 	if (r < 0)
 		return r;

@@ -16,8 +16,8 @@
 #include "runtime/oci/launch.h"
 
 static const struct spec_device defaults[] = {
-	{ "/dev/null", 'c', 1, 3, 0666, 0, 0 },	  { "/dev/zero", 'c', 1, 5, 0666, 0, 0 },
-	{ "/dev/full", 'c', 1, 7, 0666, 0, 0 },	  { "/dev/random", 'c', 1, 8, 0666, 0, 0 },
+	{ "/dev/null", 'c', 1, 3, 0666, 0, 0 },	   { "/dev/zero", 'c', 1, 5, 0666, 0, 0 },
+	{ "/dev/full", 'c', 1, 7, 0666, 0, 0 },	   { "/dev/random", 'c', 1, 8, 0666, 0, 0 },
 	{ "/dev/urandom", 'c', 1, 9, 0666, 0, 0 }, { "/dev/tty", 'c', 5, 0, 0666, 0, 0 },
 };
 
@@ -46,7 +46,8 @@ static int make_node(int root, const struct spec_device *d, struct error *err)
 	dir = path_in_root(root, folder[0] ? folder : "/", true, true, err);
 	if (dir < 0)
 		return dir;
-	if (mknodat(dir, name, type | d->mode, makedev((unsigned)d->major, (unsigned)d->minor)) < 0) {
+	if (mknodat(dir, name, type | d->mode, makedev((unsigned)d->major, (unsigned)d->minor)) <
+	    0) {
 		struct stat st;
 
 		if (errno == EEXIST && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -75,9 +76,9 @@ static bool dev_is_ours(const struct spec *s)
 int devices_make(const struct spec *s, int root, struct error *err)
 {
 	static const char *const links[][2] = {
-		{ "/proc/self/fd", "fd" },	   { "/proc/self/fd/0", "stdin" },
-		{ "/proc/self/fd/1", "stdout" },   { "/proc/self/fd/2", "stderr" },
-		{ "/proc/kcore", "core" },	   { "pts/ptmx", "ptmx" },
+		{ "/proc/self/fd", "fd" },	 { "/proc/self/fd/0", "stdin" },
+		{ "/proc/self/fd/1", "stdout" }, { "/proc/self/fd/2", "stderr" },
+		{ "/proc/kcore", "core" },	 { "pts/ptmx", "ptmx" },
 	};
 	CLEANUP_CLOSE int dev = -1;
 	mode_t old = umask(0);

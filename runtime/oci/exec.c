@@ -150,8 +150,8 @@ static void __attribute__((noreturn)) child_main(const struct child *c)
 	_exit(1);
 }
 
-static int run_exec(const struct global *g, const struct exec_options *o, char **args,
-		    int *status, struct error *err)
+static int run_exec(const struct global *g, const struct exec_options *o, char **args, int *status,
+		    struct error *err)
 {
 	CLEANUP_STATE struct state s = { 0 };
 	CLEANUP_SPEC struct spec *spec = NULL;
@@ -192,8 +192,8 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 		goto out;
 	if (spec->seccomp) {
 		filter = memfd_create("seccomp", MFD_CLOEXEC);
-		r = filter < 0 ? error_sys(err, errno, "making a memory file") :
-				 seccomp_compile(spec->seccomp, filter, &len, err);
+		r = filter < 0 ? error_sys(err, errno, "making a memory file")
+			       : seccomp_compile(spec->seccomp, filter, &len, err);
 		if (r < 0)
 			goto out;
 	}
@@ -224,8 +224,16 @@ static int run_exec(const struct global *g, const struct exec_options *o, char *
 	}
 	if (!pid) {
 		close(mine);
-		c = (struct child){ &p,	 fds,  cg.n, theirs, console, filter, o->preserve_fds, len,
-				    pidfd, flags & ~CLONE_NEWPID };
+		c = (struct child){ &p,
+				    fds,
+				    cg.n,
+				    theirs,
+				    console,
+				    filter,
+				    o->preserve_fds,
+				    len,
+				    pidfd,
+				    flags & ~CLONE_NEWPID };
 		child_main(&c);
 	}
 	close(TAKE_FD(theirs));
@@ -264,9 +272,10 @@ int cmd_exec(const struct global *g, int argc, char **argv, int *status, struct 
 					       { "tty", no_argument, 0, 't' },
 					       { "no-new-privs", no_argument, 0, 'n' },
 					       { 0 } };
-	static const char line[] = "exec [--process FILE] [--pid-file FILE] [--console-socket SOCK] "
-				   "[--cwd DIR] [--env K=V]... [--user UID[:GID]] [--detach] [--tty] "
-				   "[--no-new-privs] [--preserve-fds N] ID [PROGRAM [ARG...]]";
+	static const char line[] =
+		"exec [--process FILE] [--pid-file FILE] [--console-socket SOCK] "
+		"[--cwd DIR] [--env K=V]... [--user UID[:GID]] [--detach] [--tty] "
+		"[--no-new-privs] [--preserve-fds N] ID [PROGRAM [ARG...]]";
 	CLEANUP_FREE const char **env = mem_zalloc((size_t)(argc + 1) * sizeof(*env));
 	struct exec_options o = { .env = env };
 	int64_t n = 0;

@@ -116,8 +116,9 @@ static int pivot(int root, struct error *err)
 
 static bool sysctl_is_namespaced(const struct spec *s, const char *key)
 {
-	static const char *const ipc[] = { "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",
-					   "kernel.sem",    "kernel.shmall", "kernel.shmmax",
+	static const char *const ipc[] = { "kernel.msgmax", "kernel.msgmnb",
+					   "kernel.msgmni", "kernel.sem",
+					   "kernel.shmall", "kernel.shmmax",
 					   "kernel.shmmni", "kernel.shm_rmid_forced" };
 
 	if (str_starts(key, "net.") || str_starts(key, "net/"))
@@ -138,17 +139,18 @@ static int set_sysctls(const struct spec *s, struct error *err)
 	json_t *v;
 	int r;
 
-	json_object_foreach(s->sysctl, key, v) {
+	json_object_foreach (s->sysctl, key, v) {
 		CLEANUP_FREE char *path = str_format("/proc/sys/%s", key);
 
 		if (!json_is_string(v) || strstr(key, ".."))
-			return error_set(err, EINVAL, "linux.sysctl: \"%s\" is no key with a string",
-					 key);
-		if (!sysctl_is_namespaced(s, key))
 			return error_set(err, EINVAL,
-					 "sysctl %s would change the host, not the container; set it "
-					 "on the host",
-					 key);
+					 "linux.sysctl: \"%s\" is no key with a string", key);
+		if (!sysctl_is_namespaced(s, key))
+			return error_set(
+				err, EINVAL,
+				"sysctl %s would change the host, not the container; set it "
+				"on the host",
+				key);
 		if (!strchr(key, '/'))
 			for (char *p = path + strlen("/proc/sys/"); *p; p++)
 				if (*p == '.')
@@ -181,7 +183,8 @@ static int oom_score(const struct spec_process *p, struct error *err)
 	if (r == -EACCES || r == -EPERM) {
 		/* Lowering needs CAP_SYS_RESOURCE. */
 		report_warn("oom_score_adj %d is below this runtime's own and was not set: no "
-			    "CAP_SYS_RESOURCE", p->oom_score_adj);
+			    "CAP_SYS_RESOURCE",
+			    p->oom_score_adj);
 		error_clear(err);
 		return 0;
 	}
@@ -222,8 +225,8 @@ static int build(struct launch *l, const char *state, char **program, struct err
 	if ((r = mounts_make(l, root, err)) < 0 || (r = devices_make(s, root, err)) < 0)
 		return r;
 	wait_hooks(l);
-	r = hooks_run(s->hooks[HOOK_CREATE_CONTAINER], s->nhooks[HOOK_CREATE_CONTAINER],
-		      state, err);
+	r = hooks_run(s->hooks[HOOK_CREATE_CONTAINER], s->nhooks[HOOK_CREATE_CONTAINER], state,
+		      err);
 	if (r < 0 || (r = pivot(root, err)) < 0)
 		return r;
 	close(root);
@@ -288,8 +291,8 @@ void init_main(struct launch *l)
 	while (r < 0 && errno == EINTR);
 	if (r != 1)
 		_exit(1);
-	if (hooks_run(l->spec->hooks[HOOK_START_CONTAINER],
-		      l->spec->nhooks[HOOK_START_CONTAINER], state, &err) < 0) {
+	if (hooks_run(l->spec->hooks[HOOK_START_CONTAINER], l->spec->nhooks[HOOK_START_CONTAINER],
+		      state, &err) < 0) {
 		dprintf(STDERR_FILENO, "%s\n", err.msg);
 		_exit(1);
 	}

@@ -29,8 +29,15 @@
 #include "runtime/oci/oci.h"
 #include "runtime/oci/spec.h"
 
-enum sync_type { SYNC_GO = 1, SYNC_HOOKS, SYNC_CONTINUE, SYNC_SECCOMP, SYNC_READY, SYNC_DONE,
-		 SYNC_ERROR };
+enum sync_type {
+	SYNC_GO = 1,
+	SYNC_HOOKS,
+	SYNC_CONTINUE,
+	SYNC_SECCOMP,
+	SYNC_READY,
+	SYNC_DONE,
+	SYNC_ERROR
+};
 struct sync_msg {
 	int type;
 	int code;
@@ -48,7 +55,7 @@ struct launch {
 	const struct cgroups *cg;
 	const char *cgroup_path;
 	const char *bundle;
-	const char *rootfs; /* absolute */
+	const char *rootfs;	   /* absolute */
 	const struct state *state; /* for hooks that run inside */
 	bool stub;
 	bool has_hooks_outside;

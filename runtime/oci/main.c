@@ -35,7 +35,8 @@ int usage(struct error *err, const char *text)
 
 static void help(void)
 {
-	printf("usage: ferry-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND ...\n\n");
+	printf("usage: ferry-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND "
+	       "...\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		printf("  %-10s %s\n", commands[i].name, commands[i].what);
 }
@@ -91,9 +92,11 @@ int main(int argc, char **argv)
 	if (!r)
 		r = report_open(log, !strcmp(format, "json"), &err);
 	if (!r && systemd)
-		r = error_set(&err, EOPNOTSUPP,
-			      "ferry-oci manages control groups by itself: leave out --systemd-cgroup "
-			      "(docker: native.cgroupdriver=cgroupfs, podman: --cgroup-manager=cgroupfs)");
+		r = error_set(
+			&err, EOPNOTSUPP,
+			"ferry-oci manages control groups by itself: leave out --systemd-cgroup "
+			"(docker: native.cgroupdriver=cgroupfs, podman: "
+			"--cgroup-manager=cgroupfs)");
 	if (!r && optind == argc) {
 		help();
 		return 2;

@@ -60,9 +60,9 @@ static const struct {
 	const char *name;
 	unsigned long ms;
 } propagations[] = {
-	{ "private", MS_PRIVATE },   { "rprivate", MS_PRIVATE | MS_REC },
-	{ "slave", MS_SLAVE },	     { "rslave", MS_SLAVE | MS_REC },
-	{ "shared", MS_SHARED },     { "rshared", MS_SHARED | MS_REC },
+	{ "private", MS_PRIVATE },	 { "rprivate", MS_PRIVATE | MS_REC },
+	{ "slave", MS_SLAVE },		 { "rslave", MS_SLAVE | MS_REC },
+	{ "shared", MS_SHARED },	 { "rshared", MS_SHARED | MS_REC },
 	{ "unbindable", MS_UNBINDABLE }, { "runbindable", MS_UNBINDABLE | MS_REC },
 };
 
@@ -213,7 +213,8 @@ static int apply_attrs(int tree, struct options *o, const char *what, struct err
 	struct mount_attr p = { .propagation = o->propagation & ~(unsigned long)MS_REC };
 	int r;
 
-	if ((r = set_attr(tree, false, &o->attr)) < 0 || (r = set_attr(tree, true, &o->rattr)) < 0 ||
+	if ((r = set_attr(tree, false, &o->attr)) < 0 ||
+	    (r = set_attr(tree, true, &o->rattr)) < 0 ||
 	    (r = set_attr(tree, o->propagation & MS_REC, &p)) < 0)
 		return error_sys(err, -r, "setting the mount options of %s", what);
 	return 0;
@@ -233,7 +234,8 @@ static int mount_bind(const struct launch *l, int root, const struct spec_mount 
 	if (source[0] != '/')
 		source = full = str_format("%s/%s", l->bundle, source);
 	tree = (int)syscall(SYS_open_tree, AT_FDCWD, source,
-			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (o->recursive ? AT_RECURSIVE : 0));
+			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+				    (o->recursive ? AT_RECURSIVE : 0));
 	if (tree < 0)
 		return error_sys(err, errno, "opening the source %s of mount %s", source,
 				 m->destination);
@@ -312,7 +314,8 @@ static int copy_tree(int from, int to)
 		}
 		if (!r && fchownat(to, e->d_name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
 			r = -errno;
-		if (!r && !S_ISLNK(st.st_mode) && fchmodat(to, e->d_name, st.st_mode & 07777, 0) < 0)
+		if (!r && !S_ISLNK(st.st_mode) &&
+		    fchmodat(to, e->d_name, st.st_mode & 07777, 0) < 0)
 			r = -errno;
 	}
 	return r;
@@ -348,8 +351,8 @@ static int mount_cgroup_v1(const struct launch *l, int root, const struct spec_m
 			CLEANUP_CLOSE int tree = (int)syscall(SYS_open_tree, AT_FDCWD, mine,
 							      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-			r = tree < 0 ? error_sys(err, errno, "opening %s", mine) :
-				       apply_attrs(tree, o, path, err);
+			r = tree < 0 ? error_sys(err, errno, "opening %s", mine)
+				     : apply_attrs(tree, o, path, err);
 			if (!r)
 				r = attach(tree, target, path, err);
 		}
@@ -357,7 +360,8 @@ static int mount_cgroup_v1(const struct launch *l, int root, const struct spec_m
 		/* "cpu,cpuacct" is also found under each of its names. */
 		for (char *save = NULL, *c = strtok_r(names, ",", &save); c && !r && !h->v2;
 		     c = strtok_r(NULL, ",", &save)) {
-			CLEANUP_CLOSE int dir = path_in_root(root, m->destination, false, true, err);
+			CLEANUP_CLOSE int dir =
+				path_in_root(root, m->destination, false, true, err);
 
 			if (strcmp(c, leaf) != 0 && !str_starts(c, "name=") && dir >= 0)
 				(void)!symlinkat(leaf, dir, c);
@@ -395,14 +399,15 @@ static int mount_new(const struct launch *l, int root, const struct spec_mount *
 		return target;
 	if (kernel_fs) {
 		/* An image must not choose by a link where /proc is (CVE-2019-16884 and kin). */
-		CLEANUP_CLOSE int strict = open_in(root, m->destination, O_PATH | O_DIRECTORY,
-						   RESOLVE_NO_SYMLINKS);
+		CLEANUP_CLOSE int strict =
+			open_in(root, m->destination, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
 
 		if (strict < 0)
-			return error_set(err, ENOTDIR,
-					 "%s of the image must be a folder, not a link, to mount %s "
-					 "on it",
-					 m->destination, type);
+			return error_set(
+				err, ENOTDIR,
+				"%s of the image must be a folder, not a link, to mount %s "
+				"on it",
+				m->destination, type);
 	}
 	if (o->tmpcopyup)
 		old = path_in_root(root, m->destination, false, true, err);
@@ -448,13 +453,13 @@ static int hide_path(const char *path, struct error *err)
 	struct stat st;
 
 	if (stat(path, &st) < 0)
-		return errno == ENOENT || errno == ENOTDIR ?
-			       0 :
-			       error_sys(err, errno, "masking %s", path);
-	if (S_ISDIR(st.st_mode) ?
-		    mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-			  "size=0k,mode=755") < 0 :
-		    mount("/dev/null", path, NULL, MS_BIND, NULL) < 0)
+		return errno == ENOENT || errno == ENOTDIR
+			       ? 0
+			       : error_sys(err, errno, "masking %s", path);
+	if (S_ISDIR(st.st_mode)
+		    ? mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			    "size=0k,mode=755") < 0
+		    : mount("/dev/null", path, NULL, MS_BIND, NULL) < 0)
 		return error_sys(err, errno, "masking %s", path);
 	return 0;
 }
@@ -466,9 +471,9 @@ static int readonly_path(const char *path, struct error *err)
 					      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
 	if (tree < 0)
-		return errno == ENOENT || errno == ENOTDIR ?
-			       0 :
-			       error_sys(err, errno, "making %s read-only", path);
+		return errno == ENOENT || errno == ENOTDIR
+			       ? 0
+			       : error_sys(err, errno, "making %s read-only", path);
 	if (set_attr(tree, true, &ro) < 0 ||
 	    syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return error_sys(err, errno, "making %s read-only", path);

@@ -29,8 +29,8 @@
 
 static int bind_console_node(int pts, struct error *err)
 {
-	CLEANUP_CLOSE int node = open("/dev/console", O_CREAT | O_RDONLY | O_CLOEXEC | O_NOCTTY |
-							      O_NOFOLLOW, 0600);
+	CLEANUP_CLOSE int node =
+		open("/dev/console", O_CREAT | O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600);
 	char path[64];
 
 	if (node < 0 && errno != EEXIST && errno != ENXIO && errno != ENODEV && errno != EIO)
@@ -145,7 +145,8 @@ static int set_rlimits(const struct spec_process *p, struct error *err)
 		if (setrlimit((__rlimit_resource_t)l->resource, &want) < 0)
 			return error_sys(err, errno, "setting %s", l->name);
 		report_warn("%s: hard limit %llu is above this runtime's %llu, which is kept: no "
-			    "CAP_SYS_RESOURCE", l->name, (unsigned long long)l->lim.rlim_max,
+			    "CAP_SYS_RESOURCE",
+			    l->name, (unsigned long long)l->lim.rlim_max,
 			    (unsigned long long)now.rlim_max);
 	}
 	return 0;
@@ -178,8 +179,9 @@ static int set_caps(const struct spec_process *p, struct error *err)
 	have = (uint64_t)d[1].permitted << 32 | d[0].permitted;
 	missing = (p->caps[CAPSET_PERMITTED] | p->caps[CAPSET_EFFECTIVE]) & ~have;
 	if (missing)
-		report_warn("capabilities 0x%llx are not available to this runtime and are left out",
-			    (unsigned long long)missing);
+		report_warn(
+			"capabilities 0x%llx are not available to this runtime and are left out",
+			(unsigned long long)missing);
 	permitted = p->caps[CAPSET_PERMITTED] & have;
 	for (int i = 0; i < CAPSET_COUNT; i++)
 		set[i] = p->caps[i] & permitted;
@@ -229,8 +231,8 @@ static int enter_cwd(const struct spec_process *p, struct error *err)
 	/* Outside of the root (through /proc/self/fd, CVE-2024-21626) it has no path. */
 	now = getcwd(NULL, 0);
 	if (!now || now[0] != '/')
-		return error_set(err, EPERM,
-				 "working directory %s lies outside of the container", p->cwd);
+		return error_set(err, EPERM, "working directory %s lies outside of the container",
+				 p->cwd);
 	return 0;
 }
 

@@ -10,8 +10,7 @@
 #include "base/str.h"
 #include "runtime/oci/oci.h"
 
-static const int forwarded[] = { SIGTERM, SIGINT,  SIGHUP,  SIGQUIT,
-				 SIGUSR1, SIGUSR2, SIGWINCH };
+static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
 
 static void forwarded_set(sigset_t *set)
 {

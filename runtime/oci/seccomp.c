@@ -31,12 +31,12 @@ static const struct {
 	const char *name;
 	int nr;
 } newer[] = {
-	{ "cachestat", 451 },	   { "fchmodat2", 452 },      { "map_shadow_stack", 453 },
-	{ "futex_wake", 454 },	   { "futex_wait", 455 },     { "futex_requeue", 456 },
-	{ "statmount", 457 },	   { "listmount", 458 },      { "lsm_get_self_attr", 459 },
+	{ "cachestat", 451 },	      { "fchmodat2", 452 },	   { "map_shadow_stack", 453 },
+	{ "futex_wake", 454 },	      { "futex_wait", 455 },	   { "futex_requeue", 456 },
+	{ "statmount", 457 },	      { "listmount", 458 },	   { "lsm_get_self_attr", 459 },
 	{ "lsm_set_self_attr", 460 }, { "lsm_list_modules", 461 }, { "mseal", 462 },
-	{ "setxattrat", 463 },	   { "getxattrat", 464 },     { "listxattrat", 465 },
-	{ "removexattrat", 466 },  { "open_tree_attr", 467 },
+	{ "setxattrat", 463 },	      { "getxattrat", 464 },	   { "listxattrat", 465 },
+	{ "removexattrat", 466 },     { "open_tree_attr", 467 },
 };
 
 #if defined(__x86_64__)
@@ -133,9 +133,12 @@ static int compare(const char *op, enum scmp_compare *out)
 	static const struct {
 		const char *name;
 		enum scmp_compare op;
-	} ops[] = { { "SCMP_CMP_NE", SCMP_CMP_NE },   { "SCMP_CMP_LT", SCMP_CMP_LT },
-		    { "SCMP_CMP_LE", SCMP_CMP_LE },   { "SCMP_CMP_EQ", SCMP_CMP_EQ },
-		    { "SCMP_CMP_GE", SCMP_CMP_GE },   { "SCMP_CMP_GT", SCMP_CMP_GT },
+	} ops[] = { { "SCMP_CMP_NE", SCMP_CMP_NE },
+		    { "SCMP_CMP_LT", SCMP_CMP_LT },
+		    { "SCMP_CMP_LE", SCMP_CMP_LE },
+		    { "SCMP_CMP_EQ", SCMP_CMP_EQ },
+		    { "SCMP_CMP_GE", SCMP_CMP_GE },
+		    { "SCMP_CMP_GT", SCMP_CMP_GT },
 		    { "SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ } };
 
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
@@ -167,7 +170,7 @@ static int add_rule(scmp_filter_ctx ctx, struct front *front, uint32_t dflt, con
 		return r;
 	if (!json_is_array(names))
 		return error_set(err, EINVAL, "seccomp: a rule without names");
-	json_array_foreach(args, i, v) {
+	json_array_foreach (args, i, v) {
 		int64_t index = json_int(v, "index", -1);
 
 		if (index < 0 || index > 5 || n >= 6 ||
@@ -182,7 +185,7 @@ static int add_rule(scmp_filter_ctx ctx, struct front *front, uint32_t dflt, con
 	}
 	if (act == dflt)
 		return 0; /* libseccomp refuses a rule that says what the default says */
-	json_array_foreach(names, i, v) {
+	json_array_foreach (names, i, v) {
 		const char *name = json_is_string(v) ? json_string_value(v) : "";
 		int nr = seccomp_syscall_resolve_name(name);
 
@@ -191,13 +194,14 @@ static int add_rule(scmp_filter_ctx ctx, struct front *front, uint32_t dflt, con
 			if (add_newer(front, name, act) && n)
 				return error_set(err, EOPNOTSUPP,
 						 "seccomp: a rule for %s with arguments is not "
-						 "supported", name);
+						 "supported",
+						 name);
 			continue;
 		}
 		/* Several tests of one argument mean "any of them", as in runc. */
 		for (k = 0; k < (repeated ? n : 1); k++) {
-			r = repeated ? seccomp_rule_add_array(ctx, act, nr, 1, &cmp[k]) :
-				       seccomp_rule_add_array(ctx, act, nr, n, cmp);
+			r = repeated ? seccomp_rule_add_array(ctx, act, nr, 1, &cmp[k])
+				     : seccomp_rule_add_array(ctx, act, nr, n, cmp);
 			if (r < 0 && r != -EEXIST && r != -EDOM)
 				return error_sys(err, -r, "seccomp: adding the rule for %s",
 						 json_string_value(v));
@@ -211,7 +215,7 @@ static int add_arches(scmp_filter_ctx ctx, const json_t *arches, struct error *e
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(arches, i, v) {
+	json_array_foreach (arches, i, v) {
 		char name[32];
 		uint32_t token;
 		int r;
@@ -257,7 +261,7 @@ int seccomp_compile(const json_t *seccomp, int fd, size_t *len, struct error *er
 	seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	r = add_arches(ctx, json_object_get(seccomp, "architectures"), err);
 	if (!r)
-		json_array_foreach(json_object_get(seccomp, "syscalls"), i, v) {
+		json_array_foreach (json_object_get(seccomp, "syscalls"), i, v) {
 			r = add_rule(ctx, &front, dflt, v, err);
 			if (r < 0)
 				break;
@@ -272,8 +276,10 @@ int seccomp_compile(const json_t *seccomp, int fd, size_t *len, struct error *er
 	size = lseek(fd, 0, SEEK_END);
 	if (size <= 0 || (size_t)size % sizeof(struct sock_filter) ||
 	    (size_t)size / sizeof(struct sock_filter) > BPF_MAXINSNS)
-		return error_set(err, E2BIG, "seccomp: the filter compiles to %lld bytes, more than "
-				 "the kernel takes", (long long)size);
+		return error_set(err, E2BIG,
+				 "seccomp: the filter compiles to %lld bytes, more than "
+				 "the kernel takes",
+				 (long long)size);
 	*len = (size_t)size;
 	return 0;
 }

@@ -14,7 +14,7 @@
 #endif
 
 const char *const spec_ns_name[NS_COUNT] = { "pid", "net", "mnt", "ipc", "uts", "cgroup", "time" };
-const int spec_ns_flag[NS_COUNT] = { CLONE_NEWPID, CLONE_NEWNET,    CLONE_NEWNS, CLONE_NEWIPC,
+const int spec_ns_flag[NS_COUNT] = { CLONE_NEWPID, CLONE_NEWNET,    CLONE_NEWNS,  CLONE_NEWIPC,
 				     CLONE_NEWUTS, CLONE_NEWCGROUP, CLONE_NEWTIME };
 
 static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct error *err)
@@ -27,7 +27,7 @@ static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct erro
 
 	if (r < 0)
 		return r;
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		const char *type = NULL, *path = NULL;
 		int k;
 
@@ -41,7 +41,8 @@ static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct erro
 		for (k = 0; k < NS_COUNT && strcmp(types[k], type) != 0; k++)
 			;
 		if (k == NS_COUNT)
-			return error_set(err, EINVAL, "linux.namespaces: unknown type \"%s\"", type);
+			return error_set(err, EINVAL, "linux.namespaces: unknown type \"%s\"",
+					 type);
 		if (s->ns[k].wanted)
 			return error_set(err, EINVAL, "linux.namespaces: \"%s\" is given twice",
 					 type);
@@ -54,13 +55,15 @@ static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct erro
 		s->ns[k].path = path;
 	}
 	if (!s->ns[NS_MNT].wanted)
-		return error_set(err, EOPNOTSUPP,
-				 "linux.namespaces must hold \"mount\": a container without its own "
-				 "mount namespace is not supported");
+		return error_set(
+			err, EOPNOTSUPP,
+			"linux.namespaces must hold \"mount\": a container without its own "
+			"mount namespace is not supported");
 	if (s->ns[NS_MNT].path)
-		return error_set(err, EOPNOTSUPP,
-				 "joining a mount namespace by path is not supported; leave out its "
-				 "path");
+		return error_set(
+			err, EOPNOTSUPP,
+			"joining a mount namespace by path is not supported; leave out its "
+			"path");
 	return 0;
 }
 
@@ -95,7 +98,7 @@ static int parse_devices(const json_t *linux_obj, struct spec *s, struct error *
 	if (r < 0 || !arr)
 		return r;
 	s->devices = mem_zalloc(json_array_size(arr) * sizeof(*s->devices));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		struct spec_device *d = &s->devices[s->ndevices++];
 		const char *type = NULL;
 		int64_t mode = 0666, uid = 0, gid = 0;
@@ -109,10 +112,11 @@ static int parse_devices(const json_t *linux_obj, struct spec *s, struct error *
 		    (r = json_want_int(v, "gid", false, 0, UINT32_MAX - 1, &gid, err)) < 0)
 			return error_wrap(err, "linux.devices[%zu]", i);
 		if (d->path[0] != '/' || strlen(type) != 1 || !strchr("cbup", type[0]))
-			return error_set(err, EINVAL,
-					 "linux.devices[%zu]: wants an absolute path and type c, b, u "
-					 "or p",
-					 i);
+			return error_set(
+				err, EINVAL,
+				"linux.devices[%zu]: wants an absolute path and type c, b, u "
+				"or p",
+				i);
 		d->type = type[0];
 		d->mode = (mode_t)(mode & 07777);
 		d->uid = (uid_t)uid;
@@ -130,7 +134,7 @@ static int parse_device_rules(const json_t *res, struct spec_resources *out, str
 	if (r < 0 || !arr)
 		return r;
 	out->devices = mem_zalloc(json_array_size(arr) * sizeof(*out->devices));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		struct spec_device_rule *d = &out->devices[out->ndevices++];
 		const char *type = "a", *access = "rwm";
 
@@ -191,14 +195,16 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 	if (rdma && json_object_size(rdma))
 		return error_set(err, EOPNOTSUPP, "linux.resources.rdma is not supported");
 	if (net && json_object_size(net))
-		return error_set(err, EOPNOTSUPP,
-				 "linux.resources.network is not supported: ferry classifies traffic "
-				 "in BPF");
+		return error_set(
+			err, EOPNOTSUPP,
+			"linux.resources.network is not supported: ferry classifies traffic "
+			"in BPF");
 	if (json_object_get(cpu, "realtimeRuntime") || json_object_get(cpu, "realtimePeriod") ||
 	    json_object_get(cpu, "burst"))
-		return error_set(err, EOPNOTSUPP,
-				 "linux.resources.cpu: realtimeRuntime, realtimePeriod and burst are "
-				 "not supported");
+		return error_set(
+			err, EOPNOTSUPP,
+			"linux.resources.cpu: realtimeRuntime, realtimePeriod and burst are "
+			"not supported");
 	if (json_object_size(blkio) > (json_object_get(blkio, "weight") ? 1u : 0u))
 		return error_set(err, EOPNOTSUPP,
 				 "linux.resources.blockIO: only weight is supported");
@@ -215,9 +221,9 @@ static int parse_propagation(const json_t *linux_obj, struct spec *s, struct err
 		const char *name;
 		unsigned long flags;
 	} kinds[] = {
-		{ "private", MS_PRIVATE },     { "rprivate", MS_PRIVATE | MS_REC },
-		{ "slave", MS_SLAVE },	       { "rslave", MS_SLAVE | MS_REC },
-		{ "shared", MS_SHARED },       { "rshared", MS_SHARED | MS_REC },
+		{ "private", MS_PRIVATE },	 { "rprivate", MS_PRIVATE | MS_REC },
+		{ "slave", MS_SLAVE },		 { "rslave", MS_SLAVE | MS_REC },
+		{ "shared", MS_SHARED },	 { "rshared", MS_SHARED | MS_REC },
 		{ "unbindable", MS_UNBINDABLE }, { "runbindable", MS_UNBINDABLE | MS_REC },
 	};
 	const char *name = NULL;
@@ -228,15 +234,15 @@ static int parse_propagation(const json_t *linux_obj, struct spec *s, struct err
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (!strcmp(kinds[i].name, name))
 			s->rootfs_propagation = kinds[i].flags;
-	return s->rootfs_propagation ? 0 :
-				       error_set(err, EINVAL,
-						 "linux.rootfsPropagation: unknown value \"%s\"",
-						 name);
+	return s->rootfs_propagation
+		       ? 0
+		       : error_set(err, EINVAL, "linux.rootfsPropagation: unknown value \"%s\"",
+				   name);
 }
 
 int spec_linux_parse(struct spec *s, struct error *err)
 {
-	static const char *const refused[] = { "intelRdt", "uidMappings", "gidMappings",
+	static const char *const refused[] = { "intelRdt",   "uidMappings", "gidMappings",
 					       "mountLabel", "personality", "memoryPolicy",
 					       "netDevices" };
 	json_t *l, *res;

@@ -50,7 +50,7 @@ int spec_strings(const json_t *obj, const char *key, struct strings *out, struct
 		return r;
 	out->n = json_array_size(arr);
 	out->v = mem_zalloc((out->n + 1) * sizeof(*out->v));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		if (!json_is_string(v))
 			return error_set(err, EINVAL, "field \"%s\" must hold strings only", key);
 		out->v[i] = json_string_value(v);
@@ -104,14 +104,13 @@ static int parse_caps(const json_t *proc, struct spec_process *p, struct error *
 		r = spec_array(caps, sets[s], &arr, err);
 		if (r < 0)
 			return r;
-		json_array_foreach(arr, i, v) {
+		json_array_foreach (arr, i, v) {
 			int n = json_is_string(v) ? spec_cap_number(json_string_value(v)) : -1;
 
 			if (n < 0)
-				return error_set(err, EINVAL,
-						 "capabilities.%s: unknown capability \"%s\"",
-						 sets[s],
-						 json_is_string(v) ? json_string_value(v) : "?");
+				return error_set(
+					err, EINVAL, "capabilities.%s: unknown capability \"%s\"",
+					sets[s], json_is_string(v) ? json_string_value(v) : "?");
 			p->caps[s] |= 1ull << n;
 		}
 	}
@@ -122,14 +121,22 @@ static const struct {
 	const char *name;
 	int resource;
 } rlimit_names[] = {
-	{ "RLIMIT_AS", RLIMIT_AS },		{ "RLIMIT_CORE", RLIMIT_CORE },
-	{ "RLIMIT_CPU", RLIMIT_CPU },		{ "RLIMIT_DATA", RLIMIT_DATA },
-	{ "RLIMIT_FSIZE", RLIMIT_FSIZE },	{ "RLIMIT_LOCKS", RLIMIT_LOCKS },
-	{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK },	{ "RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE },
-	{ "RLIMIT_NICE", RLIMIT_NICE },		{ "RLIMIT_NOFILE", RLIMIT_NOFILE },
-	{ "RLIMIT_NPROC", RLIMIT_NPROC },	{ "RLIMIT_RSS", RLIMIT_RSS },
-	{ "RLIMIT_RTPRIO", RLIMIT_RTPRIO },	{ "RLIMIT_RTTIME", RLIMIT_RTTIME },
-	{ "RLIMIT_SIGPENDING", RLIMIT_SIGPENDING }, { "RLIMIT_STACK", RLIMIT_STACK },
+	{ "RLIMIT_AS", RLIMIT_AS },
+	{ "RLIMIT_CORE", RLIMIT_CORE },
+	{ "RLIMIT_CPU", RLIMIT_CPU },
+	{ "RLIMIT_DATA", RLIMIT_DATA },
+	{ "RLIMIT_FSIZE", RLIMIT_FSIZE },
+	{ "RLIMIT_LOCKS", RLIMIT_LOCKS },
+	{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK },
+	{ "RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE },
+	{ "RLIMIT_NICE", RLIMIT_NICE },
+	{ "RLIMIT_NOFILE", RLIMIT_NOFILE },
+	{ "RLIMIT_NPROC", RLIMIT_NPROC },
+	{ "RLIMIT_RSS", RLIMIT_RSS },
+	{ "RLIMIT_RTPRIO", RLIMIT_RTPRIO },
+	{ "RLIMIT_RTTIME", RLIMIT_RTTIME },
+	{ "RLIMIT_SIGPENDING", RLIMIT_SIGPENDING },
+	{ "RLIMIT_STACK", RLIMIT_STACK },
 };
 
 /* Limits are uint64 in the specification; jansson reads int64, and -1 stands for infinity. */
@@ -157,7 +164,7 @@ static int parse_rlimits(const json_t *proc, struct spec_process *p, struct erro
 	if (r < 0 || !arr)
 		return r;
 	p->rlimits = mem_zalloc(json_array_size(arr) * sizeof(*p->rlimits));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		struct spec_rlimit *l = &p->rlimits[p->nrlimits];
 		const char *type = NULL;
 
@@ -168,7 +175,8 @@ static int parse_rlimits(const json_t *proc, struct spec_process *p, struct erro
 			if (!strcmp(rlimit_names[k].name, type))
 				break;
 		if (k == sizeof(rlimit_names) / sizeof(rlimit_names[0]))
-			return error_set(err, EINVAL, "process.rlimits: unknown limit \"%s\"", type);
+			return error_set(err, EINVAL, "process.rlimits: unknown limit \"%s\"",
+					 type);
 		for (size_t j = 0; j < p->nrlimits; j++)
 			if (p->rlimits[j].resource == rlimit_names[k].resource)
 				return error_set(err, EINVAL, "process.rlimits: %s is given twice",
@@ -178,10 +186,11 @@ static int parse_rlimits(const json_t *proc, struct spec_process *p, struct erro
 		if (parse_limit(json_object_get(v, "soft"), &l->lim.rlim_cur) < 0 ||
 		    parse_limit(json_object_get(v, "hard"), &l->lim.rlim_max) < 0)
 			return error_set(err, EINVAL,
-					 "process.rlimits: %s wants whole numbers soft and hard", type);
+					 "process.rlimits: %s wants whole numbers soft and hard",
+					 type);
 		if (l->lim.rlim_cur > l->lim.rlim_max)
-			return error_set(err, EINVAL,
-					 "process.rlimits: %s: soft is above hard", type);
+			return error_set(err, EINVAL, "process.rlimits: %s: soft is above hard",
+					 type);
 		p->nrlimits++;
 	}
 	return 0;
@@ -208,7 +217,7 @@ static int parse_user(const json_t *proc, struct spec_process *p, struct error *
 		p->umask = (mode_t)umask;
 	}
 	p->groups = mem_zalloc((json_array_size(arr) + 1) * sizeof(gid_t));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		if (!json_is_integer(v) || json_integer_value(v) < 0 ||
 		    json_integer_value(v) >= UINT32_MAX)
 			return error_set(err, EINVAL,
@@ -236,7 +245,8 @@ int spec_process_parse(const json_t *doc, struct spec_process *p, struct error *
 	    (r = spec_object(doc, "consoleSize", &console, err)) < 0)
 		return error_wrap(err, "process");
 	if (p->cwd[0] != '/')
-		return error_set(err, EINVAL, "process.cwd \"%s\" must be an absolute path", p->cwd);
+		return error_set(err, EINVAL, "process.cwd \"%s\" must be an absolute path",
+				 p->cwd);
 	if ((r = json_want_int(console, "height", false, 0, USHRT_MAX, &rows, err)) < 0 ||
 	    (r = json_want_int(console, "width", false, 0, USHRT_MAX, &cols, err)) < 0)
 		return error_wrap(err, "process.consoleSize");
@@ -247,7 +257,8 @@ int spec_process_parse(const json_t *doc, struct spec_process *p, struct error *
 		p->oom_score_adj = (int)oom;
 	}
 	if (json_str(doc, "selinuxLabel", "")[0])
-		return error_set(err, EOPNOTSUPP, "process.selinuxLabel is not supported; remove it");
+		return error_set(err, EOPNOTSUPP,
+				 "process.selinuxLabel is not supported; remove it");
 	if (json_str(doc, "apparmorProfile", "")[0] &&
 	    strcmp(json_str(doc, "apparmorProfile", ""), "unconfined") != 0)
 		return error_set(err, EOPNOTSUPP,
@@ -278,7 +289,7 @@ static int parse_mounts(const json_t *doc, struct spec *s, struct error *err)
 	if (r < 0 || !arr)
 		return r;
 	s->mounts = mem_zalloc(json_array_size(arr) * sizeof(*s->mounts));
-	json_array_foreach(arr, i, v) {
+	json_array_foreach (arr, i, v) {
 		struct spec_mount *m = &s->mounts[s->nmounts++];
 
 		if (!json_is_object(v))
@@ -300,9 +311,9 @@ static int parse_mounts(const json_t *doc, struct spec *s, struct error *err)
 
 static int parse_hooks(const json_t *doc, struct spec *s, struct error *err)
 {
-	static const char *const names[HOOK_COUNT] = { "prestart", "createRuntime",
+	static const char *const names[HOOK_COUNT] = { "prestart",	  "createRuntime",
 						       "createContainer", "startContainer",
-						       "poststart", "poststop" };
+						       "poststart",	  "poststop" };
 	json_t *hooks, *arr, *v;
 	size_t i;
 	int r = spec_object(doc, "hooks", &hooks, err);
@@ -316,7 +327,7 @@ static int parse_hooks(const json_t *doc, struct spec *s, struct error *err)
 		if (!json_array_size(arr))
 			continue;
 		s->hooks[k] = mem_zalloc(json_array_size(arr) * sizeof(**s->hooks));
-		json_array_foreach(arr, i, v) {
+		json_array_foreach (arr, i, v) {
 			struct spec_hook *h = &s->hooks[k][s->nhooks[k]++];
 
 			if ((r = json_want_str(v, "path", true, &h->path, err)) < 0 ||

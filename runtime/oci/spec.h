@@ -29,8 +29,14 @@ struct spec_rlimit {
 	struct rlimit lim;
 };
 
-enum { CAPSET_BOUNDING, CAPSET_EFFECTIVE, CAPSET_INHERITABLE, CAPSET_PERMITTED, CAPSET_AMBIENT,
-       CAPSET_COUNT };
+enum {
+	CAPSET_BOUNDING,
+	CAPSET_EFFECTIVE,
+	CAPSET_INHERITABLE,
+	CAPSET_PERMITTED,
+	CAPSET_AMBIENT,
+	CAPSET_COUNT
+};
 
 struct spec_process {
 	struct strings args, env;
@@ -94,7 +100,7 @@ struct spec_resources {
 	int64_t blkio_weight;
 	struct spec_device_rule *devices;
 	size_t ndevices;
-	json_t *unified; /* borrowed object: v2 file name → value */
+	json_t *unified;   /* borrowed object: v2 file name → value */
 	json_t *hugepages; /* borrowed array */
 };
 
@@ -103,8 +109,15 @@ struct spec_hook {
 	struct strings args, env;
 	int64_t timeout_s; /* 0: none */
 };
-enum { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK_START_CONTAINER,
-       HOOK_POSTSTART, HOOK_POSTSTOP, HOOK_COUNT };
+enum {
+	HOOK_PRESTART,
+	HOOK_CREATE_RUNTIME,
+	HOOK_CREATE_CONTAINER,
+	HOOK_START_CONTAINER,
+	HOOK_POSTSTART,
+	HOOK_POSTSTOP,
+	HOOK_COUNT
+};
 
 struct spec {
 	json_t *doc;

@@ -28,21 +28,22 @@ int container_begin(const struct global *g, const char *id, struct error *err)
 		return r;
 	status = state_status(g, &s);
 	if (strcmp(status, "created") != 0)
-		return error_set(err, EBUSY, "container %s is %s: only a created one can be started",
-				 id, status);
-	if (s.stub)
 		return error_set(err, EBUSY,
-				 "container %s was created with --stub: only a restore gives it life",
-				 id);
+				 "container %s is %s: only a created one can be started", id,
+				 status);
+	if (s.stub)
+		return error_set(
+			err, EBUSY,
+			"container %s was created with --stub: only a restore gives it life", id);
 	spec = state_spec(g, id, err);
 	if (!spec)
 		return err ? -err->code : -EIO;
 	path = state_path(g, id, "exec.fifo");
 	fifo = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fifo < 0)
-		return errno == ENXIO ?
-			       error_set(err, ESRCH, "container %s's first process is gone", id) :
-			       error_sys(err, errno, "opening %s", path);
+		return errno == ENXIO
+			       ? error_set(err, ESRCH, "container %s's first process is gone", id)
+			       : error_sys(err, errno, "opening %s", path);
 	if (write(fifo, "s", 1) != 1)
 		return error_sys(err, errno, "starting container %s", id);
 	if (unlink(path) < 0)

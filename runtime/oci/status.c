@@ -173,8 +173,8 @@ int state_lock(const struct global *g, const char *id, struct error *err)
 	dir = state_path(g, id, NULL);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? error_set(err, ENOENT, "container %s does not exist", id) :
-					 error_sys(err, errno, "opening %s", dir);
+		return errno == ENOENT ? error_set(err, ENOENT, "container %s does not exist", id)
+				       : error_sys(err, errno, "opening %s", dir);
 	do
 		r = flock(fd, LOCK_EX);
 	while (r < 0 && errno == EINTR);

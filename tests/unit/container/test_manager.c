@@ -38,11 +38,11 @@ static char *base, *layer, *bin, *parent;
 static struct container_manager *m;
 static struct error err;
 
-#define ok(call)                                                            \
-	do {                                                                \
-		int ok_r = (call);                                          \
-		if (ok_r < 0)                                               \
-			fail_msg("%s: %d %s", #call, ok_r, err.msg);        \
+#define ok(call)                                                                                   \
+	do {                                                                                       \
+		int ok_r = (call);                                                                 \
+		if (ok_r < 0)                                                                      \
+			fail_msg("%s: %d %s", #call, ok_r, err.msg);                               \
 	} while (0)
 
 /* --- fixture ----------------------------------------------------------------------------- */
@@ -63,7 +63,9 @@ static char *program_folder(void)
 
 static void make_layer(void)
 {
-	static const char *const dirs[] = { "bin", "etc", "proc", "sys", "dev", "tmp", "data", "usr" };
+	static const char *const dirs[] = {
+		"bin", "etc", "proc", "sys", "dev", "tmp", "data", "usr"
+	};
 	static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
 				     "web:x:33:44:web:/srv:/bin/sh\n";
 	static const char group[] = "root:x:0:\nweb:x:44:\nlogs:x:55:web\n";
@@ -143,7 +145,7 @@ static int teardown(void **state)
 
 	(void)state;
 	container_list(m, &ids, &err);
-	json_array_foreach(ids, i, v) {
+	json_array_foreach (ids, i, v) {
 		container_stop(m, json_string_value(v), 0, NULL);
 		container_remove(m, json_string_value(v), NULL);
 	}
@@ -170,8 +172,8 @@ static json_t *body(const char *script, json_t *host)
 
 static void create(const char *id, json_t *b)
 {
-	CLEANUP_JSON json_t *image = json_pack("{s:s,s:{s:[s]}}", "Id", "sha256:0", "Config", "Env",
-					       "FROM_IMAGE=1");
+	CLEANUP_JSON json_t *image =
+		json_pack("{s:s,s:{s:[s]}}", "Id", "sha256:0", "Config", "Env", "FROM_IMAGE=1");
 	char *lower[] = { layer };
 
 	ok(container_create(m, id, id, b, image, lower, 1, &err));
@@ -287,9 +289,7 @@ static void test_runs_and_keeps_exit_code_and_logs(void **state)
 	CLEANUP_FREE char *out = NULL;
 
 	(void)state;
-	assert_int_equal(run("exit7", body("echo hello; hostname; exit 7", NULL),
-			     &out),
-			 7);
+	assert_int_equal(run("exit7", body("echo hello; hostname; exit 7", NULL), &out), 7);
 	assert_string_equal(out, "hello\nexit7\n");
 }
 
@@ -329,7 +329,8 @@ static void test_environment_user_and_capabilities(void **state)
 {
 	CLEANUP_FREE char *out = NULL;
 	json_t *b = body("id -u; id -g; id -G; echo $HOME $FROM_IMAGE $MINE; pwd; "
-			 "grep CapEff /proc/self/status", NULL);
+			 "grep CapEff /proc/self/status",
+			 NULL);
 
 	(void)state;
 	json_set_str(b, "User", "web");
@@ -351,22 +352,24 @@ static void test_default_capabilities_and_seccomp_are_dockers(void **state)
 	CLEANUP_FREE char *out = NULL, *out2 = NULL;
 
 	(void)state;
-	assert_int_equal(run("caps",
-			     body("grep -E '^(CapEff|CapBnd|Seccomp|NoNewPrivs):' /proc/self/status; "
-				  "unshare -m true 2>/dev/null || echo refused", NULL),
-			     &out),
-			 0);
+	assert_int_equal(
+		run("caps",
+		    body("grep -E '^(CapEff|CapBnd|Seccomp|NoNewPrivs):' /proc/self/status; "
+			 "unshare -m true 2>/dev/null || echo refused",
+			 NULL),
+		    &out),
+		0);
 	assert_non_null(strstr(out, "CapEff:\t00000000a80425fb"));
 	assert_non_null(strstr(out, "CapBnd:\t00000000a80425fb"));
 	assert_non_null(strstr(out, "Seccomp:\t2"));
 	assert_non_null(strstr(out, "refused"));
-	assert_int_equal(run("caps2",
-			     body("grep -E '^(CapEff|Seccomp|NoNewPrivs):' /proc/self/status",
-				  json_pack("{s:[s],s:[s],s:[s,s]}", "CapDrop", "ALL", "CapAdd",
-					    "NET_ADMIN", "SecurityOpt", "seccomp=unconfined",
-					    "no-new-privileges")),
-			     &out2),
-			 0);
+	assert_int_equal(
+		run("caps2",
+		    body("grep -E '^(CapEff|Seccomp|NoNewPrivs):' /proc/self/status",
+			 json_pack("{s:[s],s:[s],s:[s,s]}", "CapDrop", "ALL", "CapAdd", "NET_ADMIN",
+				   "SecurityOpt", "seccomp=unconfined", "no-new-privileges")),
+		    &out2),
+		0);
 	assert_non_null(strstr(out2, "CapEff:\t0000000000001000"));
 	assert_non_null(strstr(out2, "Seccomp:\t0"));
 	assert_non_null(strstr(out2, "NoNewPrivs:\t1"));
@@ -396,11 +399,13 @@ static void test_pids_limit_and_tmpfs_and_readonly_root(void **state)
 	(void)state;
 	assert_int_equal(
 		run("ro",
-		    body("touch /x 2>&1; touch /scratch/y && echo wrote; df -k /dev/shm | tail -1 | "
+		    body("touch /x 2>&1; touch /scratch/y && echo wrote; df -k /dev/shm | tail -1 "
+			 "| "
 			 "awk '{print $2}'; (for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done) 2>&1 | "
 			 "grep -q -i fork && echo limited; true",
-			 json_pack("{s:b,s:{s:s},s:I,s:i}", "ReadonlyRootfs", 1, "Tmpfs", "/scratch",
-				   "size=1m", "ShmSize", (json_int_t)(2 << 20), "PidsLimit", 8)),
+			 json_pack("{s:b,s:{s:s},s:I,s:i}", "ReadonlyRootfs", 1, "Tmpfs",
+				   "/scratch", "size=1m", "ShmSize", (json_int_t)(2 << 20),
+				   "PidsLimit", 8)),
 		    &out),
 		0);
 	assert_non_null(strstr(out, "Read-only file system"));
@@ -413,12 +418,13 @@ static void test_masked_paths_and_no_host_mounts(void **state)
 	CLEANUP_FREE char *out = NULL;
 
 	(void)state;
-	assert_int_equal(run("mask",
-			     body("exec 2>&1; echo 1 > /proc/sys/kernel/hostname; wc -c < /proc/keys; "
-				  "awk '{print $2}' /proc/mounts | grep -E '^/(mnt|home|boot)'; true",
-				  NULL),
-			     &out),
-			 0);
+	assert_int_equal(
+		run("mask",
+		    body("exec 2>&1; echo 1 > /proc/sys/kernel/hostname; wc -c < /proc/keys; "
+			 "awk '{print $2}' /proc/mounts | grep -E '^/(mnt|home|boot)'; true",
+			 NULL),
+		    &out),
+		0);
 	assert_non_null(strstr(out, "Read-only file system"));
 	assert_non_null(strstr(out, "\n0\n"));
 	assert_null(strstr(out, "/mnt"));
@@ -426,7 +432,8 @@ static void test_masked_paths_and_no_host_mounts(void **state)
 
 static void test_stop_sends_the_stop_signal_first(void **state)
 {
-	json_t *b = body("trap 'echo got; exit 3' USR1; echo ready; while :; do sleep 0.1; done", NULL);
+	json_t *b =
+		body("trap 'echo got; exit 3' USR1; echo ready; while :; do sleep 0.1; done", NULL);
 	CLEANUP_FREE char *out = NULL;
 	int code = 0;
 
@@ -543,10 +550,10 @@ static void test_terminal_is_a_terminal_with_a_size(void **state)
 
 static void test_exec_has_its_own_stdio_and_exit_code(void **state)
 {
-	CLEANUP_JSON json_t *cfg = json_pack("{s:[s,s,s],s:b,s:b,s:b,s:s,s:[s]}", "Cmd", "sh", "-c",
-					     "cat; id -u; echo $MORE >&2; exit 9", "AttachStdin", 1,
-					     "AttachStdout", 1, "AttachStderr", 1, "User", "33",
-					     "Env", "MORE=more");
+	CLEANUP_JSON json_t *cfg =
+		json_pack("{s:[s,s,s],s:b,s:b,s:b,s:s,s:[s]}", "Cmd", "sh", "-c",
+			  "cat; id -u; echo $MORE >&2; exit 9", "AttachStdin", 1, "AttachStdout", 1,
+			  "AttachStderr", 1, "User", "33", "Env", "MORE=more");
 	CLEANUP_JSON json_t *bad = json_pack("{s:[s]}", "Cmd", "nothing-like-it"), *j = NULL;
 	CLEANUP_BUF struct buf out = { 0 }, errs = { 0 };
 	CLEANUP_FREE char *id = NULL, *id2 = NULL;
@@ -574,9 +581,9 @@ static void test_exec_has_its_own_stdio_and_exit_code(void **state)
 
 static void test_exec_output_larger_than_any_queue_is_whole(void **state)
 {
-	CLEANUP_JSON json_t *cfg = json_pack("{s:[s,s,s],s:b}", "Cmd", "sh", "-c",
-					     "head -c 8000000 /dev/zero | tr '\\0' x",
-					     "AttachStdout", 1);
+	CLEANUP_JSON json_t *cfg =
+		json_pack("{s:[s,s,s],s:b}", "Cmd", "sh", "-c",
+			  "head -c 8000000 /dev/zero | tr '\\0' x", "AttachStdout", 1);
 	CLEANUP_BUF struct buf out = { 0 }, errs = { 0 };
 	CLEANUP_FREE char *id = NULL;
 	CLEANUP_CLOSE int sock = -1;
@@ -599,7 +606,8 @@ static void test_logs_tail_since_and_follow(void **state)
 
 	(void)state;
 	create("logs", body("for i in 1 2 3 4 5; do echo line$i; echo err$i >&2; done; sleep 0.3; "
-			    "echo last", NULL));
+			    "echo last",
+			    NULL));
 	ok(container_start(m, "logs", NULL, NULL, &err));
 	o.follow = true;
 	o.tail = -1;
@@ -620,18 +628,22 @@ static void test_logs_tail_since_and_follow(void **state)
 
 static void test_volume_is_filled_from_the_image_and_mounted(void **state)
 {
-	CLEANUP_FREE char *vol = str_format("%s/vol", base), *seed = str_format("%s/vol/seed", base);
+	CLEANUP_FREE char *vol = str_format("%s/vol", base),
+			  *seed = str_format("%s/vol/seed", base);
 	CLEANUP_FREE char *out = NULL;
 	struct container_mount mount = { vol, "/data", false, true };
-	struct container_start_params p = { .mounts = &mount, .nmounts = 1, .hostname = "named",
-					    .hosts = "10.0.0.1 peer\n", .resolv_conf =
-					    "nameserver 127.0.0.11\n" };
+	struct container_start_params p = { .mounts = &mount,
+					    .nmounts = 1,
+					    .hostname = "named",
+					    .hosts = "10.0.0.1 peer\n",
+					    .resolv_conf = "nameserver 127.0.0.11\n" };
 	struct stat st;
 
 	(void)state;
 	ok(dir_make(vol, 0755, &err));
 	create("vol", body("cat /data/seed /etc/hosts /etc/resolv.conf; hostname; echo new > "
-			   "/data/new", NULL));
+			   "/data/new",
+			   NULL));
 	ok(container_start(m, "vol", &p, NULL, &err));
 	ok(container_wait(m, "vol", NULL, &err));
 	out = logs("vol");
@@ -651,7 +663,8 @@ static void test_mount_into_a_running_container(void **state)
 	ok(dir_make(vol, 0755, &err));
 	ok(file_write_atomic(file, "late\n", 5, 0644, &err));
 	create("late", body("while ! cat /deep/er/f 2>/dev/null; do sleep 0.05; done; touch "
-			    "/deep/er/g || echo readonly", NULL));
+			    "/deep/er/g || echo readonly",
+			    NULL));
 	ok(container_start(m, "late", NULL, &init, &err));
 	ok(container_mount_into(init, vol, "/deep/er", true, &err));
 	ok(container_wait(m, "late", NULL, &err));
@@ -664,8 +677,9 @@ static void test_mount_into_a_running_container(void **state)
 
 static void test_stub_waits_and_is_adopted(void **state)
 {
-	struct container_start_params p = { .stub = true,
-					    .time_offsets = { true, 5000000000000, 5000000000000 } };
+	struct container_start_params p = {
+		.stub = true, .time_offsets = { true, 5000000000000, 5000000000000 }
+	};
 	CLEANUP_JSON json_t *j = NULL;
 	CLEANUP_FREE char *s = NULL;
 	char have[256] = "", path[64];
@@ -683,8 +697,9 @@ static void test_stub_waits_and_is_adopted(void **state)
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", init, i);
 		memset(have, 0, sizeof(have));
 		assert_true(readlink(path, have, sizeof(have) - 1) > 0);
-		assert_string_equal(json_str(json_array_get(json_object_get(j, "Stdio"),
-							    (size_t)i), "link", ""), have);
+		assert_string_equal(json_str(json_array_get(json_object_get(j, "Stdio"), (size_t)i),
+					     "link", ""),
+				    have);
 	}
 	snprintf(path, sizeof(path), "/proc/%d/fd/3", init);
 	assert_int_equal(access(path, F_OK), -1); /* nothing but stdio */
@@ -759,7 +774,8 @@ static void test_containers_survive_the_manager(void **state)
 	(void)state;
 	create("gone", body("exit 8", NULL));
 	create("live", body("echo before; while ! test -e /go; do sleep 0.05; done; echo after; "
-			    "exit 6", NULL));
+			    "exit 6",
+			    NULL));
 	ok(container_start(m, "live", NULL, NULL, &err));
 	wait_for_log("live", "before");
 	container_manager_close(m);

@@ -42,12 +42,12 @@ static json_t *config(const char *script)
 	json_t *c = json_pack(
 		"{s:s,s:{s:s},s:s,s:{s:[s,s,s],s:s,s:[s],s:{s:i,s:i}},s:[{s:s,s:s,s:s},"
 		"{s:s,s:s,s:s,s:[s]}],s:{s:s,s:[{s:s},{s:s},{s:s},{s:s},{s:s},{s:s},{s:s}]}}",
-		"ociVersion", "1.2.0", "root", "path", "rootfs", "hostname", "box", "process", "args",
-		"sh", "-c", script, "cwd", "/", "env", "PATH=/bin", "user", "uid", 0, "gid", 0,
-		"mounts", "destination", "/proc", "type", "proc", "source", "proc", "destination",
-		"/dev", "type", "tmpfs", "source", "tmpfs", "options", "mode=755", "linux",
-		"cgroupsPath", group, "namespaces", "type", "pid", "type", "mount", "type", "ipc",
-		"type", "uts", "type", "cgroup", "type", "network", "type", "time");
+		"ociVersion", "1.2.0", "root", "path", "rootfs", "hostname", "box", "process",
+		"args", "sh", "-c", script, "cwd", "/", "env", "PATH=/bin", "user", "uid", 0, "gid",
+		0, "mounts", "destination", "/proc", "type", "proc", "source", "proc",
+		"destination", "/dev", "type", "tmpfs", "source", "tmpfs", "options", "mode=755",
+		"linux", "cgroupsPath", group, "namespaces", "type", "pid", "type", "mount", "type",
+		"ipc", "type", "uts", "type", "cgroup", "type", "network", "type", "time");
 
 	assert_non_null(c);
 	return c;
@@ -73,9 +73,11 @@ static pid_t spawn(const char *const args[], const char *out)
 		argv[n++] = *args++;
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&fa, 1, out, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+	posix_spawn_file_actions_addopen(&fa, 1, out, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND,
+					 0600);
 	posix_spawn_file_actions_adddup2(&fa, 1, 2);
-	assert_int_equal(posix_spawn(&pid, oci, &fa, NULL, (char *const *)(uintptr_t)argv, environ), 0);
+	assert_int_equal(posix_spawn(&pid, oci, &fa, NULL, (char *const *)(uintptr_t)argv, environ),
+			 0);
 	posix_spawn_file_actions_destroy(&fa);
 	return pid;
 }
@@ -120,8 +122,8 @@ static bool state_left(const char *id)
 static int setup(void **state)
 {
 	static const char *const dirs[] = { "bin", "etc", "proc", "sys", "dev", "tmp" };
-	static const char *const applets[] = { "sh", "cat", "sleep", "echo", "ls", "id", "grep",
-					       "test", "touch", "hostname", "mknod", "dd" };
+	static const char *const applets[] = { "sh",   "cat",  "sleep", "echo",	    "ls",    "id",
+					       "grep", "test", "touch", "hostname", "mknod", "dd" };
 	char dir[] = "/tmp/ferry-oci-XXXXXX", self[PATH_MAX] = "";
 	CLEANUP_FREE char *bb = NULL;
 	char *p;
@@ -264,7 +266,8 @@ static void test_program_that_is_not_there_is_127(void **state)
 	json_object_set_new(json_object_get(c, "process"), "args", json_pack("[s]", "/bin/none"));
 	bundle(c);
 	assert_int_equal(CALL("create", "--bundle", base, "a"), 127);
-	assert_non_null(strstr(text, "exec: \"/bin/none\": stat /bin/none: no such file or directory"));
+	assert_non_null(
+		strstr(text, "exec: \"/bin/none\": stat /bin/none: no such file or directory"));
 	assert_false(state_left("a"));
 	assert_false(group_exists());
 	c = config("");
@@ -312,8 +315,9 @@ static void test_killed_caller_leaves_no_init(void **state)
 	pid_t pid;
 
 	(void)state;
-	json_object_set_new(c, "hooks", json_pack("{s:[{s:s,s:[s,s,s]}]}", "createRuntime", "path",
-						  "/bin/sh", "args", "sh", "-c", script));
+	json_object_set_new(c, "hooks",
+			    json_pack("{s:[{s:s,s:[s,s,s]}]}", "createRuntime", "path", "/bin/sh",
+				      "args", "sh", "-c", script));
 	bundle(c);
 	pid = spawn(args, out);
 	while (access(mark, F_OK) < 0 && clock_mono_ns() < deadline)
@@ -338,8 +342,8 @@ static void test_killed_caller_leaves_no_init(void **state)
 	assert_false(group_exists());
 	/* The hook itself was a child of the killed one and is now ours. */
 	for (DIR *d = opendir("/proc/self/task"); d; closedir(d), d = NULL) {
-		CLEANUP_FREE char *kids = NULL, *path = str_format("/proc/self/task/%d/children",
-								   getpid());
+		CLEANUP_FREE char *kids = NULL,
+				  *path = str_format("/proc/self/task/%d/children", getpid());
 
 		if (file_read(path, 4096, &kids, NULL, NULL) == 0)
 			for (char *save = NULL, *k = strtok_r(kids, " \n", &save); k;
@@ -359,15 +363,15 @@ static void test_hooks_see_the_state_in_order(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 6; i++) {
-		CLEANUP_FREE char *outside = str_format("grep -q '\"id\": \"a\"' && echo %s >> %s",
-							kinds[i], log);
+		CLEANUP_FREE char *outside =
+			str_format("grep -q '\"id\": \"a\"' && echo %s >> %s", kinds[i], log);
 
 		/* startContainer runs inside, where the log is not. */
 		json_object_set_new(hooks, kinds[i],
 				    json_pack("[{s:s,s:[s,s,s],s:[s]}]", "path", "/bin/sh", "args",
-					      "sh", "-c", i == 3 ? "PATH=/bin grep -q created" :
-								   outside,
-					      "env", "PATH=/bin:/usr/bin"));
+					      "sh", "-c",
+					      i == 3 ? "PATH=/bin grep -q created" : outside, "env",
+					      "PATH=/bin:/usr/bin"));
 	}
 	json_object_set_new(c, "hooks", hooks);
 	bundle(c);
@@ -388,7 +392,8 @@ static void test_exec_joins_all_namespaces(void **state)
 	CLEANUP_JSON json_t *s = state_of("a");
 
 	assert_int_equal(CALL("exec", "--env", "A=b", "--user", "5:6", "--cwd", "/tmp", "a", "sh",
-			      "-c", "hostname; echo $A; id -u; id -g; pwd; cat /proc/1/comm; exit 3"),
+			      "-c",
+			      "hostname; echo $A; id -u; id -g; pwd; cat /proc/1/comm; exit 3"),
 			 3);
 	assert_string_equal(text, "box\nb\n5\n6\n/tmp\nsleep\n");
 	assert_int_equal(CALL("exec", "a", "nothing"), 127);
@@ -423,8 +428,8 @@ static void test_link_in_the_image_cannot_lead_a_mount_outside(void **state)
 	assert_int_equal(symlink(outside, link), 0);
 	assert_int_equal(dir_make(inside, 0755, &err), 0);
 	json_array_append_new(json_object_get(c, "mounts"),
-			      json_pack("{s:s,s:s,s:s,s:[s]}", "destination", "/escape/made", "type",
-					"bind", "source", source, "options", "rbind"));
+			      json_pack("{s:s,s:s,s:s,s:[s]}", "destination", "/escape/made",
+					"type", "bind", "source", source, "options", "rbind"));
 	bundle(c);
 	assert_int_equal(CALL("run", "--bundle", base, "a"), 0);
 	link[0] = '/';
@@ -453,10 +458,11 @@ static void test_devices_are_refused_but_the_allowed(void **state)
 	(void)state;
 	json_object_set_new(
 		json_object_get(c, "linux"), "resources",
-		json_pack("{s:[{s:b,s:s},{s:b,s:s,s:s},{s:b,s:s,s:i,s:i,s:s},{s:b,s:s,s:i,s:i,s:s}]}",
-			  "devices", "allow", 0, "access", "rwm", "allow", 1, "type", "c", "access",
-			  "m", "allow", 1, "type", "c", "major", 1, "minor", 3, "access", "rw",
-			  "allow", 1, "type", "c", "major", 1, "minor", 5, "access", "rwm"));
+		json_pack(
+			"{s:[{s:b,s:s},{s:b,s:s,s:s},{s:b,s:s,s:i,s:i,s:s},{s:b,s:s,s:i,s:i,s:s}]}",
+			"devices", "allow", 0, "access", "rwm", "allow", 1, "type", "c", "access",
+			"m", "allow", 1, "type", "c", "major", 1, "minor", 3, "access", "rw",
+			"allow", 1, "type", "c", "major", 1, "minor", 5, "access", "rwm"));
 	bundle(c);
 	assert_int_equal(CALL("run", "--bundle", base, "a"), 0);
 	assert_string_equal(text, "yes\nno\n");
@@ -475,8 +481,10 @@ static void test_v2_device_filter_decides_as_v1(void **state)
 		const char *path;
 		int flags;
 		bool allowed;
-	} cases[] = { { "/dev/zero", O_RDONLY, true },	{ "/dev/zero", O_WRONLY, false },
-		      { "/dev/null", O_RDONLY, false }, { "/dev/full", O_RDONLY, true },
+	} cases[] = { { "/dev/zero", O_RDONLY, true },
+		      { "/dev/zero", O_WRONLY, false },
+		      { "/dev/null", O_RDONLY, false },
+		      { "/dev/full", O_RDONLY, true },
 		      { "/dev/full", O_RDWR, false } };
 	CLEANUP_CGROUPS struct cgroups cg;
 	CLEANUP_FREE char *dir = NULL, *procs = NULL;
@@ -606,7 +614,8 @@ int main(void)
 		cmocka_unit_test_teardown(test_hooks_see_the_state_in_order, clean),
 		cmocka_unit_test_teardown(test_exec_joins_all_namespaces, clean),
 		cmocka_unit_test_teardown(test_pivot_leaves_no_mount_of_the_host, clean),
-		cmocka_unit_test_teardown(test_link_in_the_image_cannot_lead_a_mount_outside, clean),
+		cmocka_unit_test_teardown(test_link_in_the_image_cannot_lead_a_mount_outside,
+					  clean),
 		cmocka_unit_test_teardown(test_devices_are_refused_but_the_allowed, clean),
 		cmocka_unit_test_teardown(test_v2_device_filter_decides_as_v1, clean),
 		cmocka_unit_test_teardown(test_seccomp_arguments_and_new_calls, clean),
