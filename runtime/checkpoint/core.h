@@ -226,7 +226,6 @@ struct dump {
 	int root_fd;
 	uint64_t page_bytes, round_page_bytes; /* sent */
 	double rate;			       /* bytes a second, measured */
-	uint64_t cap_bnd; /* of init */
 	uint8_t *page_buf;
 	int throttle; /* percent taken away */
 	char *cpu_file, *cpu_saved;

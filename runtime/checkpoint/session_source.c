@@ -106,7 +106,10 @@ static int send_tree(struct dump *d, struct error *err)
 	size_t n = d->tasks.n;
 	CLEANUP_FREE Ck__Process *p = mem_zalloc((n + 1) * sizeof(*p));
 	CLEANUP_FREE Ck__Process **list = mem_zalloc((n + 1) * sizeof(*list));
+	CLEANUP_FREE char *status_path = str_format("/proc/%d/status", d->init_pid);
+	CLEANUP_FREE char *status = NULL;
 	Ck__Tree m = CK__TREE__INIT;
+	char line[32];
 
 	for (size_t i = 0; i < n; i++) {
 		const struct task *t = d->tasks.t[i];
@@ -126,8 +129,10 @@ static int send_tree(struct dump *d, struct error *err)
 	m.n_processes = n;
 	m.processes = list;
 	m.final = d->final;
-	m.has_cap_bnd = 1;
-	m.cap_bnd = d->cap_bnd;
+	/* The bounding set only shrinks, and children inherit it: what init has not, none has. */
+	m.has_cap_bnd = file_read(status_path, 65536, &status, NULL, NULL) == 0 &&
+			status_field(status, "CapBnd", line, sizeof(line));
+	m.cap_bnd = m.has_cap_bnd ? strtoull(line, NULL, 16) : 0;
 	return stream_send_msg(d->s, FRAME_TREE, &m.base, err);
 }
 

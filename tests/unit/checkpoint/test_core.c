@@ -288,7 +288,8 @@ static int child_creds(void)
 		return 2;
 	if (chown_on != CAP_SET || admin_on != CAP_CLEAR)
 		return 3;
-	if (prctl(PR_CAPBSET_READ, CAP_SYS_BOOT) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+	if (prctl(PR_CAPBSET_READ, CAP_SYS_BOOT) != 0 || prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1 ||
+	    prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		return 4;
 	if (strcmp(name, "renamed") != 0 || getpriority(PRIO_PROCESS, 0) != 5)
 		return 5;
