@@ -86,7 +86,7 @@ static int want_bool(const json_t *j, const char *key, bool dflt, bool *out, str
 
 static int read_options(const json_t *j, struct fabric_migrate_options *o, struct error *err)
 {
-	const char *on_timeout = "abort";
+	const char *on_timeout = "refuse";
 	int64_t downtime_ms = 0, timeout_ms = 0;
 	bool converge;
 	int r = json_want_int(j, "downtime_ms", false, 0, 3600000, &downtime_ms, err);
@@ -103,9 +103,9 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 		r = want_bool(j, "auto_converge", true, &converge, err);
 	if (r < 0)
 		return r;
-	if (strcmp(on_timeout, "abort") && strcmp(on_timeout, "force"))
+	if (strcmp(on_timeout, "refuse") && strcmp(on_timeout, "force"))
 		return error_set(err, EINVAL,
-				 "field \"on_timeout\" is \"abort\" or \"force\", not \"%.100s\"",
+				 "field \"on_timeout\" is \"refuse\" or \"force\", not \"%.100s\"",
 				 on_timeout);
 	o->downtime_ns = downtime_ms * 1000000;
 	o->timeout_ns = timeout_ms * 1000000;
