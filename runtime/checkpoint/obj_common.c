@@ -3,6 +3,7 @@
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/openat2.h>
@@ -118,6 +119,38 @@ void obj_obstacle(struct obstacles *out, const struct ofd *o, const char *object
 		  const char *remedy)
 {
 	obstacle_add(out, obj_vpid(o), o->task ? o->num : -1, object, why, remedy);
+}
+
+static bool process_holds(pid_t pid, const char *link)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/fd", pid);
+	CLEANUP_CLOSEDIR DIR *dir = opendir(path);
+	size_t len = strlen(link);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		char to[64];
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, to, sizeof(to));
+
+		if (n == (ssize_t)len && memcmp(to, link, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool obj_held_outside(struct dump *d, const char *link)
+{
+	CLEANUP_CLOSEDIR DIR *proc = opendir("/proc");
+	struct dirent *e;
+
+	while (proc && (e = readdir(proc))) {
+		pid_t pid = atoi(e->d_name);
+
+		if (pid > 0 && pid != getpid() && !dump_task_by_pid(d, pid) &&
+		    process_holds(pid, link))
+			return true;
+	}
+	return false;
 }
 
 /* --- signal owner -------------------------------------------------------------------- */

@@ -46,6 +46,13 @@ pid_t obj_vpid(const struct ofd *o);
 void obj_obstacle(struct obstacles *out, const struct ofd *o, const char *object, const char *why,
 		  const char *remedy);
 
+/*
+ * Whether a process outside of the container (and other than this engine) has a
+ * descriptor with this link ("pipe:[N]", "socket:[N]"): what neither the container nor
+ * anybody else holds is in flight inside a socket. Reads all of /proc: for preflight only.
+ */
+bool obj_held_outside(struct dump *d, const char *link);
+
 /* --- signal owner -------------------------------------------------------------------- */
 /* Preflight: an owner that cannot be named at the destination is an obstacle. */
 void obj_owner_check(struct dump *d, const struct ofd *o, struct obstacles *out);

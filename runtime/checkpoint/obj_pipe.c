@@ -69,11 +69,16 @@ static int pipe_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	}
 	/* a missing end is either closed everywhere, which poll tells, or not ours */
 	if ((!readers || !writers) && poll(&p, 1, 0) >= 0) {
-		if (!writers && !(p.revents & POLLHUP) && !is_named(o))
+		bool missing = !writers ? !(p.revents & POLLHUP) : !(p.revents & POLLERR);
+
+		/* or it is in flight inside a socket */
+		if (missing && !is_named(o) && !obj_held_outside(d, o->link))
+			missing = false;
+		if (missing && !writers && !is_named(o))
 			obj_obstacle(out, o, o->link, "its writer is outside of the container",
 				     "close the descriptor, or restart the program that holds the "
 				     "other end inside of the container");
-		else if (!readers && !(p.revents & POLLERR))
+		else if (missing && writers)
 			obj_obstacle(out, o, o->link, "its reader is outside of the container",
 				     "close the descriptor, or restart the program that holds the "
 				     "other end inside of the container");

@@ -278,6 +278,14 @@ static bool name_leads_here(struct dump *d, const struct ofd *o, const char *nam
 	return false;
 }
 
+/* A peer that no task holds may be in flight inside another socket. */
+static bool peer_outside(struct dump *d, uint32_t ino)
+{
+	CLEANUP_FREE char *link = str_format("socket:[%u]", ino);
+
+	return obj_held_outside(d, link);
+}
+
 /* --- preflight ---------------------------------------------------------------------------------- */
 static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
@@ -303,7 +311,7 @@ static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out
 				obj_obstacle(out, o, "unix socket (listening)",
 					     "a client outside of the container waits to be accepted",
 					     "try again when it was accepted and has disconnected");
-	} else if (info.peer && !ofd_by_ino(d, info.peer)) {
+	} else if (info.peer && !ofd_by_ino(d, info.peer) && peer_outside(d, info.peer)) {
 		obj_obstacle(out, o, "unix socket",
 			     "it is connected to a process outside of the container",
 			     "disconnect it, and do not mount host sockets into containers that "
