@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What cannot be is refused with the remedy, the right status and exit code; nothing is changed or paused.
+. "$(dirname "$0")/lib.sh"
+. "$LAB_DIR/migrate.sh"
+
+lab_up --hosts 2
+images a busybox
+ok "a container runs" on a ferry run -d --name box busybox:latest sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done'
+alive() { [ "$(on a docker inspect -f '{{.State.Status}}' box)" = running ]; }
+status_of() { # status_of METHOD PATH BODY
+	on a curl -s -o /dev/null -w '%{http_code}' --unix-socket /run/ferry/ferry.sock -X "$1" -H 'Content-Type: application/json' -d "$3" "http://x$2"
+}
+
+refused "an unknown host" 'unknown host nowhere.*hosts are: a, b' on a ferry migrate box nowhere
+refused "the same host" 'on host a already' on a ferry migrate box a
+refused "an unknown container" 'No such container: nobody' on a ferry migrate nobody b
+on a ferry migrate box; is $? 2 "a missing argument is a usage error"
+refused "a bad duration" 'no such value' on a ferry migrate --downtime soon box b
+is "$(status_of POST /ferry/v1/migrations '{"container":"box","host":')" 400 "malformed JSON is 400"
+is "$(status_of POST /ferry/v1/migrations '{"container":"box"}')" 400 "a missing field is 400"
+is "$(status_of POST /ferry/v1/migrations '{"container":7,"host":"b"}')" 400 "a field of the wrong type is 400"
+is "$(status_of POST /containers/create '[]')" 400 "a body that is no object is 400"
+is "$(status_of POST /containers/create '{"Image":"absent:1"}')" 404 "an absent image is 404"
+refused "an absent image, by the CLI" 'No such image: absent:1' on a ferry run -d absent:1
+echo "this is no archive" >"$TMP/bad.tar"
+refused "a wrong archive" 'archive' on a ferry image load "$TMP/bad.tar"
+head -c 100000 "$("$LAB_DIR/../images/make" busybox | tail -n 1)/busybox.docker.tar" >"$TMP/cut.tar"
+refused "a truncated archive" '.' on a ferry image load "$TMP/cut.tar"
+is "$(on a ferry image ls --format json | wc -l)" 1 "neither left an image behind"
+
+ok "a bind mount of the host" on a ferry run -d --name bound -v /tmp:/tmp busybox:latest sleep 1000
+refused "cannot travel: remedy named" 'bind mount /tmp.*volume of driver rbd' on a ferry migrate bound b
+ok "a local volume" on a ferry volume create here --driver local --size 64m
+ok "in a container" on a ferry run -d --name localvol -v here:/data busybox:latest sleep 1000
+refused "cannot travel either" 'driver local.*rbd' on a ferry migrate localvol b
+refused "a volume that is attached elsewhere" 'host a' on b ferry run --rm -v held:/data busybox:latest true ||
+	true
+like "$(on a ferry migrate --check bound b)" 'bind mount' "--check lists what stands in the way"
+ok "the refused ones still run" test "$(on a docker ps -q | wc -l)" -ge 3
+ok "nothing was paused" alive
+a1=$(on a docker logs --tail 1 box) && sleep 1 && a2=$(on a docker logs --tail 1 box)
+ok "the container has gone on counting ($a1 → $a2)" test "$a2" -gt "$a1"
+is "$(on b docker ps -aq | wc -l)" "$(on a docker ps -aq | wc -l)" "b sees the same containers, none of its own"
+ok "and after all that it can be moved" on a ferry migrate --verify box b
+done_testing
