@@ -79,6 +79,9 @@ int obj_content_inode(uint64_t key);
 /* Remembers it (duplicates fd) so that the next description finds the same inode. */
 int obj_content_made(uint64_t key, int fd);
 
+/* Lets go of everything: the inodes belong to the tasks then. */
+void obj_content_forget(void);
+
 /* --- locks (obj_locks.c) ------------------------------------------------------------------- */
 void obj_locks_check(struct dump *d, const struct ofd *o, struct obstacles *out);
 /* *out: n messages, each freed with free(), and the array. */

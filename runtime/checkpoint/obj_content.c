@@ -31,7 +31,7 @@ static struct content *contents;
 static size_t ncontents;
 static uint64_t last_key;
 
-static void content_forget(void)
+void obj_content_forget(void)
 {
 	for (size_t i = 0; i < ncontents; i++) {
 		if (contents[i].data >= 0)
@@ -131,7 +131,7 @@ int obj_content_send(struct dump *d, int fd, const struct stat *st, uint64_t *ke
 static int content_undo(struct dump *d)
 {
 	(void)d;
-	content_forget();
+	obj_content_forget();
 	return 0;
 }
 

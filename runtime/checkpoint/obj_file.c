@@ -447,6 +447,16 @@ static int file_late(struct restore *r, uint32_t id, const void *body, size_t le
 	return obj_owner_late(r, id, m->owner, err);
 }
 
+static int file_finish(struct restore *r, uint32_t id, int fd, struct error *err)
+{
+	(void)r;
+	(void)id;
+	(void)fd;
+	(void)err;
+	obj_content_forget();
+	return 0;
+}
+
 const struct object_type obj_file = {
 	.type = "file",
 	.claims = file_claims,
@@ -454,4 +464,5 @@ const struct object_type obj_file = {
 	.dump = file_dump,
 	.restore = file_restore,
 	.late = file_late,
+	.finish = file_finish,
 };

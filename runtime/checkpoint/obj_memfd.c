@@ -144,6 +144,16 @@ static int memfd_late(struct restore *r, uint32_t id, const void *body, size_t l
 	return obj_locks_late(r, m->locks, m->n_locks, err);
 }
 
+static int memfd_finish(struct restore *r, uint32_t id, int fd, struct error *err)
+{
+	(void)r;
+	(void)id;
+	(void)fd;
+	(void)err;
+	obj_content_forget();
+	return 0;
+}
+
 const struct object_type obj_memfd = {
 	.type = "memfd",
 	.claims = memfd_claims,
@@ -151,4 +161,5 @@ const struct object_type obj_memfd = {
 	.dump = memfd_dump,
 	.restore = memfd_restore,
 	.late = memfd_late,
+	.finish = memfd_finish,
 };

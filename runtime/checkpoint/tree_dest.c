@@ -305,7 +305,7 @@ static int set_attributes(int root, const struct place *at, const Cko__TreeEntry
 	return obj_inode_apply(fd, e->inode, err);
 }
 
-static int apply(int root, const Cko__TreeEntry *e, struct error *err)
+static int apply_writable(int root, const Cko__TreeEntry *e, struct error *err)
 {
 	CLEANUP_PLACE struct place at = { .parent = -1 };
 	int n;
@@ -338,6 +338,29 @@ static int apply(int root, const Cko__TreeEntry *e, struct error *err)
 	default:
 		return error_set(err, EBADMSG, "unknown kind %d", (int)e->kind);
 	}
+}
+
+/*
+ * On a read-only root nothing can have changed since the runtime made it: what it put
+ * there itself (mount points) is there on both sides.
+ */
+static int apply(int root, const Cko__TreeEntry *e, struct error *err)
+{
+	CLEANUP_PLACE struct place at = { .parent = -1 };
+	CLEANUP_CLOSE int there = -1;
+	struct stat st;
+	int n = apply_writable(root, e, err);
+
+	if (n != -EROFS)
+		return n;
+	if (!*e->path)
+		return 0;
+	if (place_find(root, e->path, &at, NULL) != 0)
+		return n;
+	there = look(&at, &st);
+	if (e->kind == CKO__TREE_KIND__TREE_REMOVE ? there == -ENOENT : there >= 0)
+		return 0;
+	return n;
 }
 
 int tree_dest_apply(int root_fd, const void *frame, size_t len, struct error *err)

@@ -181,6 +181,31 @@ static int read_marks(int dirfd, const char *name, struct entry *e, struct error
 	return 0;
 }
 
+static bool same_meta(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
+	       a->st_gid == b->st_gid && a->st_rdev == b->st_rdev &&
+	       ts_ns(&a->st_mtim) == ts_ns(&b->st_mtim) &&
+	       ts_ns(&a->st_ctim) == ts_ns(&b->st_ctim) &&
+	       (S_ISDIR(a->st_mode) || a->st_size == b->st_size);
+}
+
+static void stat_of(const struct statx *x, struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_dev = makedev(x->stx_dev_major, x->stx_dev_minor);
+	st->st_rdev = makedev(x->stx_rdev_major, x->stx_rdev_minor);
+	st->st_ino = x->stx_ino;
+	st->st_mode = x->stx_mode;
+	st->st_nlink = x->stx_nlink;
+	st->st_uid = x->stx_uid;
+	st->st_gid = x->stx_gid;
+	st->st_size = (off_t)x->stx_size;
+	st->st_atim = (struct timespec){ x->stx_atime.tv_sec, x->stx_atime.tv_nsec };
+	st->st_mtim = (struct timespec){ x->stx_mtime.tv_sec, x->stx_mtime.tv_nsec };
+	st->st_ctim = (struct timespec){ x->stx_ctime.tv_sec, x->stx_ctime.tv_nsec };
+}
+
 static int walk(struct tree_source *ts, struct list *l, int dirfd, const char *prefix, int depth,
 		struct error *err)
 {
@@ -197,24 +222,31 @@ static int walk(struct tree_source *ts, struct list *l, int dirfd, const char *p
 		return error_set(err, ELOOP, "/%s is nested too deep", prefix);
 	while ((de = readdir(dir))) {
 		const char *name = de->d_name;
+		const struct entry *old;
 		struct statx stx;
 		struct entry *e;
 		struct stat st;
-		int n;
+		int n = 0;
 
 		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 			continue;
-		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+		if (statx(fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS,
+			  &stx) < 0)
 			continue; /* gone again */
-		if (st.st_dev != ts->dev)
+		stat_of(&stx, &st);
+		if (st.st_dev != ts->dev || (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
 			continue; /* a mount point */
-		if (statx(fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &stx) == 0 &&
-		    (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
-			continue;
 		e = list_add(l, *prefix ? str_format("%s/%s", prefix, name) : str_dup(name));
 		e->st = st;
 		e->racy = clock_real_ns() - ts_ns(&st.st_ctim) < RACY_NS;
-		n = read_marks(fd, name, e, err);
+		/* marks change the ctime: an entry as it was needs no look at them */
+		old = list_find(&ts->last, e->path);
+		if (old && !old->racy && same_meta(&old->st, &st)) {
+			e->whiteout = old->whiteout;
+			e->opaque = old->opaque;
+		} else {
+			n = read_marks(fd, name, e, err);
+		}
 		if (n < 0)
 			return n;
 		if (S_ISDIR(st.st_mode)) {
@@ -503,15 +535,6 @@ static int send_attr(struct out *o, const struct entry *e, struct error *err)
 	for (size_t i = 0; i < t->inode->n_xattrs; i++)
 		o->bytes += t->inode->xattrs[i]->value.len + 64;
 	return 0;
-}
-
-static bool same_meta(const struct stat *a, const struct stat *b)
-{
-	return a->st_ino == b->st_ino && a->st_mode == b->st_mode && a->st_uid == b->st_uid &&
-	       a->st_gid == b->st_gid && a->st_rdev == b->st_rdev &&
-	       ts_ns(&a->st_mtim) == ts_ns(&b->st_mtim) &&
-	       ts_ns(&a->st_ctim) == ts_ns(&b->st_ctim) &&
-	       (S_ISDIR(a->st_mode) || a->st_size == b->st_size);
 }
 
 /* A file with several names: the first listed is sent, the others become links. */

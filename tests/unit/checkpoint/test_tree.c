@@ -400,6 +400,20 @@ static void test_frames_cannot_leave_the_root(void **state)
 	assert_true(tree_dest_apply(open(at("root-b"), O_PATH), "garbage", 7, &err) < 0);
 }
 
+static void test_read_only_root_is_no_error(void **state)
+{
+	struct tree_source *ts = source();
+
+	(void)state;
+	make(at("root-a/mountpoint"));
+	put(at("root-a/placeholder"), "");
+	make(at("root-b/mountpoint"));
+	put(at("root-b/placeholder"), "");
+	assert_int_equal(mount(NULL, at("root-b"), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);
+	pass(ts, true);
+	tree_source_free(ts);
+}
+
 static void test_metacopy_is_refused(void **state)
 {
 	struct tree_source *ts = source();
@@ -430,6 +444,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_mounts_of_the_destination_are_left_alone,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frames_cannot_leave_the_root, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read_only_root_is_no_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_metacopy_is_refused, setup, teardown),
 	};
 
