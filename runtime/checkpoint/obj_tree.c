@@ -127,7 +127,9 @@ static int tree_find_named(json_t *args, struct error *err)
 
 		if (!source)
 			return error_set(err, EINVAL, "trees[%zu] has no \"source\"", i);
-		if (tree_known(source))
+		/* Mounts inside the container are found below, by mountinfo: a path through
+		 * /proc/PID/root would follow the container's links into the host. */
+		if (tree_known(source) || str_starts(source, "/proc/"))
 			continue;
 		ts = tree_source_new(source, dest, err);
 		if (!ts)
