@@ -31,7 +31,8 @@ static const char help[] =
 	"\n"
 	"Configuration, all fields optional:\n"
 	"  {\"host\": \"a\", \"address\": \"10.0.0.1\", \"cgroup_parent\": \"ferry\",\n"
-	"   \"ceph\": {\"conf\": \"/etc/ceph/ceph.conf\", \"user\": \"ferry\", \"pool\": \"ferry\",\n"
+	"   \"ceph\": {\"conf\": \"/etc/ceph/ceph.conf\", \"user\": \"ferry\", \"pool\": "
+	"\"ferry\",\n"
 	"            \"state_pool\": \"ferry-state\"}}\n"
 	"\n"
 	"SIGTERM and SIGINT stop the daemon; containers, volumes and networks go on.\n";
@@ -116,7 +117,7 @@ static int check_keys(const json_t *obj, const char *const known[], struct error
 	const char *key;
 	json_t *v;
 
-	json_object_foreach((json_t *)(uintptr_t)obj, key, v) {
+	json_object_foreach ((json_t *)(uintptr_t)obj, key, v) {
 		size_t i = 0;
 
 		while (known[i] && strcmp(known[i], key))

@@ -138,7 +138,7 @@ static void pull_end(void *cls)
 }
 
 static struct feed *feed_new(struct request *req, const struct feed_options *options,
-				 struct error *err)
+			     struct error *err)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_CONNECTION_FD);

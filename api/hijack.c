@@ -115,7 +115,8 @@ static void pump(struct hijack *h, int client, struct lane *up)
 	bool shim_reads = true;
 
 	while (!(down.ended && lane_empty(&down))) {
-		struct pollfd p[3] = { { .fd = client }, { .fd = h->sock },
+		struct pollfd p[3] = { { .fd = client },
+				       { .fd = h->sock },
 				       { .fd = h->stop, .events = POLLIN } };
 
 		if (!shim_reads)
@@ -128,7 +129,8 @@ static void pump(struct hijack *h, int client, struct lane *up)
 			p[1].events |= POLLIN;
 		if (!lane_empty(up))
 			p[1].events |= POLLOUT;
-		/* A peer that hung up makes poll() return for ever: leave out what wants nothing. */
+		/* A peer that hung up makes poll() return for ever: leave out what wants nothing.
+		 */
 		if (!p[0].events && !lane_empty(up))
 			p[0].fd = -1;
 		if (!p[1].events)
@@ -175,9 +177,8 @@ void hijack_free(struct hijack *h)
 }
 
 /* Runs in the connection's thread, which may block as each connection has its own. */
-static void on_upgrade(void *cls, struct MHD_Connection *connection, void *state,
-		       const char *extra, size_t extra_len, MHD_socket client,
-		       struct MHD_UpgradeResponseHandle *urh)
+static void on_upgrade(void *cls, struct MHD_Connection *connection, void *state, const char *extra,
+		       size_t extra_len, MHD_socket client, struct MHD_UpgradeResponseHandle *urh)
 {
 	struct hijack *h = cls;
 	struct lane up = { 0 };
@@ -205,7 +206,8 @@ static const char *stream_type(const struct request *req, bool tty)
 					  : "application/vnd.docker.raw-stream";
 }
 
-/* --- without an upgrade: output as a chunked answer ------------------------------------------------ */
+/* --- without an upgrade: output as a chunked answer
+ * ------------------------------------------------ */
 
 static int copy_output(struct feed *s, void *ctx, struct error *err)
 {
@@ -264,12 +266,19 @@ int reply_hijack(struct request *req, int sock, bool tty, bool input, const char
 	const char *type = stream_type(req, tty);
 	struct MHD_Response *response;
 
-	*h = (struct hijack){ .server = req->server, .sock = sock, .stop = request_stop_fd(req),
-			      .tty = tty, .input = input, .farewell = str_dup(farewell) };
+	*h = (struct hijack){ .server = req->server,
+			      .sock = sock,
+			      .stop = request_stop_fd(req),
+			      .tty = tty,
+			      .input = input,
+			      .farewell = str_dup(farewell) };
 	server_hold(h->server);
 	if (!wants_upgrade(req)) {
-		struct feed_options o = { .type = type, .produce = copy_output, .ctx = h,
-					    .free_ctx = copy_free, .on_gone = copy_gone };
+		struct feed_options o = { .type = type,
+					  .produce = copy_output,
+					  .ctx = h,
+					  .free_ctx = copy_free,
+					  .on_gone = copy_gone };
 
 		if (input && sock >= 0) {
 			CLEANUP_BUF struct buf b = { 0 };

@@ -96,7 +96,8 @@ static int take_pid_file(const char *run_dir, struct error *err)
 		text[n > 0 ? n : 0] = '\0';
 		text[strcspn(text, "\n")] = '\0';
 		return error_set(err, EBUSY,
-				 "another ferryd (pid %s) uses %s; stop it, or give --run-dir and --state-dir",
+				 "another ferryd (pid %s) uses %s; stop it, or give --run-dir and "
+				 "--state-dir",
 				 *text ? text : "unknown", run_dir);
 	}
 	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
@@ -132,9 +133,9 @@ static void raise_limits(void)
 static int run(const struct config *c, struct error *err)
 {
 	static const struct route *const tables[] = {
-		docker_system_routes, docker_container_routes, docker_stream_routes,
-		docker_exec_routes,   docker_image_routes,     docker_volume_routes,
-		docker_network_routes, docker_refused_routes,  ferry_routes,
+		docker_system_routes,  docker_container_routes, docker_stream_routes,
+		docker_exec_routes,    docker_image_routes,	docker_volume_routes,
+		docker_network_routes, docker_refused_routes,	ferry_routes,
 	};
 	struct server_config sc = { .tables = tables,
 				    .ntables = sizeof(tables) / sizeof(tables[0]) };
@@ -153,14 +154,16 @@ static int run(const struct config *c, struct error *err)
 		fabric_close(sc.fabric);
 		return r;
 	}
-	log_info("ferryd %s on host %s serves %s", FERRY_VERSION, fabric_host(sc.fabric), c->socket);
+	log_info("ferryd %s on host %s serves %s", FERRY_VERSION, fabric_host(sc.fabric),
+		 c->socket);
 	signo = wait_for_signal();
 	log_info("stopping on %s; containers go on", strsignal(signo));
 	unlink(c->socket);
 	if (server_stop(server, STOP_GRACE_MS))
 		fabric_close(sc.fabric);
 	else
-		log_info("requests are still at work; what they began is picked up at the next start");
+		log_info("requests are still at work; what they began is picked up at the next "
+			 "start");
 	return 0;
 }
 

@@ -109,7 +109,8 @@ int query_time_ns(const struct query *q, const char *key, int64_t *out, struct e
 	if (!v || time_from_seconds(v, out) == 0 || time_from_rfc3339(v, out) == 0)
 		return 0;
 	return error_set(err, EINVAL,
-			 "parameter %s: \"%.100s\" is neither seconds since 1970 nor an RFC 3339 time in UTC",
+			 "parameter %s: \"%.100s\" is neither seconds since 1970 nor an RFC 3339 "
+			 "time in UTC",
 			 key, v);
 }
 
@@ -122,13 +123,13 @@ static json_t *filter_values(const json_t *given)
 	size_t i;
 
 	if (json_is_array(given)) {
-		json_array_foreach(given, i, v) {
+		json_array_foreach (given, i, v) {
 			if (!json_is_string(v))
 				return NULL;
 			json_array_append(list, v);
 		}
 	} else if (json_is_object(given)) {
-		json_object_foreach((json_t *)(uintptr_t)given, text, v) {
+		json_object_foreach ((json_t *)(uintptr_t)given, text, v) {
 			if (!json_is_boolean(v))
 				return NULL;
 			if (json_is_true(v))
@@ -155,13 +156,14 @@ int filters_parse(const char *text, json_t **out, struct error *err)
 		return error_wrap(err, "invalid filter");
 	if (!json_is_object(given))
 		return error_set(err, EINVAL, "invalid filter: it must be a JSON object");
-	json_object_foreach(given, key, v) {
+	json_object_foreach (given, key, v) {
 		json_t *values = filter_values(v);
 
 		if (!values)
-			return error_set(err, EINVAL,
-					 "invalid filter '%.100s': its values must be a list of strings",
-					 key);
+			return error_set(
+				err, EINVAL,
+				"invalid filter '%.100s': its values must be a list of strings",
+				key);
 		json_object_set_new(filters, key, values);
 	}
 	*out = json_object_size(filters) ? TAKE_PTR(filters) : NULL;
@@ -181,7 +183,7 @@ int filters_check(const json_t *filters, const char *const known[], struct error
 	const char *key;
 	json_t *v;
 
-	json_object_foreach((json_t *)(uintptr_t)filters, key, v) {
+	json_object_foreach ((json_t *)(uintptr_t)filters, key, v) {
 		size_t i = 0;
 
 		while (known[i] && strcmp(known[i], key))
@@ -200,7 +202,7 @@ bool filter_allows(const json_t *filters, const char *key, const char *value)
 
 	if (!json_array_size(values))
 		return true;
-	json_array_foreach(values, i, v)
+	json_array_foreach (values, i, v)
 		if (!strcmp(json_string_value(v), value))
 			return true;
 	return false;
@@ -214,7 +216,7 @@ bool filter_allows_part(const json_t *filters, const char *key, const char *valu
 
 	if (!json_array_size(values))
 		return true;
-	json_array_foreach(values, i, v)
+	json_array_foreach (values, i, v)
 		if (strstr(value, json_string_value(v)))
 			return true;
 	return false;
@@ -225,7 +227,7 @@ bool filter_allows_labels(const json_t *filters, const char *key, const json_t *
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(filters, key), i, v) {
+	json_array_foreach (json_object_get(filters, key), i, v) {
 		CLEANUP_FREE char *name = str_dup(json_string_value(v));
 		char *eq = strchr(name, '=');
 		const char *have;

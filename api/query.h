@@ -17,7 +17,7 @@
 struct query {
 	struct query_pair {
 		char *key, *value;
-	} *pairs;
+	} * pairs;
 	size_t n;
 };
 

@@ -39,7 +39,7 @@ struct request {
 	bool body_too_big;
 	struct upload *upload;
 	struct hijack *hijack; /* until the connection has been upgraded */
-	int status; /* of the refusal that was decided before the body was read */
+	int status;	       /* of the refusal that was decided before the body was read */
 	struct error refusal;
 	struct MHD_Response *response;
 	int response_status;
@@ -77,8 +77,8 @@ struct feed_options {
 	const char *type; /* Content-Type */
 	feed_producer *produce;
 	void *ctx;
-	void (*free_ctx)(void *ctx);   /* may be NULL; called when both sides are done */
-	void (*on_gone)(void *ctx);    /* may be NULL: the client has gone, wake the producer */
+	void (*free_ctx)(void *ctx); /* may be NULL; called when both sides are done */
+	void (*on_gone)(void *ctx);  /* may be NULL: the client has gone, wake the producer */
 	/*
 	 * How long the headers may wait for the first byte: a producer that fails in this
 	 * time without a byte written is answered as an error. 0: headers go out at once;

@@ -58,12 +58,14 @@ int route_version(const char *path, const char **rest, int *minor, struct error 
 		return 0;
 	/* The texts are those of moby's daemon/server/middleware/version.go. */
 	if (major > 1 || (major == 1 && n > API_VERSION_MAX_MINOR))
-		return error_set(err, EINVAL,
-				 "client version %d.%d is too new. Maximum supported API version is %s",
-				 major, n, API_VERSION_MAX);
+		return error_set(
+			err, EINVAL,
+			"client version %d.%d is too new. Maximum supported API version is %s",
+			major, n, API_VERSION_MAX);
 	if (major < 1 || n < API_VERSION_MIN_MINOR)
 		return error_set(err, EINVAL,
-				 "client version %d.%d is too old. Minimum supported API version is %s, please upgrade your client to a newer version",
+				 "client version %d.%d is too old. Minimum supported API version "
+				 "is %s, please upgrade your client to a newer version",
 				 major, n, API_VERSION_MIN);
 	*rest = end;
 	*minor = n;

@@ -23,9 +23,10 @@
 #include "base/str.h"
 
 #define BODY_MAX_BYTES	  (16u << 20)
-#define CONNECTION_MEMORY (128u << 10) /* head of a request, and the piece of a body read at once */
-#define CONNECTION_STACK  (1u << 20)
-#define CONNECTIONS	  8192u
+#define CONNECTION_MEMORY (128u << 10) /* head of a request, and the piece of a body read at once  \
+					*/
+#define CONNECTION_STACK (1u << 20)
+#define CONNECTIONS	 8192u
 
 struct server {
 	struct MHD_Daemon *daemon;
@@ -76,8 +77,8 @@ void reply_header(struct request *req, const char *name, const char *value)
 int reply_text(struct request *req, int status, const char *type, const char *text, size_t len)
 {
 	reply_response(req, status,
-		     MHD_create_response_from_buffer(len, (void *)(uintptr_t)text,
-						     MHD_RESPMEM_MUST_COPY));
+		       MHD_create_response_from_buffer(len, (void *)(uintptr_t)text,
+						       MHD_RESPMEM_MUST_COPY));
 	reply_header(req, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	return 0;
 }
@@ -94,7 +95,8 @@ int reply_json(struct request *req, int status, json_t *body)
 	text = mem_grow(text, len + 2, 1);
 	text[len++] = '\n';
 	text[len] = '\0';
-	reply_response(req, status, MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE));
+	reply_response(req, status,
+		       MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE));
 	reply_header(req, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
 	return 0;
 }
@@ -102,7 +104,7 @@ int reply_json(struct request *req, int status, json_t *body)
 int reply_empty(struct request *req, int status)
 {
 	reply_response(req, status,
-		     MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
+		       MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
 	return 0;
 }
 
@@ -117,7 +119,8 @@ int reply_done(struct request *req, int r, int status)
 	return r < 0 ? r : reply_empty(req, status);
 }
 
-/* --- a request, piece by piece ------------------------------------------------------------------ */
+/* --- a request, piece by piece ------------------------------------------------------------------
+ */
 
 static enum MHD_Result add_query(void *cls, enum MHD_ValueKind kind, const char *key,
 				 const char *value)
@@ -166,8 +169,8 @@ static void check_type(struct request *req, const char *path)
 						       MHD_HTTP_HEADER_CONTENT_TYPE);
 	const char *length = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
 							 MHD_HTTP_HEADER_CONTENT_LENGTH);
-	const char *coding = MHD_lookup_connection_value(
-		req->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	const char *coding = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
+							 MHD_HTTP_HEADER_TRANSFER_ENCODING);
 	size_t n = strlen("application/json");
 
 	if (req->status || (req->route->body != BODY_JSON && req->route->body != BODY_OPTIONAL) ||
@@ -178,7 +181,8 @@ static void check_type(struct request *req, const char *path)
 	if (strncasecmp(type, "application/json", n) ||
 	    (type[n] && type[n] != ';' && type[n] != ' '))
 		refuse(req, 400,
-		       "unsupported Content-Type header (%.100s): must be 'application/json'", type);
+		       "unsupported Content-Type header (%.100s): must be 'application/json'",
+		       type);
 }
 
 static struct request *request_begin(struct server *s, struct MHD_Connection *connection,
@@ -337,7 +341,8 @@ static void on_log(void *cls, const char *fmt, va_list ap)
 	log_debug("http: %s", text);
 }
 
-/* --- start and stop ------------------------------------------------------------------------------- */
+/* --- start and stop
+ * ------------------------------------------------------------------------------- */
 
 int server_start(const struct server_config *config, int listen_fd, struct server **out,
 		 struct error *err)

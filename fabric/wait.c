@@ -109,8 +109,8 @@ void fabric_wait_end(struct fabric_waiter *w)
 	free(w);
 }
 
-int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until,
-			  int *exit_code, struct error *err)
+int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until, int *exit_code,
+			  struct error *err)
 {
 	struct fabric_waiter *w;
 	int r = fabric_wait_begin(f, ref, until, &w, err);

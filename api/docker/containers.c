@@ -34,7 +34,7 @@ static int list(struct request *req, struct error *err)
 	while (limit > 0 && json_array_size(rows) > (size_t)limit)
 		json_array_remove(rows, json_array_size(rows) - 1);
 	if (query_bool(&req->query, "size"))
-		json_array_foreach(rows, i, row)
+		json_array_foreach (rows, i, row)
 			usage_add_container(req->fabric, row);
 	return reply_json(req, 200, TAKE_PTR(rows));
 }
@@ -92,8 +92,9 @@ static int create(struct request *req, struct error *err)
 static int remove_one(struct request *req, struct error *err)
 {
 	if (query_bool(&req->query, "link"))
-		return error_set(err, EINVAL, "links are not supported; containers of one network "
-					      "find each other by name");
+		return error_set(err, EINVAL,
+				 "links are not supported; containers of one network "
+				 "find each other by name");
 	return reply_done(req,
 			  fabric_container_remove(req->fabric, req->arg,
 						  query_bool(&req->query, "force"),
@@ -121,7 +122,8 @@ static int until_ns(const json_t *filters, int64_t *out, struct error *err)
 		r = str_to_duration_ns(text, &ago);
 		if (r < 0)
 			error_set(err, EINVAL,
-				  "invalid filter 'until=%.100s': neither a time nor a duration", text);
+				  "invalid filter 'until=%.100s': neither a time nor a duration",
+				  text);
 		else
 			*out = clock_real_ns() - ago;
 	}
@@ -149,7 +151,7 @@ static int prune(struct request *req, struct error *err)
 		r = fabric_container_list(req->fabric, true, NULL, &rows, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(rows, i, row) {
+	json_array_foreach (rows, i, row) {
 		const json_t *labels = json_object_get(row, "Labels");
 		int64_t size;
 		bool fits = false;
@@ -175,7 +177,8 @@ static int prune(struct request *req, struct error *err)
 				    (json_int_t)freed));
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------ */
 
 /*
  * A start that failed. Docker removes a container that was to be removed at its end, and
@@ -201,7 +204,8 @@ static int start(struct request *req, struct error *err)
 		return r;
 	if (query_str(&req->query, "checkpoint"))
 		return error_set(err, ENOSYS,
-				 "starting from a checkpoint is not built yet; ferry moves running containers by 'ferry migrate'");
+				 "starting from a checkpoint is not built yet; ferry moves running "
+				 "containers by 'ferry migrate'");
 	r = fabric_container_start(req->fabric, id, &already, err);
 	if (r < 0) {
 		after_failed_start(req, id);
@@ -221,7 +225,8 @@ static int timeout_of(struct request *req, int64_t *timeout_s, struct error *err
 	r = query_int(&req->query, "t", -1, 1 << 30, timeout_s, err);
 	if (!r && query_str(&req->query, "signal"))
 		r = error_set(err, ENOSYS,
-			      "stopping with another signal is not built yet; use kill with that signal, or create the container with it as the stop signal");
+			      "stopping with another signal is not built yet; use kill with that "
+			      "signal, or create the container with it as the stop signal");
 	return r;
 }
 
@@ -254,10 +259,10 @@ static int restart(struct request *req, struct error *err)
 
 static int kill_one(struct request *req, struct error *err)
 {
-	return reply_done(req,
-			  fabric_container_kill(req->fabric, req->arg,
-						query_str(&req->query, "signal"), err),
-			  204);
+	return reply_done(
+		req,
+		fabric_container_kill(req->fabric, req->arg, query_str(&req->query, "signal"), err),
+		204);
 }
 
 static int pause_one(struct request *req, struct error *err)
@@ -311,7 +316,9 @@ const struct route docker_container_routes[] = {
 	{ .method = "POST", .pattern = "/containers/{}/pause", .handler = pause_one },
 	{ .method = "POST", .pattern = "/containers/{}/unpause", .handler = unpause_one },
 	{ .method = "POST", .pattern = "/containers/{}/rename", .handler = rename_one },
-	{ .method = "POST", .pattern = "/containers/{}/update", .handler = update,
+	{ .method = "POST",
+	  .pattern = "/containers/{}/update",
+	  .handler = update,
 	  .body = BODY_JSON },
 	{ .method = "POST", .pattern = "/containers/{}/resize", .handler = resize },
 	{ .method = "DELETE", .pattern = "/containers/{}", .handler = remove_one },

@@ -12,6 +12,7 @@ extern const struct route docker_exec_routes[];	     /* exec.c */
 extern const struct route docker_image_routes[];     /* images.c */
 extern const struct route docker_volume_routes[];    /* volumes.c */
 extern const struct route docker_network_routes[];   /* networks.c */
-extern const struct route docker_refused_routes[];   /* refused.c: what ferry does not do, with a reason */
+extern const struct route
+	docker_refused_routes[]; /* refused.c: what ferry does not do, with a reason */
 
 #endif

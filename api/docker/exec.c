@@ -76,7 +76,9 @@ static int resize(struct request *req, struct error *err)
 }
 
 const struct route docker_exec_routes[] = {
-	{ .method = "POST", .pattern = "/containers/{}/exec", .handler = create,
+	{ .method = "POST",
+	  .pattern = "/containers/{}/exec",
+	  .handler = create,
 	  .body = BODY_JSON },
 	{ .method = "POST", .pattern = "/exec/{}/start", .handler = start, .body = BODY_OPTIONAL },
 	{ .method = "POST", .pattern = "/exec/{}/resize", .handler = resize },

@@ -12,8 +12,9 @@
 #include "base/json.h"
 #include "base/str.h"
 
-#define NO_REGISTRY "ferry has no registry client yet; bring the image as an archive with 'docker load'"
-#define SAVE_MAX    256
+#define NO_REGISTRY                                                                                \
+	"ferry has no registry client yet; bring the image as an archive with 'docker load'"
+#define SAVE_MAX 256
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
@@ -37,8 +38,8 @@ static bool reference_fits(const json_t *image, const json_t *filters)
 
 	if (!json_array_size(patterns))
 		return true;
-	json_array_foreach(patterns, i, p)
-		json_array_foreach(json_object_get(image, "RepoTags"), k, tag)
+	json_array_foreach (patterns, i, p)
+		json_array_foreach (json_object_get(image, "RepoTags"), k, tag)
 			if (tag_fits(json_string_value(tag), json_string_value(p)))
 				return true;
 	return false;
@@ -64,7 +65,7 @@ static int list(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	out = json_array();
-	json_array_foreach(images, i, image) {
+	json_array_foreach (images, i, image) {
 		bool named = json_array_size(json_object_get(image, "RepoTags")) > 0;
 
 		if (reference_fits(image, filters) && (dangling < 0 || dangling != named) &&
@@ -90,7 +91,8 @@ static int history(struct request *req, struct error *err)
 	return r < 0 ? r : reply_json(req, 200, out);
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------------
+ */
 
 static int tag(struct request *req, struct error *err)
 {
@@ -133,23 +135,26 @@ static int prune(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	deleted = json_array();
-	json_array_foreach(images, i, image) {
+	json_array_foreach (images, i, image) {
 		CLEANUP_JSON json_t *gone = NULL;
 
 		/* Unless dangling=false, only what has no name; images in use refuse to go. */
 		if ((dangling && json_array_size(json_object_get(image, "RepoTags"))) ||
 		    !filter_allows_labels(filters, "label", json_object_get(image, "Labels")))
 			continue;
-		if (fabric_image_remove(req->fabric, json_str(image, "Id", ""), true, &gone, NULL) < 0)
+		if (fabric_image_remove(req->fabric, json_str(image, "Id", ""), true, &gone, NULL) <
+		    0)
 			continue;
 		json_array_extend(deleted, gone);
 		freed += json_int(image, "Size", 0);
 	}
-	return reply_json(req, 200,
-			  json_pack("{s:o, s:I}", "ImagesDeleted", deleted, "SpaceReclaimed", freed));
+	return reply_json(
+		req, 200,
+		json_pack("{s:o, s:I}", "ImagesDeleted", deleted, "SpaceReclaimed", freed));
 }
 
-/* --- archives ------------------------------------------------------------------------------------ */
+/* --- archives ------------------------------------------------------------------------------------
+ */
 
 static int load_upload(struct request *req, int fd, struct error *err)
 {
@@ -164,7 +169,7 @@ static int load(struct request *req, struct error *err)
 
 	(void)err;
 	buf_add(&b, "", 0);
-	json_array_foreach(req->uploaded, i, name) {
+	json_array_foreach (req->uploaded, i, name) {
 		const char *n = json_string_value(name);
 		CLEANUP_FREE char *line = str_format("Loaded image%s: %s\n",
 						     str_starts(n, "sha256:") ? " ID" : "", n);
@@ -200,8 +205,11 @@ static int save_produce(struct feed *s, void *ctx, struct error *err)
 
 static int save_reply(struct request *req, struct save *save, struct error *err)
 {
-	struct feed_options o = { .type = "application/x-tar", .produce = save_produce,
-				    .ctx = save, .free_ctx = save_free, .settle_ms = -1 };
+	struct feed_options o = { .type = "application/x-tar",
+				  .produce = save_produce,
+				  .ctx = save,
+				  .free_ctx = save_free,
+				  .settle_ms = -1 };
 
 	return reply_feed(req, &o, err);
 }
@@ -240,7 +248,8 @@ static int save_many(struct request *req, struct error *err)
 	return save_reply(req, save, err);
 }
 
-/* --- the registry that is not there ------------------------------------------------------------------ */
+/* --- the registry that is not there
+ * ------------------------------------------------------------------ */
 
 static int create(struct request *req, struct error *err)
 {
@@ -251,10 +260,11 @@ static int create(struct request *req, struct error *err)
 
 	if (query_str(&req->query, "fromSrc"))
 		return error_set(err, ENOSYS,
-				 "importing a file system as an image is not built yet; 'docker load' takes image archives");
+				 "importing a file system as an image is not built yet; 'docker "
+				 "load' takes image archives");
 	if (!from)
 		return error_set(err, EINVAL, "parameter fromImage is missing");
-	ref = !t		      ? str_dup(from)
+	ref = !t			 ? str_dup(from)
 	      : str_starts(t, "sha256:") ? str_format("%s@%s", from, t)
 					 : str_format("%s:%s", from, t);
 	if (fabric_image_inspect(req->fabric, ref, &there, NULL) < 0)
@@ -268,9 +278,13 @@ static int create(struct request *req, struct error *err)
 const struct route docker_image_routes[] = {
 	{ .method = "GET", .pattern = "/images/json", .handler = list },
 	{ .method = "GET", .pattern = "/images/get", .handler = save_many },
-	{ .method = "GET", .pattern = "/images/search",
+	{ .method = "GET",
+	  .pattern = "/images/search",
 	  .refusal = "searching is not possible: " NO_REGISTRY },
-	{ .method = "POST", .pattern = "/images/load", .handler = load, .body = BODY_UPLOAD,
+	{ .method = "POST",
+	  .pattern = "/images/load",
+	  .handler = load,
+	  .body = BODY_UPLOAD,
 	  .upload = load_upload },
 	{ .method = "POST", .pattern = "/images/create", .handler = create },
 	{ .method = "POST", .pattern = "/images/prune", .handler = prune },
@@ -278,8 +292,10 @@ const struct route docker_image_routes[] = {
 	{ .method = "GET", .pattern = "/images/{*}/history", .handler = history },
 	{ .method = "GET", .pattern = "/images/{*}/get", .handler = save_one },
 	{ .method = "POST", .pattern = "/images/{*}/tag", .handler = tag },
-	{ .method = "POST", .pattern = "/images/{*}/push",
-	  .refusal = "cannot push: ferry has no registry client yet; write an archive with 'docker save'" },
+	{ .method = "POST",
+	  .pattern = "/images/{*}/push",
+	  .refusal = "cannot push: ferry has no registry client yet; write an archive with 'docker "
+		     "save'" },
 	{ .method = "DELETE", .pattern = "/images/{*}", .handler = remove_one },
 	{ 0 },
 };

@@ -23,7 +23,7 @@ static bool id_fits(const json_t *filters, const json_t *n)
 
 	if (!json_array_size(ids))
 		return true;
-	json_array_foreach(ids, i, v)
+	json_array_foreach (ids, i, v)
 		if (str_starts(json_str(n, "Id", ""), json_string_value(v)))
 			return true;
 	return false;
@@ -31,7 +31,7 @@ static bool id_fits(const json_t *filters, const json_t *n)
 
 static int list(struct request *req, struct error *err)
 {
-	static const char *const known[] = { "name",  "id",    "driver", "type",
+	static const char *const known[] = { "name",  "id",    "driver",   "type",
 					     "scope", "label", "dangling", NULL };
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *networks = NULL;
@@ -50,7 +50,7 @@ static int list(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	out = json_array();
-	json_array_foreach(networks, i, n) {
+	json_array_foreach (networks, i, n) {
 		bool idle = !predefined(n) && !json_object_size(json_object_get(n, "Containers"));
 
 		if (filter_allows_part(filters, "name", json_str(n, "Name", "")) &&
@@ -102,7 +102,7 @@ static int prune(struct request *req, struct error *err)
 		r = fabric_network_list(req->fabric, &networks, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(networks, i, n) {
+	json_array_foreach (networks, i, n) {
 		const json_t *labels = json_object_get(n, "Labels");
 
 		if (predefined(n) || !filter_allows_labels(filters, "label", labels) ||
@@ -116,7 +116,9 @@ static int prune(struct request *req, struct error *err)
 	return reply_json(req, 200, json_pack("{s:O}", "NetworksDeleted", gone));
 }
 
-#define NO_CONNECT "a container's networks are chosen when it is created and cannot be changed later yet; create it anew with --network"
+#define NO_CONNECT                                                                                 \
+	"a container's networks are chosen when it is created and cannot be changed later yet; "   \
+	"create it anew with --network"
 
 const struct route docker_network_routes[] = {
 	{ .method = "GET", .pattern = "/networks", .handler = list },

@@ -5,15 +5,27 @@
  */
 #include "api/docker/docker.h"
 
-#define NO_COPY	    "copying files in and out of containers is not built yet; use a volume, or 'docker exec' with tar"
-#define NO_BUILD    "building images is not built into ferry yet; build elsewhere and bring the image with 'docker load'"
+#define NO_COPY                                                                                    \
+	"copying files in and out of containers is not built yet; use a volume, or 'docker exec' " \
+	"with tar"
+#define NO_BUILD                                                                                   \
+	"building images is not built into ferry yet; build elsewhere and bring the image with "   \
+	"'docker load'"
 #define NO_REGISTRY "ferry has no registry client yet; bring images as archives with 'docker load'"
-#define NO_SWARM    "services, secrets and configs are not built yet; ferry's own cluster is made with 'ferry cluster init' and 'ferry host join'"
-#define NO_PLUGINS  "plugins are not built yet; volumes come with drivers rbd and local, networks with overlay"
-#define NO_CHECKPOINT \
-	"checkpoints on disk are not built yet; a running container is moved to another host with 'ferry migrate'"
+#define NO_SWARM                                                                                   \
+	"services, secrets and configs are not built yet; ferry's own cluster is made with "       \
+	"'ferry cluster init' and 'ferry host join'"
+#define NO_PLUGINS                                                                                 \
+	"plugins are not built yet; volumes come with drivers rbd and local, networks with "       \
+	"overlay"
+#define NO_CHECKPOINT                                                                              \
+	"checkpoints on disk are not built yet; a running container is moved to another host "     \
+	"with 'ferry migrate'"
 
-#define REFUSE(m, p, why) { .method = (m), .pattern = (p), .refusal = (why) }
+#define REFUSE(m, p, why)                                                                          \
+	{                                                                                          \
+		.method = (m), .pattern = (p), .refusal = (why)                                    \
+	}
 
 const struct route docker_refused_routes[] = {
 	REFUSE("GET", "/containers/{}/archive", NO_COPY),

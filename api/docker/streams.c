@@ -71,8 +71,9 @@ static int logs(struct request *req, struct error *err)
 {
 	CLEANUP_FREE struct logs *l = mem_zalloc(sizeof(*l));
 	CLEANUP_JSON json_t *c = NULL;
-	struct feed_options o = { .produce = logs_produce, .free_ctx = free,
-				    .settle_ms = SETTLE_MS };
+	struct feed_options o = { .produce = logs_produce,
+				  .free_ctx = free,
+				  .settle_ms = SETTLE_MS };
 	int r = logs_options(req, &l->options, err);
 
 	if (!r)
@@ -87,13 +88,16 @@ static int logs(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- attach ------------------------------------------------------------------------------------- */
+/* --- attach -------------------------------------------------------------------------------------
+ */
 
 static int attach(struct request *req, struct error *err)
 {
 	struct fabric_attach what = {
-		.in = query_bool(&req->query, "stdin"), .out = query_bool(&req->query, "stdout"),
-		.err = query_bool(&req->query, "stderr"), .logs = query_bool(&req->query, "logs"),
+		.in = query_bool(&req->query, "stdin"),
+		.out = query_bool(&req->query, "stdout"),
+		.err = query_bool(&req->query, "stderr"),
+		.logs = query_bool(&req->query, "logs"),
 	};
 	CLEANUP_JSON json_t *c = NULL;
 	bool tty = false;
@@ -107,13 +111,15 @@ static int attach(struct request *req, struct error *err)
 				 req->arg);
 	what.in = what.in && json_is_true(json_at(c, "Config.OpenStdin"));
 	if (!query_bool(&req->query, "stream") && !what.logs)
-		return error_set(err, EINVAL,
-				 "Bad parameters: either the stream or the logs parameter must be true");
+		return error_set(
+			err, EINVAL,
+			"Bad parameters: either the stream or the logs parameter must be true");
 	r = fabric_container_attach(req->fabric, json_str(c, "Id", ""), &what, &sock, &tty, err);
 	return r < 0 ? r : reply_hijack(req, sock, tty, what.in, NULL, err);
 }
 
-/* --- wait ----------------------------------------------------------------------------------------- */
+/* --- wait
+ * ----------------------------------------------------------------------------------------- */
 
 static int wait_produce(struct feed *s, void *ctx, struct error *err)
 {
@@ -141,8 +147,10 @@ static int wait_one(struct request *req, struct error *err)
 {
 	const char *condition = query_str(&req->query, "condition");
 	enum fabric_wait until = FABRIC_WAIT_NOT_RUNNING;
-	struct feed_options o = { .type = "application/json", .produce = wait_produce,
-				    .on_gone = wait_gone, .free_ctx = wait_free };
+	struct feed_options o = { .type = "application/json",
+				  .produce = wait_produce,
+				  .on_gone = wait_gone,
+				  .free_ctx = wait_free };
 	struct fabric_waiter *w;
 	int r;
 
@@ -159,7 +167,8 @@ static int wait_one(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- stats ------------------------------------------------------------------------------------------ */
+/* --- stats
+ * ------------------------------------------------------------------------------------------ */
 
 struct stats {
 	char id[65];
@@ -212,8 +221,10 @@ static int stats_produce(struct feed *s, void *ctx, struct error *err)
 static int stats(struct request *req, struct error *err)
 {
 	CLEANUP_FREE struct stats *st = mem_zalloc(sizeof(*st));
-	struct feed_options o = { .type = "application/json", .produce = stats_produce,
-				    .free_ctx = free, .settle_ms = SETTLE_MS };
+	struct feed_options o = { .type = "application/json",
+				  .produce = stats_produce,
+				  .free_ctx = free,
+				  .settle_ms = SETTLE_MS };
 	int r = fabric_container_resolve(req->fabric, req->arg, st->id, err);
 
 	if (r < 0)
@@ -226,7 +237,8 @@ static int stats(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- events ------------------------------------------------------------------------------------------- */
+/* --- events
+ * ------------------------------------------------------------------------------------------- */
 
 static int events_produce(struct feed *s, void *ctx, struct error *err)
 {
@@ -261,8 +273,10 @@ static void events_free(void *ctx)
 
 static int events(struct request *req, struct error *err)
 {
-	struct feed_options o = { .type = "application/json", .produce = events_produce,
-				    .on_gone = events_gone, .free_ctx = events_free };
+	struct feed_options o = { .type = "application/json",
+				  .produce = events_produce,
+				  .on_gone = events_gone,
+				  .free_ctx = events_free };
 	CLEANUP_JSON json_t *filters = NULL;
 	struct event_sub *sub = NULL;
 	int64_t since = 0, until = 0;

@@ -16,7 +16,9 @@
 
 static const char *go_arch(const char *machine)
 {
-	return !strcmp(machine, "x86_64") ? "amd64" : !strcmp(machine, "aarch64") ? "arm64" : machine;
+	return !strcmp(machine, "x86_64")    ? "amd64"
+	       : !strcmp(machine, "aarch64") ? "arm64"
+					     : machine;
 }
 
 static int ping(struct request *req, struct error *err)
@@ -41,14 +43,15 @@ static int version(struct request *req, struct error *err)
 			   "Engine", "Version", FERRY_VERSION, "Details", "ApiVersion",
 			   API_VERSION_MAX, "Arch", go_arch(u.machine), "BuildTime", "",
 			   "Experimental", "false", "GitCommit", "", "GoVersion", "",
-			   "KernelVersion", u.release, "MinAPIVersion", API_VERSION_MIN, "Os", "linux");
-	return reply_json(
-		req, 200,
-		json_pack("{s:{s:s}, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[o]}", "Platform",
-			  "Name", "ferry", "Version", FERRY_VERSION, "ApiVersion", API_VERSION_MAX,
-			  "MinAPIVersion", API_VERSION_MIN, "GitCommit", "", "GoVersion", "", "Os",
-			  "linux", "Arch", go_arch(u.machine), "KernelVersion", u.release, "BuildTime",
-			  "", "Components", engine));
+			   "KernelVersion", u.release, "MinAPIVersion", API_VERSION_MIN, "Os",
+			   "linux");
+	return reply_json(req, 200,
+			  json_pack("{s:{s:s}, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[o]}",
+				    "Platform", "Name", "ferry", "Version", FERRY_VERSION,
+				    "ApiVersion", API_VERSION_MAX, "MinAPIVersion", API_VERSION_MIN,
+				    "GitCommit", "", "GoVersion", "", "Os", "linux", "Arch",
+				    go_arch(u.machine), "KernelVersion", u.release, "BuildTime", "",
+				    "Components", engine));
 }
 
 /* PRETTY_NAME of /etc/os-release. */
@@ -73,8 +76,8 @@ static char *os_name(void)
 
 static int info(struct request *req, struct error *err)
 {
-	static const char *const yes[] = { "MemoryLimit", "SwapLimit",	 "CpuCfsPeriod",
-					   "CpuCfsQuota", "CPUShares",	 "CPUSet",
+	static const char *const yes[] = { "MemoryLimit", "SwapLimit",	    "CpuCfsPeriod",
+					   "CpuCfsQuota", "CPUShares",	    "CPUSet",
 					   "PidsLimit",	  "IPv4Forwarding", "LiveRestoreEnabled" };
 	static const char *const no[] = { "OomKillDisable", "Debug", "ExperimentalBuild" };
 	CLEANUP_FREE char *os = os_name();
@@ -108,11 +111,12 @@ static int info(struct request *req, struct error *err)
 	json_set_int(j, "NGoroutines", 0);
 	json_set_int(j, "NEventsListener", 0);
 	json_object_set_new(j, "RegistryConfig", json_null());
-	json_object_set_new(j, "Runtimes", json_pack("{s:{s:s}}", "ferry-oci", "path", "ferry-oci"));
+	json_object_set_new(j, "Runtimes",
+			    json_pack("{s:{s:s}}", "ferry-oci", "path", "ferry-oci"));
 	json_object_set_new(j, "Swarm",
-			    json_pack("{s:s, s:s, s:s, s:b, s:s, s:n}", "NodeID", "", "NodeAddr", "",
-				      "LocalNodeState", "inactive", "ControlAvailable", 0, "Error",
-				      "", "RemoteManagers"));
+			    json_pack("{s:s, s:s, s:s, s:b, s:s, s:n}", "NodeID", "", "NodeAddr",
+				      "", "LocalNodeState", "inactive", "ControlAvailable", 0,
+				      "Error", "", "RemoteManagers"));
 	json_object_set_new(j, "SecurityOptions", json_pack("[s]", "name=seccomp,profile=builtin"));
 	json_object_set_new(j, "DriverStatus", json_array());
 	json_object_set_new(j, "Labels", json_array());
@@ -120,7 +124,8 @@ static int info(struct request *req, struct error *err)
 	return reply_json(req, 200, j);
 }
 
-/* --- disk usage ---------------------------------------------------------------------------------- */
+/* --- disk usage ----------------------------------------------------------------------------------
+ */
 
 static bool type_wanted(const struct request *req, const char *type)
 {
@@ -142,16 +147,15 @@ static int count_users(const json_t *containers, const char *key, const char *na
 	size_t i, k;
 	int n = 0;
 
-	json_array_foreach(containers, i, c) {
+	json_array_foreach (containers, i, c) {
 		n += !strcmp(key, "ImageID") && !strcmp(json_str(c, "ImageID", ""), name);
-		json_array_foreach(json_object_get(c, "Mounts"), k, m)
+		json_array_foreach (json_object_get(c, "Mounts"), k, m)
 			n += !strcmp(key, "Mounts") && !strcmp(json_str(m, "Name", ""), name);
 	}
 	return n;
 }
 
-static int df_volumes(struct request *req, const json_t *containers, json_t *out,
-		      struct error *err)
+static int df_volumes(struct request *req, const json_t *containers, json_t *out, struct error *err)
 {
 	json_t *volumes = NULL, *v;
 	size_t i;
@@ -160,17 +164,16 @@ static int df_volumes(struct request *req, const json_t *containers, json_t *out
 	if (r < 0)
 		return r;
 	/* What a volume's file system really occupies is known only to who mounts it: -1. */
-	json_array_foreach(volumes, i, v)
-		json_object_set_new(v, "UsageData",
-				    json_pack("{s:i, s:i}", "Size", -1, "RefCount",
-					      count_users(containers, "Mounts",
-							  json_str(v, "Name", ""))));
+	json_array_foreach (volumes, i, v)
+		json_object_set_new(
+			v, "UsageData",
+			json_pack("{s:i, s:i}", "Size", -1, "RefCount",
+				  count_users(containers, "Mounts", json_str(v, "Name", ""))));
 	json_object_set_new(out, "Volumes", volumes);
 	return 0;
 }
 
-static int df_images(struct request *req, const json_t *containers, json_t *out,
-		     struct error *err)
+static int df_images(struct request *req, const json_t *containers, json_t *out, struct error *err)
 {
 	json_t *images = NULL, *image;
 	json_int_t sum = 0;
@@ -179,7 +182,7 @@ static int df_images(struct request *req, const json_t *containers, json_t *out,
 
 	if (r < 0)
 		return r;
-	json_array_foreach(images, i, image) {
+	json_array_foreach (images, i, image) {
 		json_set_int(image, "Containers",
 			     count_users(containers, "ImageID", json_str(image, "Id", "")));
 		json_set_int(image, "SharedSize", 0);
@@ -193,9 +196,9 @@ static int df_images(struct request *req, const json_t *containers, json_t *out,
 static int df(struct request *req, struct error *err)
 {
 	CLEANUP_JSON json_t *containers = NULL;
-	CLEANUP_JSON json_t *out = json_pack("{s:i, s:[], s:[], s:[], s:[], s:i}", "LayersSize", 0,
-					     "Images", "Containers", "Volumes", "BuildCache",
-					     "BuilderSize", 0);
+	CLEANUP_JSON json_t *out =
+		json_pack("{s:i, s:[], s:[], s:[], s:[], s:i}", "LayersSize", 0, "Images",
+			  "Containers", "Volumes", "BuildCache", "BuilderSize", 0);
 	json_t *c;
 	size_t i;
 	int r = fabric_container_list(req->fabric, true, NULL, &containers, err);
@@ -207,7 +210,7 @@ static int df(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	if (type_wanted(req, "container")) {
-		json_array_foreach(containers, i, c)
+		json_array_foreach (containers, i, c)
 			usage_add_container(req->fabric, c);
 		json_object_set(out, "Containers", containers);
 	}

@@ -13,8 +13,8 @@ static bool in_use(const json_t *containers, const char *name)
 	json_t *c, *m;
 	size_t i, k;
 
-	json_array_foreach(containers, i, c)
-		json_array_foreach(json_object_get(c, "Mounts"), k, m)
+	json_array_foreach (containers, i, c)
+		json_array_foreach (json_object_get(c, "Mounts"), k, m)
 			if (!strcmp(json_str(m, "Name", ""), name))
 				return true;
 	return false;
@@ -43,7 +43,7 @@ static int list(struct request *req, struct error *err)
 		r = fabric_container_list(req->fabric, true, NULL, &containers, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(volumes, i, v) {
+	json_array_foreach (volumes, i, v) {
 		const char *name = json_str(v, "Name", "");
 
 		if (filter_allows_part(filters, "name", name) &&
@@ -73,10 +73,10 @@ static int inspect(struct request *req, struct error *err)
 
 static int remove_one(struct request *req, struct error *err)
 {
-	return reply_done(req,
-			  fabric_volume_remove(req->fabric, req->arg,
-					       query_bool(&req->query, "force"), err),
-			  204);
+	return reply_done(
+		req,
+		fabric_volume_remove(req->fabric, req->arg, query_bool(&req->query, "force"), err),
+		204);
 }
 
 /* Volumes that got their name from ferry, for a container that named none. */
@@ -107,7 +107,7 @@ static int prune(struct request *req, struct error *err)
 	r = fabric_volume_list(req->fabric, &volumes, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(volumes, i, v) {
+	json_array_foreach (volumes, i, v) {
 		const char *name = json_str(v, "Name", "");
 		const json_t *labels = json_object_get(v, "Labels");
 

@@ -9,9 +9,9 @@
 extern const struct route ferry_routes[]; /* routes.c */
 
 route_handler ferry_cluster_info, ferry_cluster_init, ferry_cluster_token; /* cluster.c */
-route_handler ferry_host_list, ferry_host_join;				    /* cluster.c */
-route_handler ferry_migration_list, ferry_migration_start;		    /* migrations.c */
-route_handler ferry_openapi;						    /* openapi.c */
-route_handler ferry_metrics;						    /* metrics.c */
+route_handler ferry_host_list, ferry_host_join;				   /* cluster.c */
+route_handler ferry_migration_list, ferry_migration_start;		   /* migrations.c */
+route_handler ferry_openapi;						   /* openapi.c */
+route_handler ferry_metrics;						   /* metrics.c */
 
 #endif

@@ -23,7 +23,7 @@ static void add_containers(struct buf *b, const json_t *rows)
 	for (k = 0; k < sizeof(states) / sizeof(states[0]); k++) {
 		int n = 0;
 
-		json_array_foreach(rows, i, row)
+		json_array_foreach (rows, i, row)
 			n += !strcmp(json_str(row, "State", ""), states[k]);
 		buf_addf(b, "ferry_containers{state=\"%s\"} %d\n", states[k], n);
 	}
@@ -35,7 +35,7 @@ static void add_hosts(struct buf *b, const json_t *hosts)
 	size_t i;
 	int up = 0;
 
-	json_array_foreach(hosts, i, h)
+	json_array_foreach (hosts, i, h)
 		up += !strcmp(json_str(h, "State", ""), "up");
 	gauge(b, "ferry_hosts", "Hosts of the cluster by state.");
 	buf_addf(b, "ferry_hosts{state=\"up\"} %d\nferry_hosts{state=\"down\"} %d\n", up,

@@ -118,8 +118,11 @@ int ferry_migration_start(struct request *req, struct error *err)
 {
 	const char *container = NULL, *host = NULL;
 	struct migration *m = mem_zalloc(sizeof(*m));
-	struct feed_options o = { .type = "application/x-ndjson", .produce = migration_produce,
-				    .ctx = m, .free_ctx = migration_free, .settle_ms = -1 };
+	struct feed_options o = { .type = "application/x-ndjson",
+				  .produce = migration_produce,
+				  .ctx = m,
+				  .free_ctx = migration_free,
+				  .settle_ms = -1 };
 	int r = json_want_str(req->json, "container", true, &container, err);
 
 	if (!r)

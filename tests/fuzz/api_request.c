@@ -19,8 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_path(const char *path)
 {
-	static const char *const patterns[] = { "/_ping", "/containers/{}/json", "/images/{*}/json",
-						"/images/{*}", "/volumes/{}", "/exec/{}/start" };
+	static const char *const patterns[] = { "/_ping",	    "/containers/{}/json",
+						"/images/{*}/json", "/images/{*}",
+						"/volumes/{}",	    "/exec/{}/start" };
 	struct error err = { 0 };
 	const char *rest = NULL;
 	int minor = 0;
@@ -78,8 +79,8 @@ static void check_filters(const char *text)
 			abort();
 		return;
 	}
-	json_object_foreach(filters, key, values) {
-		json_array_foreach(values, i, v)
+	json_object_foreach (filters, key, values) {
+		json_array_foreach (values, i, v)
 			if (!json_is_string(v))
 				abort();
 		filter_allows(filters, key, "a");

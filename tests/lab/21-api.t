@@ -97,7 +97,7 @@ is "$(python3 - "$TMP/openapi" "$LAB_DIR/../../api" <<-'END'
 	want = {(m.lower(), re.sub(r'\{[^}]*\}', '{}', p)) for p, o in json.load(open(sys.argv[1]))['paths'].items() for m in o}
 	have = {('head', '/_ping')}
 	for f in glob.glob(sys.argv[2] + '/*/*.c'):
-	    for m, p in re.findall(r'\.method = "(\w+)", \.pattern = "([^"]+)",\s+\.handler', open(f).read()):
+	    for m, p in re.findall(r'\.method = "(\w+)",\s+\.pattern = "([^"]+)",\s+\.handler', open(f).read()):
 	        have.add((m.lower(), p.replace('{*}', '{}')))
 	print(sorted(want ^ have) or len(have) > 50)
 END
