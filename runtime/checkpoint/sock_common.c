@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_options.h"
 
 #ifndef SO_BUF_LOCK
@@ -440,7 +441,24 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 	return 0;
 }
 
+/* Pre-copy: what takes long and changes nothing yet. */
+static int sock_part_round(struct dump *d, int n, json_t *args, struct error *err)
+{
+	(void)n;
+	(void)args;
+	return sock_gate_attach(d, err);
+}
+
+static int sock_part_undo(struct dump *d)
+{
+	(void)d;
+	sock_gate_close(false);
+	return 0;
+}
+
 const struct checkpoint_part sock_part = {
 	.name = "sockets",
+	.round = sock_part_round,
+	.dump_undo = sock_part_undo,
 	.receive = sock_part_receive,
 };

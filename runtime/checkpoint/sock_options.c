@@ -47,7 +47,6 @@ static const struct option {
 	OPT(SOL_SOCKET, SO_KEEPALIVE, 0, 0),
 	OPT(SOL_SOCKET, SO_OOBINLINE, 0, 0),
 	OPT(SOL_SOCKET, SO_NO_CHECK, 0, 0),
-	OPT(SOL_SOCKET, SO_PRIORITY, 0, 0),
 	OPT(SOL_SOCKET, SO_LINGER, 0, 0),
 	OPT(SOL_SOCKET, SO_RCVLOWAT, 0, 0),
 	OPT(SOL_SOCKET, SO_RCVTIMEO_OLD, 0, 0),
@@ -113,6 +112,7 @@ static const struct option {
 	OPT(IPPROTO_IPV6, IPV6_MULTICAST_IF, O_INTERFACE, SOCK_DGRAM),
 	OPT(IPPROTO_IPV6, IPV6_UNICAST_IF, O_INTERFACE | O_NET, 0),
 	OPT(IPPROTO_IPV6, IPV6_CHECKSUM, 0, SOCK_RAW),
+	OPT(SOL_SOCKET, SO_PRIORITY, 0, 0), /* IP_TOS sets it */
 	OPT(IPPROTO_TCP, TCP_CONGESTION, 0, SOCK_STREAM),
 	OPT(IPPROTO_TCP, TCP_NODELAY, 0, SOCK_STREAM),
 	OPT(IPPROTO_TCP, TCP_CORK, 0, SOCK_STREAM),
@@ -263,7 +263,7 @@ static int option_load(int fd, const Cks__Option *m, const struct option *o, str
 		return 0;
 	}
 	if (getsockopt(fd, o->level, o->name, now, &len) == 0 && len == m->value.len &&
-	    memcmp(now, m->value.data, len) == 0)
+	    (!len || memcmp(now, m->value.data, len) == 0))
 		return 0;
 	if (setsockopt(fd, o->level, o->name, m->value.data, (socklen_t)m->value.len) == 0)
 		return 0;

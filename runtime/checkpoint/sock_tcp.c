@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/sock_gate.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -368,11 +369,24 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	}
 }
 
+/* The undo of the first opens lo again. */
+static int tcp_dump_undo(struct dump *d, struct ofd *o)
+{
+	(void)d;
+	(void)o;
+	sock_gate_close(false);
+	return 0;
+}
+
 int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 {
 	Cks__Tcp m = CKS__TCP__INIT;
-	int n = dump_by_state(d, o, &m, err);
+	int n = sock_gate_attach(d, err);
 
+	if (n == 0) {
+		sock_gate_close(true);
+		n = dump_by_state(d, o, &m, err);
+	}
 	if (n == 0)
 		obj_pack(&m.base, body);
 	else if (m.common) {
@@ -390,6 +404,7 @@ const struct object_type sock_type_tcp = {
 	.claims = tcp_claims,
 	.check = tcp_check,
 	.dump = tcp_dump,
+	.dump_undo = tcp_dump_undo,
 	.restore = tcp_restore,
 	.late = tcp_late,
 	.finish = tcp_finish,

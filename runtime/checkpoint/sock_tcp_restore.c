@@ -9,6 +9,11 @@
  *   finish   after the commit: repair mode is left (a window probe goes out), then what
  *            had not been sent is sent
  *
+ * A connection made in repair mode knows no round trip time, so that a lost packet would be
+ * sent again only after three seconds (RFC 6298, 5.7). Where something is on its way, the
+ * send queue therefore begins one byte early, with a byte that the peer has long had, and
+ * finish acknowledges it by hand: a first measurement, which also starts the timers anew.
+ *
  * Binding is done in repair mode for every socket, because that asks about no conflict:
  * a listener and its connections share a port whatever SO_REUSEADDR says. The flag gets
  * its old value at the end.
@@ -25,6 +30,8 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
+
+#define TCP_HEADER_WINDOW 65535
 
 static struct made {
 	uint32_t id;
@@ -51,6 +58,8 @@ static void made_drop(uint32_t id)
 	if (nmade == 0) {
 		free(made);
 		made = NULL;
+		sock_pool_drop();
+		sock_inject_close();
 	}
 }
 
@@ -62,6 +71,13 @@ static bool is_connection(const Cks__Tcp *m)
 static bool has_fin(const Cks__Tcp *m)
 {
 	return m->fin_sent || m->fin_acked || m->fin_unsent;
+}
+
+/* How many bytes the send queue begins early. */
+static uint32_t early(const Cks__Tcp *m)
+{
+	return m->fin_sent || m->fin_unsent || m->sent->data.len || m->sent->spilled ||
+	       m->unsent->data.len || m->unsent->spilled;
 }
 
 /* Our FIN was queued before the peer's came. */
@@ -218,7 +234,8 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 	size_t nin, nsent, nunsent;
 	int n;
 
-	if (!m->seq || !m->seq->window || !m->common->local || !m->common->peer)
+	if (!m->seq || !m->seq->window || !m->common->local || !m->common->peer || !m->received ||
+	    !m->sent || !m->unsent)
 		return error_set(err, EBADMSG, "a TCP connection came incomplete");
 	n = sock_queue_data(m->received, &in, &nin, err);
 	if (n == 0)
@@ -230,7 +247,9 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 				  m->seq->rcv_nxt - (uint32_t)nin - m->fin_received, err);
 	if (n == 0)
 		n = queue_set_seq(fd, TCP_SEND_QUEUE,
-				  m->seq->write_seq - (uint32_t)(nsent + nunsent) - has_fin(m), err);
+				  m->seq->write_seq - (uint32_t)(nsent + nunsent) - has_fin(m) -
+					  early(m),
+				  err);
 	if (n == 0)
 		n = connect_peer(fd, m->common, err);
 	if (n == 0)
@@ -241,6 +260,8 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 		n = fill(fd, in, nin, err);
 	if (n == 0)
 		n = queue(fd, TCP_SEND_QUEUE, err);
+	if (n == 0)
+		n = fill(fd, (const uint8_t *)"", early(m), err);
 	if (n == 0)
 		n = fill(fd, sent, nsent, err);
 	if (n == 0)
@@ -345,7 +366,7 @@ static int inject(struct restore *r, const Cks__Tcp *m, uint8_t flags, uint32_t 
 				 .seq = seq,
 				 .ack = ack,
 				 .flags = flags,
-				 .window = 65535 };
+				 .window = TCP_HEADER_WINDOW };
 
 	return sock_inject_tcp(r, &p, err);
 }
@@ -370,11 +391,17 @@ static int await_state(int fd, int state, struct error *err)
 			 state);
 }
 
+/* What the peer has acknowledged. */
+static uint32_t acknowledged(const Cks__Tcp *m)
+{
+	return m->seq->write_seq - (uint32_t)(m->sent->data.len + m->sent->spilled) -
+	       (uint32_t)(m->unsent->data.len + m->unsent->spilled) - (m->fin_sent || m->fin_unsent);
+}
+
 static int late_connection(struct restore *r, const Cks__Tcp *m, int fd, struct error *err)
 {
 	const Cks__TcpSequence *s = m->seq;
-	uint32_t una = s->write_seq - (uint32_t)(m->sent->data.len + m->sent->spilled) -
-		       (uint32_t)(m->unsent->data.len + m->unsent->spilled) - has_fin(m) + m->fin_acked;
+	uint32_t una = acknowledged(m);
 	int n = 0, now = TCP_ESTABLISHED;
 
 	if (own_fin_first(m) && !m->fin_unsent)
@@ -456,8 +483,34 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	return r ? obj_owner_late(r, id, m->common->owner, err) : 0;
 }
 
+/*
+ * With the peer's own window, which a packet would change. The measurement comes from the
+ * timestamp that is echoed: what repair mode queues bears no time. A timestamp of 0 from
+ * the peer counts as none, so its next real one is taken.
+ */
+static int acknowledge_early(struct restore *r, const Cks__Tcp *m, int fd, struct error *err)
+{
+	uint32_t w = m->seq->window->snd_wnd >> (m->seq->wscale_ok ? m->seq->snd_wscale : 0);
+	uint32_t now = (uint32_t)sock_opt_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, 0);
+	struct {
+		uint8_t nop[2], kind, len;
+		uint32_t val, ecr;
+	} o = { { TCPOPT_NOP, TCPOPT_NOP }, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP, 0,
+		htonl(now & 1 ? now - 2 : now) };
+	struct sock_packet p = { .from = m->common->peer,
+				 .to = m->common->local,
+				 .seq = m->seq->rcv_nxt,
+				 .ack = acknowledged(m),
+				 .flags = TH_ACK,
+				 .options = (const uint8_t *)&o,
+				 .options_len = m->seq->timestamps ? sizeof(o) : 0,
+				 .window = (uint16_t)(w < 65535 ? w : 65535) };
+
+	return sock_inject_tcp(r, &p, err);
+}
+
 /* --- finish ------------------------------------------------------------------------------------ */
-static int finish_connection(int fd, const Cks__Tcp *m, struct error *err)
+static int finish_connection(struct restore *r, int fd, const Cks__Tcp *m, struct error *err)
 {
 	const uint8_t *unsent;
 	size_t n;
@@ -465,6 +518,8 @@ static int finish_connection(int fd, const Cks__Tcp *m, struct error *err)
 
 	if (e == 0)
 		e = repair(fd, TCP_REPAIR_OFF, err);
+	if (e == 0 && early(m) && !*m->common->device)
+		e = acknowledge_early(r, m, fd, err);
 	if (e == 0)
 		e = fill(fd, unsent, n, err);
 	if (e == 0 && m->fin_unsent && shutdown(fd, SHUT_WR) < 0)
@@ -479,13 +534,10 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 	Cks__Tcp *m = made_find(id);
 	int n = 0;
 
-	(void)r;
-	sock_pool_drop();
-	sock_inject_close();
 	if (!m)
 		return 0;
 	if (is_connection(m)) {
-		n = finish_connection(fd, m, err);
+		n = finish_connection(r, fd, m, err);
 	} else if (m->state == TCP_SYN_SENT) {
 		n = repair(fd, TCP_REPAIR_OFF_NO_WP, err);
 		if (n == 0)

@@ -34,6 +34,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
 enum net_host { NET_A, NET_B, NET_P, NET_HOME, NET_COUNT };
@@ -251,7 +252,10 @@ static inline int sock_state(int fd)
 	struct tcp_info i = { 0 };
 	socklen_t len = sizeof(i);
 
-	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len), 0);
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0) {
+		fprintf(stderr, "# TCP_INFO of %d: %m\n", fd);
+		fail();
+	}
 	return i.tcpi_state;
 }
 
@@ -374,6 +378,7 @@ static inline void moved_finish(struct moved *m, size_t n)
 {
 	struct error err = { 0 };
 
+	net_enter(NET_B);
 	for (size_t i = 0; i < n; i++) {
 		int r = m[i].kind->finish ? m[i].kind->finish(NULL, m[i].o.id, m[i].fd, &err) : 0;
 
@@ -382,6 +387,7 @@ static inline void moved_finish(struct moved *m, size_t n)
 		assert_int_equal(r, 0);
 		buf_free(&m[i].body);
 	}
+	net_enter(NET_HOME);
 }
 
 /* A blackout: links cut, dump in A, restore in B, links to B open. fds[i] are replaced. */
@@ -390,9 +396,12 @@ static inline void net_move(int *const *fds, size_t n)
 	struct moved *m = calloc(n, sizeof(*m));
 
 	net_block(3, 3);
+	net_enter(NET_A); /* for the gate on its lo */
 	for (size_t i = 0; i < n; i++)
 		moved_dump(&m[i], (uint32_t)i + 1, *fds[i]);
+	net_enter(NET_HOME);
 	moved_restore(m, n);
+	sock_gate_detach();
 	net_route(NET_B);
 	net_block(1, 1);
 	moved_finish(m, n);
@@ -407,12 +416,15 @@ static inline void net_move(int *const *fds, size_t n)
 static inline void net_undo(int *const *fds, size_t n)
 {
 	net_block(3, 3);
+	net_enter(NET_A);
 	for (size_t i = 0; i < n; i++) {
 		struct moved m;
 
 		moved_dump(&m, (uint32_t)i + 1, *fds[i]);
 		buf_free(&m.body);
 	}
+	net_enter(NET_HOME);
+	sock_gate_detach();
 	net_block(0, 0);
 }
 

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sockets of frozen tasks go on sending what is queued. To the outside the container's
+ * packets are blocked by its network; between two sockets of the container they travel
+ * on lo, and one end would be read before and the other after some bytes moved: then the
+ * peer acknowledges what the restored sender never sent, and both wait forever. A BPF
+ * program on lo's egress drops packets from before the first socket is read until the
+ * source goes on. It is attached during pre-copy, because attaching waits for RCU.
+ *
+ * The link's descriptor is this process's: where the engine dies, lo is open again. On
+ * kernels without tcx (before 6.6) the program stays, and opens by itself after a minute.
+ */
+#include "runtime/checkpoint/sock_gate.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <net/if.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "runtime/checkpoint/bpf/lo_gate.skel.h"
+
+#define TCX_EGRESS 47 /* BPF_TCX_EGRESS; libbpf 1.1 does not know it */
+
+static struct lo_gate_bpf *gate;
+static int gate_link = -1;
+static bool lasting; /* attached without a link */
+
+static int attach(void *arg)
+{
+	int fd = bpf_program__fd(gate->progs.lo_gate);
+	DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .attach_point = BPF_TC_EGRESS);
+	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = fd, .handle = 1, .priority = 1,
+			    .flags = BPF_TC_F_REPLACE);
+	int n;
+
+	(void)arg;
+	hook.ifindex = (int)if_nametoindex("lo");
+	if (!hook.ifindex)
+		return -errno;
+	gate_link = bpf_link_create(fd, hook.ifindex, TCX_EGRESS, NULL);
+	if (gate_link >= 0)
+		return 0;
+	n = bpf_tc_hook_create(&hook);
+	if (n < 0 && n != -EEXIST)
+		return n;
+	n = bpf_tc_attach(&hook, &opts);
+	lasting = n == 0;
+	return n;
+}
+
+static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	(void)level;
+	(void)fmt;
+	(void)ap;
+	return 0;
+}
+
+int sock_gate_attach(struct dump *d, struct error *err)
+{
+	int n;
+
+	if (gate)
+		return 0;
+	libbpf_set_print(quiet);
+	gate = lo_gate_bpf__open_and_load();
+	if (!gate)
+		return error_sys(err, errno, "loading the gate of lo");
+	n = d ? dump_in_netns(d, attach, NULL, err) : attach(NULL);
+	if (n < 0) {
+		sock_gate_detach();
+		return error_sys(err, -n, "attaching the gate of lo");
+	}
+	return 0;
+}
+
+void sock_gate_close(bool closed)
+{
+	struct timespec t;
+
+	if (!gate)
+		return;
+	if (lasting) {
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		gate->bss->open_at_ns = (uint64_t)(t.tv_sec + 60) * 1000000000u;
+	}
+	if (closed == (gate->bss->closed != 0))
+		return;
+	gate->bss->closed = closed;
+	/* what is in the backlog arrives meanwhile */
+	if (closed)
+		usleep(200);
+}
+
+void sock_gate_detach(void)
+{
+	if (!gate)
+		return;
+	gate->bss->closed = 0;
+	if (gate_link >= 0)
+		close(TAKE_FD(gate_link));
+	lo_gate_bpf__destroy(gate);
+	gate = NULL;
+}
