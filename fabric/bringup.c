@@ -216,8 +216,13 @@ int container_launch(struct fabric *f, const json_t *doc, const char *netns, boo
 	size_t i;
 	int r;
 
-	if (offsets)
+	if (offsets) {
 		params.time_offsets = *offsets;
+	} else {
+		/* This host's clocks; said in full, so that a migration knows what they were. */
+		params.time_offsets.set = true;
+		fabric_clock_offsets(&params.time_offsets.mono_ns, &params.time_offsets.boot_ns);
+	}
 	/* A stub's volumes come later, once the source has let go of them. */
 	json_array_foreach(volumes, i, v) {
 		if (stub)

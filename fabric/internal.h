@@ -186,6 +186,9 @@ extern const struct rpc_method network_methods[];
 int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t *opts,
 		  char **out, struct error *err);
 
+/* Offsets of the time namespace this daemon itself is in (ns); zero on real hosts. */
+void fabric_clock_offsets(int64_t *mono, int64_t *boot);
+
 /* --- migrate*.c ----------------------------------------------------------------------------- */
 
 extern const struct rpc_method migrate_methods[];

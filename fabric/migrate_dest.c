@@ -43,8 +43,7 @@ struct incoming {
 
 /* --- clocks ------------------------------------------------------------------------------------ */
 
-/* Offsets of the time namespace this daemon itself is in; zero on real hosts. */
-static void own_offsets(int64_t *mono, int64_t *boot)
+void fabric_clock_offsets(int64_t *mono, int64_t *boot)
 {
 	CLEANUP_FREE char *text = NULL;
 	char name[32];
@@ -67,7 +66,7 @@ void fabric_clock_read(struct fabric_clock *c)
 	int64_t mono, boot;
 	struct timespec b;
 
-	own_offsets(&mono, &boot);
+	fabric_clock_offsets(&mono, &boot);
 	c->real_ns = clock_real_ns();
 	c->mono_ns = clock_mono_ns() - mono;
 	clock_gettime(CLOCK_BOOTTIME, &b);
