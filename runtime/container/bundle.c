@@ -101,7 +101,7 @@ static void set_env(json_t *env, const char *kv, bool override)
 	json_array_foreach (env, i, v) {
 		const char *old = json_string_value(v);
 
-		if (strncmp(old, kv, n) || (old[n] != '=' && old[n]))
+		if (strncmp(old, kv, n) != 0 || (old[n] != '=' && old[n]))
 			continue;
 		if (override && kv[n])
 			json_array_set_new(env, i, json_string(kv));

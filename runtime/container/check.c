@@ -168,7 +168,7 @@ static int check_objects(const json_t *hc, struct error *err)
 	int r;
 
 	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-		if ((r = want_strings(hc, lists[i], err)) < 0)
+		if (want_strings(hc, lists[i], err) < 0)
 			return error_wrap(err, "HostConfig");
 	obj = json_object_get(hc, "Tmpfs");
 	if (!says_nothing(obj) && !json_is_object(obj))

@@ -96,7 +96,7 @@ int container_exec_start(struct container_manager *m, const char *exec_id, int *
 		r = error_set(err, ENOENT, "No such exec instance: %s", exec_id);
 	else if (x->started)
 		r = error_set(err, EALREADY, "exec %.12s was started already", exec_id);
-	if (!r) {
+	if (x && !r) {
 		x->started = true;
 		container = str_dup(x->container);
 		body = json_deep_copy(x->config);

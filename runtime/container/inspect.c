@@ -24,7 +24,8 @@ static char *group_mount(const char *controller)
 		char *dash = strstr(l, " - "), *point = l, *end, *opts;
 		bool v2;
 
-		if (!dash || (strncmp(dash + 3, "cgroup ", 7) && strncmp(dash + 3, "cgroup2 ", 8)))
+		if (!dash ||
+		    (!str_starts(dash + 3, "cgroup ") && !str_starts(dash + 3, "cgroup2 ")))
 			continue;
 		v2 = dash[9] == '2';
 		if (v2 != !controller[0])
@@ -182,7 +183,7 @@ static bool is_inside(const char *procs, const char *pid)
 	char key[32];
 
 	snprintf(key, sizeof(key), "\n%s\n", pid);
-	return !strncmp(procs, key + 1, strlen(key + 1)) || strstr(procs, key);
+	return str_starts(procs, key + 1) || strstr(procs, key);
 }
 
 /* ps's table, of which only the processes in `procs` stay. */

@@ -85,8 +85,8 @@ static json_t *cpu_stats(const char *path)
 			 (int)sysconf(_SC_NPROCESSORS_ONLN), "throttling_data", "periods",
 			 (json_int_t)json_int(t, "nr_periods", 0), "throttled_periods",
 			 (json_int_t)json_int(t, "nr_throttled", 0), "throttled_time",
-			 (json_int_t)(json_int(t, "throttled_time", 0) +
-				      json_int(t, "throttled_usec", 0) * 1000));
+			 (json_int_t)json_int(t, "throttled_time", 0) +
+				 (json_int_t)json_int(t, "throttled_usec", 0) * 1000);
 }
 
 static json_t *memory_stats(const char *path)

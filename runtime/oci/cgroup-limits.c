@@ -242,21 +242,21 @@ int cgroup_limit(const struct cgroups *cg, const char *path, const struct spec_r
 	    r->cpu_period > 0 || r->cpu_idle != LIMIT_NONE) {
 		if ((ret = find(cg, path, "cpu", &t, err)) < 0)
 			return ret;
-		if ((ret = cpu(&t, r, err)) < 0)
+		if (cpu(&t, r, err) < 0)
 			return error_wrap(err, "setting CPU limits");
 	}
 	if ((r->cpus && r->cpus[0]) || (r->mems && r->mems[0])) {
 		if ((ret = find(cg, path, "cpuset", &t, err)) < 0)
 			return ret;
-		if (r->cpus && r->cpus[0] && (ret = put(&t, "cpuset.cpus", r->cpus, err)) < 0)
+		if (r->cpus && r->cpus[0] && put(&t, "cpuset.cpus", r->cpus, err) < 0)
 			return error_wrap(err, "setting the CPU set");
-		if (r->mems && r->mems[0] && (ret = put(&t, "cpuset.mems", r->mems, err)) < 0)
+		if (r->mems && r->mems[0] && put(&t, "cpuset.mems", r->mems, err) < 0)
 			return error_wrap(err, "setting the memory nodes");
 	}
 	if (r->pids_limit != LIMIT_NONE && r->pids_limit != 0) {
 		if ((ret = find(cg, path, "pids", &t, err)) < 0)
 			return ret;
-		if ((ret = put_max(&t, "pids.max", r->pids_limit, err)) < 0)
+		if (put_max(&t, "pids.max", r->pids_limit, err) < 0)
 			return error_wrap(err, "setting the process limit");
 	}
 	if (r->blkio_weight > 0) {
@@ -274,7 +274,7 @@ int cgroup_limit(const struct cgroups *cg, const char *path, const struct spec_r
 			return error_wrap(err, "setting the block I/O weight");
 	}
 	if (r->hugepages && json_array_size(r->hugepages) &&
-	    (ret = hugepages(cg, path, r->hugepages, err)) < 0)
+	    hugepages(cg, path, r->hugepages, err) < 0)
 		return error_wrap(err, "setting huge page limits");
 	if (r->unified && json_object_size(r->unified) &&
 	    (ret = unified(cg, path, r->unified, err)) < 0)

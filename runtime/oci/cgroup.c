@@ -268,7 +268,7 @@ bool cgroup_frozen(const struct cgroups *cg, const char *path)
 	const struct cgroup_hier *v1 = cgroups_find(cg, "freezer");
 
 	return (v1 && v1_state_is(v1, path, "FROZEN")) ||
-	       (cg->v2 >= 0 && v2_is_frozen(&cg->hier[cg->v2], path));
+	       (cg->v2 >= 0 && cg->hier && v2_is_frozen(&cg->hier[cg->v2], path));
 }
 
 /*
@@ -278,7 +278,7 @@ bool cgroup_frozen(const struct cgroups *cg, const char *path)
 int cgroup_freeze(const struct cgroups *cg, const char *path, bool on, struct error *err)
 {
 	const struct cgroup_hier *v1 = cgroups_find(cg, "freezer");
-	const struct cgroup_hier *v2 = cg->v2 >= 0 ? &cg->hier[cg->v2] : NULL;
+	const struct cgroup_hier *v2 = cg->v2 >= 0 && cg->hier ? &cg->hier[cg->v2] : NULL;
 	CLEANUP_FREE char *f2 = v2 ? file_in(v2, path, "cgroup.freeze") : NULL;
 	CLEANUP_FREE char *f1 = v1 ? file_in(v1, path, "freezer.state") : NULL;
 	int64_t deadline = clock_mono_ns() + 10000000000;
@@ -335,13 +335,15 @@ int cgroup_pids(const struct cgroups *cg, const char *path, pid_t **pids, size_t
 	const struct cgroup_hier *h = cgroups_find(cg, "pids");
 	CLEANUP_FREE char *dir = NULL;
 
-	if (!h)
-		h = cgroups_find(cg, "memory");
-	if (!h)
-		h = &cg->hier[0];
-	dir = str_format("%s%s", h->mount, path);
 	*pids = NULL;
 	*n = 0;
+	if (!h)
+		h = cgroups_find(cg, "memory");
+	if (!h && cg->n)
+		h = &cg->hier[0];
+	if (!h)
+		return -ENOENT;
+	dir = str_format("%s%s", h->mount, path);
 	return pids_below(dir, pids, n);
 }
 

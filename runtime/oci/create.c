@@ -130,7 +130,7 @@ static int converse(struct launch *l, int sock, const struct state *st, pid_t pi
 	if (!r && l->seccomp_fd >= 0 &&
 	    (r = seccomp_compile(s->seccomp, l->seccomp_fd, &filter, err)) < 0)
 		return r;
-	while (!r && (r = sync_recv(sock, &m)) == 0) {
+	while (!r && sync_recv(sock, &m) == 0) {
 		switch (m.type) {
 		case SYNC_HOOKS: {
 			CLEANUP_FREE char *text = state_text(st, "creating", pid);

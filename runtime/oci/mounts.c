@@ -231,8 +231,10 @@ static int mount_bind(const struct launch *l, int root, const struct spec_mount 
 
 	if (!source || !source[0])
 		return error_set(err, EINVAL, "mount %s: a bind needs a source", m->destination);
-	if (source[0] != '/')
-		source = full = str_format("%s/%s", l->bundle, source);
+	if (source[0] != '/') {
+		full = str_format("%s/%s", l->bundle, source);
+		source = full;
+	}
 	tree = (int)syscall(SYS_open_tree, AT_FDCWD, source,
 			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
 				    (o->recursive ? AT_RECURSIVE : 0));

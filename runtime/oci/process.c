@@ -218,12 +218,11 @@ static void own_stdio(const struct spec_process *p)
 static int enter_cwd(const struct spec_process *p, struct error *err)
 {
 	CLEANUP_FREE char *now = NULL;
-	int r;
 
 	if (chdir(p->cwd) < 0) {
 		if (errno != ENOENT)
 			return error_sys(err, errno, "entering working directory %s", p->cwd);
-		if ((r = dir_make(p->cwd, 0755, err)) < 0)
+		if (dir_make(p->cwd, 0755, err) < 0)
 			return error_wrap(err, "making working directory %s", p->cwd);
 		if (chdir(p->cwd) < 0)
 			return error_sys(err, errno, "entering working directory %s", p->cwd);

@@ -31,8 +31,8 @@ static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct erro
 		const char *type = NULL, *path = NULL;
 		int k;
 
-		if ((r = json_want_str(v, "type", true, &type, err)) < 0 ||
-		    (r = json_want_str(v, "path", false, &path, err)) < 0)
+		if (json_want_str(v, "type", true, &type, err) < 0 ||
+		    json_want_str(v, "path", false, &path, err) < 0)
 			return error_wrap(err, "linux.namespaces[%zu]", i);
 		if (!strcmp(type, "user"))
 			return error_set(err, EOPNOTSUPP,
@@ -78,12 +78,11 @@ static int parse_offsets(const json_t *linux_obj, struct spec *s, struct error *
 		return error_set(err, EINVAL,
 				 "linux.timeOffsets needs a new \"time\" namespace in "
 				 "linux.namespaces");
-	if ((r = spec_object(o, "monotonic", &m, err)) < 0 ||
-	    (r = spec_object(o, "boottime", &b, err)) < 0 ||
-	    (r = json_want_int(m, "secs", false, INT64_MIN, INT64_MAX, &s->mono_s, err)) < 0 ||
-	    (r = json_want_int(m, "nanosecs", false, 0, 999999999, &s->mono_ns, err)) < 0 ||
-	    (r = json_want_int(b, "secs", false, INT64_MIN, INT64_MAX, &s->boot_s, err)) < 0 ||
-	    (r = json_want_int(b, "nanosecs", false, 0, 999999999, &s->boot_ns, err)) < 0)
+	if (spec_object(o, "monotonic", &m, err) < 0 || spec_object(o, "boottime", &b, err) < 0 ||
+	    json_want_int(m, "secs", false, INT64_MIN, INT64_MAX, &s->mono_s, err) < 0 ||
+	    json_want_int(m, "nanosecs", false, 0, 999999999, &s->mono_ns, err) < 0 ||
+	    json_want_int(b, "secs", false, INT64_MIN, INT64_MAX, &s->boot_s, err) < 0 ||
+	    json_want_int(b, "nanosecs", false, 0, 999999999, &s->boot_ns, err) < 0)
 		return error_wrap(err, "linux.timeOffsets");
 	s->has_time_offsets = true;
 	return 0;
@@ -103,13 +102,13 @@ static int parse_devices(const json_t *linux_obj, struct spec *s, struct error *
 		const char *type = NULL;
 		int64_t mode = 0666, uid = 0, gid = 0;
 
-		if ((r = json_want_str(v, "path", true, &d->path, err)) < 0 ||
-		    (r = json_want_str(v, "type", true, &type, err)) < 0 ||
-		    (r = json_want_int(v, "major", false, 0, 4095, &d->major, err)) < 0 ||
-		    (r = json_want_int(v, "minor", false, 0, 1048575, &d->minor, err)) < 0 ||
-		    (r = json_want_int(v, "fileMode", false, 0, 0777777, &mode, err)) < 0 ||
-		    (r = json_want_int(v, "uid", false, 0, UINT32_MAX - 1, &uid, err)) < 0 ||
-		    (r = json_want_int(v, "gid", false, 0, UINT32_MAX - 1, &gid, err)) < 0)
+		if (json_want_str(v, "path", true, &d->path, err) < 0 ||
+		    json_want_str(v, "type", true, &type, err) < 0 ||
+		    json_want_int(v, "major", false, 0, 4095, &d->major, err) < 0 ||
+		    json_want_int(v, "minor", false, 0, 1048575, &d->minor, err) < 0 ||
+		    json_want_int(v, "fileMode", false, 0, 0777777, &mode, err) < 0 ||
+		    json_want_int(v, "uid", false, 0, UINT32_MAX - 1, &uid, err) < 0 ||
+		    json_want_int(v, "gid", false, 0, UINT32_MAX - 1, &gid, err) < 0)
 			return error_wrap(err, "linux.devices[%zu]", i);
 		if (d->path[0] != '/' || strlen(type) != 1 || !strchr("cbup", type[0]))
 			return error_set(
@@ -139,11 +138,11 @@ static int parse_device_rules(const json_t *res, struct spec_resources *out, str
 		const char *type = "a", *access = "rwm";
 
 		d->major = d->minor = -1;
-		if ((r = spec_want_bool(v, "allow", &d->allow, err)) < 0 ||
-		    (r = json_want_str(v, "type", false, &type, err)) < 0 ||
-		    (r = json_want_str(v, "access", false, &access, err)) < 0 ||
-		    (r = json_want_int(v, "major", false, -1, 4095, &d->major, err)) < 0 ||
-		    (r = json_want_int(v, "minor", false, -1, 1048575, &d->minor, err)) < 0)
+		if (spec_want_bool(v, "allow", &d->allow, err) < 0 ||
+		    json_want_str(v, "type", false, &type, err) < 0 ||
+		    json_want_str(v, "access", false, &access, err) < 0 ||
+		    json_want_int(v, "major", false, -1, 4095, &d->major, err) < 0 ||
+		    json_want_int(v, "minor", false, -1, 1048575, &d->minor, err) < 0)
 			return error_wrap(err, "linux.resources.devices[%zu]", i);
 		d->type = type[0] ? type[0] : 'a';
 		if (!strchr("abc", d->type) || strspn(access, "rwm") != strlen(access))
@@ -170,27 +169,26 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 	o->pids_limit = o->blkio_weight = LIMIT_NONE;
 	if (!res)
 		return 0;
-	if ((r = spec_object(res, "memory", &mem, err)) < 0 ||
-	    (r = spec_object(res, "cpu", &cpu, err)) < 0 ||
-	    (r = spec_object(res, "pids", &pids, err)) < 0 ||
-	    (r = spec_object(res, "blockIO", &blkio, err)) < 0 ||
-	    (r = spec_object(res, "rdma", &rdma, err)) < 0 ||
-	    (r = spec_object(res, "network", &net, err)) < 0 ||
-	    (r = spec_object(res, "unified", &o->unified, err)) < 0 ||
-	    (r = spec_array(res, "hugepageLimits", &o->hugepages, err)) < 0 ||
-	    (r = json_want_int(mem, "limit", false, -1, big, &o->mem_limit, err)) < 0 ||
-	    (r = json_want_int(mem, "reservation", false, -1, big, &o->mem_reservation, err)) < 0 ||
-	    (r = json_want_int(mem, "swap", false, -1, big, &o->mem_swap, err)) < 0 ||
-	    (r = json_want_int(mem, "swappiness", false, 0, 100, &o->mem_swappiness, err)) < 0 ||
-	    (r = spec_want_bool(mem, "disableOOMKiller", &o->mem_disable_oom_killer, err)) < 0 ||
-	    (r = json_want_int(cpu, "shares", false, 0, 262144, &o->cpu_shares, err)) < 0 ||
-	    (r = json_want_int(cpu, "quota", false, -1, big, &o->cpu_quota, err)) < 0 ||
-	    (r = json_want_int(cpu, "period", false, 0, 1000000, &o->cpu_period, err)) < 0 ||
-	    (r = json_want_int(cpu, "idle", false, 0, 1, &o->cpu_idle, err)) < 0 ||
-	    (r = json_want_str(cpu, "cpus", false, &o->cpus, err)) < 0 ||
-	    (r = json_want_str(cpu, "mems", false, &o->mems, err)) < 0 ||
-	    (r = json_want_int(pids, "limit", false, -1, big, &o->pids_limit, err)) < 0 ||
-	    (r = json_want_int(blkio, "weight", false, 0, 1000, &o->blkio_weight, err)) < 0)
+	if (spec_object(res, "memory", &mem, err) < 0 || spec_object(res, "cpu", &cpu, err) < 0 ||
+	    spec_object(res, "pids", &pids, err) < 0 ||
+	    spec_object(res, "blockIO", &blkio, err) < 0 ||
+	    spec_object(res, "rdma", &rdma, err) < 0 ||
+	    spec_object(res, "network", &net, err) < 0 ||
+	    spec_object(res, "unified", &o->unified, err) < 0 ||
+	    spec_array(res, "hugepageLimits", &o->hugepages, err) < 0 ||
+	    json_want_int(mem, "limit", false, -1, big, &o->mem_limit, err) < 0 ||
+	    json_want_int(mem, "reservation", false, -1, big, &o->mem_reservation, err) < 0 ||
+	    json_want_int(mem, "swap", false, -1, big, &o->mem_swap, err) < 0 ||
+	    json_want_int(mem, "swappiness", false, 0, 100, &o->mem_swappiness, err) < 0 ||
+	    spec_want_bool(mem, "disableOOMKiller", &o->mem_disable_oom_killer, err) < 0 ||
+	    json_want_int(cpu, "shares", false, 0, 262144, &o->cpu_shares, err) < 0 ||
+	    json_want_int(cpu, "quota", false, -1, big, &o->cpu_quota, err) < 0 ||
+	    json_want_int(cpu, "period", false, 0, 1000000, &o->cpu_period, err) < 0 ||
+	    json_want_int(cpu, "idle", false, 0, 1, &o->cpu_idle, err) < 0 ||
+	    json_want_str(cpu, "cpus", false, &o->cpus, err) < 0 ||
+	    json_want_str(cpu, "mems", false, &o->mems, err) < 0 ||
+	    json_want_int(pids, "limit", false, -1, big, &o->pids_limit, err) < 0 ||
+	    json_want_int(blkio, "weight", false, 0, 1000, &o->blkio_weight, err) < 0)
 		return error_wrap(err, "linux.resources");
 	if (rdma && json_object_size(rdma))
 		return error_set(err, EOPNOTSUPP, "linux.resources.rdma is not supported");

@@ -205,10 +205,10 @@ static int parse_user(const json_t *proc, struct spec_process *p, struct error *
 
 	if (r < 0)
 		return r;
-	if ((r = json_want_int(user, "uid", false, 0, UINT32_MAX - 1, &uid, err)) < 0 ||
-	    (r = json_want_int(user, "gid", false, 0, UINT32_MAX - 1, &gid, err)) < 0 ||
-	    (r = json_want_int(user, "umask", false, 0, 07777, &umask, err)) < 0 ||
-	    (r = spec_array(user, "additionalGids", &arr, err)) < 0)
+	if (json_want_int(user, "uid", false, 0, UINT32_MAX - 1, &uid, err) < 0 ||
+	    json_want_int(user, "gid", false, 0, UINT32_MAX - 1, &gid, err) < 0 ||
+	    json_want_int(user, "umask", false, 0, 07777, &umask, err) < 0 ||
+	    spec_array(user, "additionalGids", &arr, err) < 0)
 		return error_wrap(err, "process.user");
 	p->uid = (uid_t)uid;
 	p->gid = (gid_t)gid;
@@ -236,19 +236,19 @@ int spec_process_parse(const json_t *doc, struct spec_process *p, struct error *
 	memset(p, 0, sizeof(*p));
 	if (!json_is_object(doc))
 		return error_set(err, EINVAL, "process must be an object");
-	if ((r = spec_strings(doc, "args", &p->args, err)) < 0 ||
-	    (r = spec_strings(doc, "env", &p->env, err)) < 0 ||
-	    (r = json_want_str(doc, "cwd", true, &p->cwd, err)) < 0 ||
-	    (r = spec_want_bool(doc, "terminal", &p->terminal, err)) < 0 ||
-	    (r = spec_want_bool(doc, "noNewPrivileges", &p->no_new_privs, err)) < 0 ||
-	    (r = json_want_int(doc, "oomScoreAdj", false, -1000, 1000, &oom, err)) < 0 ||
-	    (r = spec_object(doc, "consoleSize", &console, err)) < 0)
+	if (spec_strings(doc, "args", &p->args, err) < 0 ||
+	    spec_strings(doc, "env", &p->env, err) < 0 ||
+	    json_want_str(doc, "cwd", true, &p->cwd, err) < 0 ||
+	    spec_want_bool(doc, "terminal", &p->terminal, err) < 0 ||
+	    spec_want_bool(doc, "noNewPrivileges", &p->no_new_privs, err) < 0 ||
+	    json_want_int(doc, "oomScoreAdj", false, -1000, 1000, &oom, err) < 0 ||
+	    spec_object(doc, "consoleSize", &console, err) < 0)
 		return error_wrap(err, "process");
 	if (p->cwd[0] != '/')
 		return error_set(err, EINVAL, "process.cwd \"%s\" must be an absolute path",
 				 p->cwd);
-	if ((r = json_want_int(console, "height", false, 0, USHRT_MAX, &rows, err)) < 0 ||
-	    (r = json_want_int(console, "width", false, 0, USHRT_MAX, &cols, err)) < 0)
+	if (json_want_int(console, "height", false, 0, USHRT_MAX, &rows, err) < 0 ||
+	    json_want_int(console, "width", false, 0, USHRT_MAX, &cols, err) < 0)
 		return error_wrap(err, "process.consoleSize");
 	p->rows = (unsigned)rows;
 	p->cols = (unsigned)cols;
@@ -294,10 +294,10 @@ static int parse_mounts(const json_t *doc, struct spec *s, struct error *err)
 
 		if (!json_is_object(v))
 			return error_set(err, EINVAL, "mounts must hold objects");
-		if ((r = json_want_str(v, "destination", true, &m->destination, err)) < 0 ||
-		    (r = json_want_str(v, "type", false, &m->type, err)) < 0 ||
-		    (r = json_want_str(v, "source", false, &m->source, err)) < 0 ||
-		    (r = spec_strings(v, "options", &m->options, err)) < 0)
+		if (json_want_str(v, "destination", true, &m->destination, err) < 0 ||
+		    json_want_str(v, "type", false, &m->type, err) < 0 ||
+		    json_want_str(v, "source", false, &m->source, err) < 0 ||
+		    spec_strings(v, "options", &m->options, err) < 0)
 			return error_wrap(err, "mounts[%zu]", i);
 		if (!m->destination[0])
 			return error_set(err, EINVAL, "mounts[%zu]: empty destination", i);
@@ -330,11 +330,10 @@ static int parse_hooks(const json_t *doc, struct spec *s, struct error *err)
 		json_array_foreach (arr, i, v) {
 			struct spec_hook *h = &s->hooks[k][s->nhooks[k]++];
 
-			if ((r = json_want_str(v, "path", true, &h->path, err)) < 0 ||
-			    (r = spec_strings(v, "args", &h->args, err)) < 0 ||
-			    (r = spec_strings(v, "env", &h->env, err)) < 0 ||
-			    (r = json_want_int(v, "timeout", false, 1, INT_MAX, &h->timeout_s,
-					       err)) < 0)
+			if (json_want_str(v, "path", true, &h->path, err) < 0 ||
+			    spec_strings(v, "args", &h->args, err) < 0 ||
+			    spec_strings(v, "env", &h->env, err) < 0 ||
+			    json_want_int(v, "timeout", false, 1, INT_MAX, &h->timeout_s, err) < 0)
 				return error_wrap(err, "hooks.%s[%zu]", names[k], i);
 			if (h->path[0] != '/')
 				return error_set(err, EINVAL,
@@ -363,8 +362,8 @@ static int parse_frame(struct spec *s, struct error *err)
 		return error_set(err, EINVAL, "ociVersion %s is not 1.x", s->version);
 	if (!root)
 		return error_set(err, EINVAL, "field \"root\" is missing");
-	if ((r = json_want_str(root, "path", true, &s->rootfs, err)) < 0 ||
-	    (r = spec_want_bool(root, "readonly", &s->rootfs_readonly, err)) < 0)
+	if (json_want_str(root, "path", true, &s->rootfs, err) < 0 ||
+	    spec_want_bool(root, "readonly", &s->rootfs_readonly, err) < 0)
 		return error_wrap(err, "root");
 	if (!s->rootfs[0])
 		return error_set(err, EINVAL, "root.path is empty");
