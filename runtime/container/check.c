@@ -165,7 +165,6 @@ static int check_objects(const json_t *hc, struct error *err)
 	json_t *v, *obj;
 	const char *key;
 	size_t i;
-	int r;
 
 	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		if (want_strings(hc, lists[i], err) < 0)

@@ -161,7 +161,6 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 {
 	const int64_t big = INT64_MAX;
 	json_t *mem, *cpu, *pids, *blkio, *rdma, *net;
-	int r;
 
 	memset(o, 0, sizeof(*o));
 	o->mem_limit = o->mem_reservation = o->mem_swap = o->mem_swappiness = LIMIT_NONE;
