@@ -96,7 +96,7 @@ struct container_mount {
 };
 
 struct container_time_offsets {
-	bool set; /* false: zero offsets (a time namespace is made all the same) */
+	bool set; /* false: the clocks of this host (a time namespace is made all the same) */
 	/* Added to this host's *initial* clocks, as in /proc/PID/timens_offsets. */
 	int64_t mono_ns, boot_ns;
 };
@@ -139,7 +139,8 @@ int container_unpause(struct container_manager *m, const char *id, struct error 
 
 /* Blocks until it is not running (at once when it is not); Docker's exit code. */
 int container_wait(struct container_manager *m, const char *id, int *exit_code, struct error *err);
-/* Blocks until it ends the next time, also when it has yet to start ("next-exit"). */
+/* Blocks until it ends the next time, also when it has yet to start ("next-exit"); a start
+ * that fails counts as an end. */
 int container_wait_next(struct container_manager *m, const char *id, int *exit_code,
 			struct error *err);
 

@@ -316,6 +316,7 @@ static void settle(struct container_manager *m, struct container *c,
 	if (r < 0) {
 		c->stub = false;
 		c->pid = 0;
+		c->ends++; /* whoever waits for its next end has waited for this */
 		container_drop_pending(c);
 		json_set_str(c->doc, "error", err ? err->msg : "failed");
 		json_set_int(c->doc, "exit_code", r == -ENOENT ? 127 : r == -EACCES ? 126 : 128);

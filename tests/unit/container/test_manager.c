@@ -325,6 +325,29 @@ static void test_missing_program_is_127_and_directory_126(void **state)
 	ok(container_remove(m, "adir", &err));
 }
 
+static void *wait_next(void *arg)
+{
+	container_wait_next(m, "never", arg, NULL);
+	return NULL;
+}
+
+static void test_failed_start_ends_the_wait_for_the_next_exit(void **state)
+{
+	int64_t deadline = clock_mono_ns() + PATIENCE_NS;
+	pthread_t thread;
+	int code = 0;
+
+	(void)state;
+	create("never", json_pack("{s:[s]}", "Cmd", "no-such-program"));
+	assert_int_equal(pthread_create(&thread, NULL, wait_next, &code), 0);
+	/* It may begin to wait after a failure; the next one then ends it. */
+	do
+		assert_int_equal(container_start(m, "never", NULL, NULL, &err), -ENOENT);
+	while (pthread_tryjoin_np(thread, NULL) != 0 && clock_mono_ns() < deadline);
+	assert_int_equal(code, 127);
+	ok(container_remove(m, "never", &err));
+}
+
 static void test_environment_user_and_capabilities(void **state)
 {
 	CLEANUP_FREE char *out = NULL;
@@ -872,6 +895,7 @@ int main(void)
 		cmocka_unit_test(test_runs_and_keeps_exit_code_and_logs),
 		cmocka_unit_test(test_killed_by_signal_is_128_plus_signal),
 		cmocka_unit_test(test_missing_program_is_127_and_directory_126),
+		cmocka_unit_test(test_failed_start_ends_the_wait_for_the_next_exit),
 		cmocka_unit_test(test_environment_user_and_capabilities),
 		cmocka_unit_test(test_default_capabilities_and_seccomp_are_dockers),
 		cmocka_unit_test(test_memory_limit_kills_and_says_so),
