@@ -47,6 +47,21 @@ static void watched(void *ctx, const char *key, json_t *value, uint64_t version)
 		migrate_watch(f, copy);
 }
 
+/* Everything there is now: a watch brings it too, but only some time later. */
+static int mirror_fill(struct fabric *f, const char *prefix, struct error *err)
+{
+	struct store_entry *entries = NULL;
+	size_t n = 0;
+	int r = store_list(f->store, prefix, &entries, &n, err);
+
+	if (r < 0)
+		return error_wrap(err, "reading %s", prefix);
+	for (size_t i = 0; i < n; i++)
+		watched(f, entries[i].key, entries[i].value, entries[i].version);
+	store_list_free(entries, n);
+	return 0;
+}
+
 int mirror_watch(struct fabric *f, struct error *err)
 {
 	int r = store_watch(f->store, "networks/", watched, f, &f->watch_networks, err);
@@ -54,7 +69,10 @@ int mirror_watch(struct fabric *f, struct error *err)
 	if (r < 0)
 		return error_wrap(err, "watching networks");
 	r = store_watch(f->store, "containers/", watched, f, &f->watch_containers, err);
-	return r < 0 ? error_wrap(err, "watching containers") : 0;
+	if (r < 0)
+		return error_wrap(err, "watching containers");
+	r = mirror_fill(f, "networks/", err);
+	return r < 0 ? r : mirror_fill(f, "containers/", err);
 }
 
 void mirror_unwatch(struct fabric *f)
