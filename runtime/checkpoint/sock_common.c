@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_options.h"
+#include "runtime/checkpoint/sock_tcp.h"
 
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
@@ -253,6 +254,13 @@ static struct stock {
 	int n, next; /* ready; how many to make at the next visit */
 } stocks[STOCKS];
 
+static struct dump *stock_source;
+
+void sock_pool_use(struct dump *d)
+{
+	stock_source = d;
+}
+
 static int stock_fill(void *arg)
 {
 	struct stock *s = arg;
@@ -283,7 +291,11 @@ int sock_pool_take(struct restore *r, int family, int type, int protocol, struct
 		s->next = 1;
 	}
 	if (!s->n) {
-		n = r ? restore_in_netns(r, stock_fill, s, err) : stock_fill(s);
+		if (r)
+			n = restore_in_netns(r, stock_fill, s, err);
+		else
+			n = stock_source ? dump_in_netns(stock_source, stock_fill, s, err)
+					 : stock_fill(s);
 		if (s->next < STOCK && s != &one)
 			s->next *= 2;
 	}
@@ -446,6 +458,7 @@ static int sock_part_round(struct dump *d, int n, json_t *args, struct error *er
 {
 	(void)n;
 	(void)args;
+	tcp_pending_possible();
 	return sock_gate_attach(d, err);
 }
 

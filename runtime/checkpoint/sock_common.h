@@ -71,6 +71,9 @@ void sock_pool_drop(void);
  * few visits there. fd or -errno. */
 int sock_pool_take(struct restore *r, int family, int type, int protocol, struct error *err);
 
+/* NULL for `r` then means this dump's namespace: the source puts something back. */
+void sock_pool_use(struct dump *d);
+
 /* Buffer sizes, as getsockopt() gives them. */
 int sock_buffer_set(int fd, int name, unsigned int size);
 

@@ -244,7 +244,7 @@ static void sequence_new(Cks__Tcp *m)
 	cks__tcp_window__init(m->seq->window);
 }
 
-static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, struct error *err)
+static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, bool stay, struct error *err)
 {
 	struct queues q = { 0 };
 	struct error second = { 0 };
@@ -262,7 +262,7 @@ static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, struct error *er
 		n = read_sequence(fd, m->seq, err);
 	if (n == 0)
 		n = read_queues(fd, m, &q, err);
-	left = leave_repair(fd, m->common, n < 0 ? &second : err);
+	left = stay && n == 0 ? 0 : leave_repair(fd, m->common, n < 0 ? &second : err);
 	out = q.out;
 	if (n < 0 || left < 0) {
 		free(q.received);
@@ -325,7 +325,7 @@ static int dump_closed(struct dump *d, int fd, Cks__Tcp *m, struct error *err)
 	return sock_queue_dump(d, data, (size_t)got, &m->received, err);
 }
 
-static void tcp_message_free(Cks__Tcp *m)
+void tcp_message_free(Cks__Tcp *m)
 {
 	sock_common_free(m->common);
 	if (m->seq)
@@ -334,7 +334,18 @@ static void tcp_message_free(Cks__Tcp *m)
 	sock_queue_free(m->received);
 	sock_queue_free(m->sent);
 	sock_queue_free(m->unsent);
-	tcp_pending_free(m);
+	/* m->pending is the listener's own: tcp_pending_undo() */
+}
+
+int tcp_connection_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, bool stay, struct error *err)
+{
+	int n = tcp_state(o->fd);
+
+	if (n < 0)
+		return error_sys(err, -n, "TCP_INFO");
+	m->state = (uint32_t)n;
+	n = sock_common_dump(NULL, o, false, &m->common, err);
+	return n < 0 ? n : dump_connection(d, o->fd, m, stay, err);
 }
 
 static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct error *err)
@@ -359,22 +370,22 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	case TCP_LISTEN:
 		/* in this state TCP_INFO reports the length of the accept queue and its limit */
 		m->backlog = mptcp ? SOMAXCONN : i.tcpi_sacked;
-		return tcp_pending_dump(d, o, m, err);
+		return mptcp ? 0 : tcp_pending_dump(d, o, i.tcpi_unacked, m, err);
 	case TCP_CLOSE:
 		return dump_closed(d, o->fd, m, err);
 	case TCP_SYN_SENT:
 		return dump_syn_sent(o->fd, m, err);
 	default:
-		return dump_connection(d, o->fd, m, err);
+		return dump_connection(d, o->fd, m, false, err);
 	}
 }
 
 /* The undo of the first opens lo again. */
 static int tcp_dump_undo(struct dump *d, struct ofd *o)
 {
-	(void)d;
-	(void)o;
 	sock_gate_close(false);
+	if (o->priv)
+		tcp_pending_undo(d, o);
 	return 0;
 }
 

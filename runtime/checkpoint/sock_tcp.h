@@ -15,9 +15,20 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	     struct error *err);
 int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 
-/* Accept queues (sock_accept.c). Appends to m->pending what waits in the listener's. */
-int tcp_pending_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, struct error *err);
-void tcp_pending_free(Cks__Tcp *m);
+/* --- sock_tcp.c, for sock_accept.c --- */
+/* Fills state, common, seq and queues of a connection; err set where it cannot travel.
+ * The socket is left in repair mode where `stay`. Free with tcp_message_free(). */
+int tcp_connection_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, bool stay, struct error *err);
+void tcp_message_free(Cks__Tcp *m);
+
+/* --- accept queues (sock_accept.c) --- */
+/* Whether this kernel can put connections back into an accept queue; loads the means. */
+bool tcp_pending_possible(void);
+/* Takes `waiting` connections out of the listener's queue and appends them to m->pending. */
+int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
+		     struct error *err);
+/* Puts them back: the source goes on. */
+void tcp_pending_undo(struct dump *d, struct ofd *o);
 /* Puts them into the restored listener's queue. */
 int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct error *err);
 

@@ -406,6 +406,12 @@ static inline void net_move(int *const *fds, size_t n)
 	net_block(1, 1);
 	moved_finish(m, n);
 	for (size_t i = 0; i < n; i++) {
+		if (m[i].o.priv) {
+			net_enter(NET_A);
+			m[i].kind->dump_undo(NULL, &m[i].o);
+			free(m[i].o.priv);
+			net_enter(NET_HOME);
+		}
 		close(*fds[i]);
 		*fds[i] = m[i].fd;
 	}
@@ -421,6 +427,9 @@ static inline void net_undo(int *const *fds, size_t n)
 		struct moved m;
 
 		moved_dump(&m, (uint32_t)i + 1, *fds[i]);
+		if (m.kind->dump_undo)
+			m.kind->dump_undo(NULL, &m.o);
+		free(m.o.priv);
 		buf_free(&m.body);
 	}
 	net_enter(NET_HOME);

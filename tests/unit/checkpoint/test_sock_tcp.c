@@ -555,6 +555,77 @@ static void test_reuseport_group_is_made_again(void **state)
 	}
 }
 
+/* Clients that the server has not accepted yet: one silent, one that has sent something,
+ * one that has sent something and shut down. */
+static void dial_waiting(struct conn *c, int family, const char *ip, int port)
+{
+	for (int i = 0; i < 3; i++) {
+		memset(&c[i], 0, sizeof(c[i]));
+		c[i].peer = connect_from(NET_P, family, ip, port);
+		if (i)
+			conn_send(&c[i], 0, 20000);
+		if (i == 2)
+			shutdown(c[i].peer, SHUT_WR);
+	}
+	usleep(50000);
+}
+
+static void take_waiting(struct conn *c, int l)
+{
+	for (int i = 0; i < 3; i++) {
+		struct pollfd p = { .fd = l, .events = POLLIN };
+
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		c[i].own = accept(l, NULL, NULL);
+		assert_true(c[i].own >= 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		conn_pump(&c[i], 1, MIB);
+		if (i < 2)
+			conn_pump(&c[i], 0, MIB);
+		else
+			conn_await_end(&c[i], 0);
+		conn_close(&c[i]);
+	}
+}
+
+static void test_accept_queue_travels(void **state)
+{
+	struct conn c4[3], c6[3];
+	int l4, l6;
+
+	(void)state;
+	if (!tcp_pending_possible())
+		return; /* before Linux 6.9 it is refused */
+	net_start();
+	l4 = listen_at(NET_A, AF_INET, "0.0.0.0", 7300, 0);
+	l6 = listen_at(NET_A, AF_INET6, "::", 7301, 0);
+	dial_waiting(c4, AF_INET, "10.9.0.2", 7300);
+	dial_waiting(c6, AF_INET6, "fd09::2", 7301);
+	net_move((int *const[]){ &l4, &l6 }, 2);
+	take_waiting(c4, l4);
+	take_waiting(c6, l6);
+	close(l4);
+	close(l6);
+}
+
+static void test_accept_queue_is_put_back_on_undo(void **state)
+{
+	struct conn c[3];
+	int l;
+
+	(void)state;
+	if (!tcp_pending_possible())
+		return;
+	net_start();
+	l = listen_at(NET_A, AF_INET6, "::", 7302, 0);
+	dial_waiting(c, AF_INET, "10.9.0.2", 7302);
+	net_undo((int *const[]){ &l }, 1);
+	net_undo((int *const[]){ &l }, 1);
+	take_waiting(c, l);
+	close(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -577,6 +648,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_socket_bound_to_a_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_data_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reuseport_group_is_made_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_accept_queue_travels, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_accept_queue_is_put_back_on_undo, setup, teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
