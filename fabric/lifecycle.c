@@ -42,6 +42,12 @@ static int save_state(void *ctx, json_t *doc, struct error *err)
 		if (v)
 			json_object_set(state, keys[i], v);
 	}
+	/*
+	 * Just started or paused, and over already: what follows its end (container_take_down())
+	 * waits for this operation and must still find it running.
+	 */
+	if (!s->ended && !strcmp(json_str(state, "Status", ""), "exited"))
+		json_set_str(state, "Status", "running");
 	if (s->ended)
 		json_set_int(state, "exits", json_int(state, "exits", 0) + 1);
 	if (s->desired)
