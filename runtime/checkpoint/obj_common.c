@@ -73,8 +73,8 @@ int fdinfo_u64(const char *fdinfo, const char *key, int base, uint64_t *out)
 
 char *fdinfo_read(pid_t pid, int fd)
 {
-	CLEANUP_FREE char *path = pid ? str_format("/proc/%d/fdinfo/%d", pid, fd) :
-					str_format("/proc/self/fdinfo/%d", fd);
+	CLEANUP_FREE char *path = pid ? str_format("/proc/%d/fdinfo/%d", pid, fd)
+				      : str_format("/proc/self/fdinfo/%d", fd);
 	char *text = NULL;
 
 	if (file_read(path, 256 << 20, &text, NULL, NULL) < 0)
@@ -236,8 +236,8 @@ int obj_owner_late(struct restore *r, uint32_t id, const Cko__Owner *w, struct e
 	if (w->async) {
 		long fl = remote_syscall(t, SYS_fcntl, (unsigned long)num, F_GETFL, 0, 0, 0, 0);
 
-		n = fl < 0 ? fl :
-			     remote_syscall(t, SYS_fcntl, (unsigned long)num, F_SETFL,
+		n = fl < 0 ? fl
+			   : remote_syscall(t, SYS_fcntl, (unsigned long)num, F_SETFL,
 					    (unsigned long)fl | O_ASYNC, 0, 0, 0);
 		if (n < 0)
 			return error_sys(err, (int)-n, "setting O_ASYNC on descriptor %d", num);
@@ -278,7 +278,7 @@ static void xattrs_dump(int fd, Cko__Inode *i)
 		x->name = str_dup(p);
 		x->value.data = (uint8_t *)TAKE_PTR(value);
 		x->value.len = (size_t)len;
-		i->xattrs = mem_grow(i->xattrs, i->n_xattrs + 1, sizeof(*i->xattrs));
+		i->xattrs = mem_grow(i->xattrs, i->n_xattrs + 1, sizeof(Cko__Xattr *));
 		i->xattrs[i->n_xattrs++] = x;
 	}
 }
@@ -357,8 +357,8 @@ int obj_inode_apply(int fd, const Cko__Inode *i, struct error *err)
 			     i->xattrs[k]->value.len, 0) < 0)
 			return error_sys(err, errno, "setting attribute %s", i->xattrs[k]->name);
 	if (link ? utimensat(fd, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 &&
-			    errno != EINVAL && errno != ENOENT :
-		   utimensat(AT_FDCWD, path, times, 0) < 0)
+			    errno != EINVAL && errno != ENOENT
+		 : utimensat(AT_FDCWD, path, times, 0) < 0)
 		return error_sys(err, errno, "setting times");
 	return 0;
 }

@@ -13,7 +13,7 @@
 #include "runtime/checkpoint/objects.pb-c.h"
 
 /* File status flags that open(2) and F_SETFL may take again from F_GETFL. */
-#define OBJ_OPEN_FLAGS \
+#define OBJ_OPEN_FLAGS                                                                             \
 	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC | O_DIRECT | O_NOATIME | O_LARGEFILE)
 
 /* Appends the packed message to `body`. */

@@ -189,8 +189,8 @@ int obj_content_fill(uint64_t key, int fd, uint64_t size, struct error *err)
 			if (got <= 0)
 				return error_sys(err, got ? errno : EIO, "reading back content");
 			for (ssize_t done = 0; done < got;) {
-				ssize_t w = pwrite(fd, buf + done, (size_t)(got - done),
-						   pos + done);
+				ssize_t w =
+					pwrite(fd, buf + done, (size_t)(got - done), pos + done);
 
 				if (w < 0 && errno == EINTR)
 					continue;

@@ -36,8 +36,10 @@ static bool device_claims(const struct ofd *o)
 /* Path, or the usual one where the node was deleted or is the host's. */
 static const char *device_path(const struct ofd *o)
 {
-	static const char *const usual[] = { [3] = "/dev/null",	 [5] = "/dev/zero",
-					     [7] = "/dev/full",	 [8] = "/dev/random",
+	static const char *const usual[] = { [3] = "/dev/null",
+					     [5] = "/dev/zero",
+					     [7] = "/dev/full",
+					     [8] = "/dev/random",
 					     [9] = "/dev/urandom" };
 
 	return usual[minor(o->st.st_rdev)];

@@ -52,7 +52,8 @@ static size_t items_parse(const char *fdinfo, struct item **out)
 		unsigned long long data;
 
 		if (sscanf(p, "tfd: %d events: %x data: %llx pos:%*s ino:%lx", &i.tfd, &i.events,
-			   &data, &ino) == 4 && i.tfd >= 0) {
+			   &data, &ino) == 4 &&
+		    i.tfd >= 0) {
 			size_t num = (size_t)i.tfd;
 
 			i.data = data;
@@ -109,13 +110,14 @@ static void numbers_of(struct dump *d, const struct task *t, struct numbers *out
 			if (num >= out->n) {
 				int n = num < 1024 ? 1024 : num * 2;
 
-				out->by_num = mem_grow(out->by_num, (size_t)n,
-						       sizeof(*out->by_num));
+				out->by_num =
+					mem_grow(out->by_num, (size_t)n, sizeof(struct ofd *));
 				memset(out->by_num + out->n, 0,
-				       (size_t)(n - out->n) * sizeof(*out->by_num));
+				       (size_t)(n - out->n) * sizeof(struct ofd *));
 				out->n = n;
 			}
-			out->by_num[num] = x;
+			if (out->by_num)
+				out->by_num[num] = x;
 		}
 	}
 }
@@ -186,14 +188,16 @@ static int epoll_dump(struct dump *d, struct ofd *o, struct buf *body, struct er
 
 	numbers_of(d, o->task, &first);
 	all = mem_zalloc((n + 1) * sizeof(*all));
-	list = mem_zalloc((n + 1) * sizeof(*list));
+	list = mem_zalloc((n + 1) * sizeof(Cko__EpollItem *));
 	for (size_t i = 0; i < n; i++) {
 		struct ofd *x = item_ofd(d, o, &items[i], &first);
 
 		if (!x) {
-			rc = error_set(err, ENOTSUP,
-				       "an epoll watches descriptor %d, whose file no process holds "
-				       "any more", items[i].tfd);
+			rc = error_set(
+				err, ENOTSUP,
+				"an epoll watches descriptor %d, whose file no process holds "
+				"any more",
+				items[i].tfd);
 			break;
 		}
 		cko__epoll_item__init(&all[i]);

@@ -32,7 +32,7 @@ enum where { BY_PATH, KERNEL_PATH, NAMESPACE, DELETED, LINKED_ELSEWHERE, NOWHERE
 
 static bool link_is_namespace(const char *link)
 {
-	static const char *const types[] = { "cgroup", "ipc", "mnt", "net", "pid",
+	static const char *const types[] = { "cgroup", "ipc",  "mnt", "net", "pid",
 					     "time",   "user", "uts", NULL };
 
 	for (int i = 0; types[i]; i++)
@@ -43,7 +43,7 @@ static bool link_is_namespace(const char *link)
 
 static bool file_claims(const struct ofd *o)
 {
-	static const char *const not_files[] = { "/memfd:", "/SYSV",		"/dev/zero (deleted)",
+	static const char *const not_files[] = { "/memfd:", "/SYSV",	      "/dev/zero (deleted)",
 						 "/[aio]",  "/anon_hugepage", "/dmabuf:",
 						 NULL };
 
@@ -80,8 +80,8 @@ static char *folder_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	return slash == path || !slash ? str_dup("/") :
-					 str_format("%.*s", (int)(slash - path), path);
+	return slash == path || !slash ? str_dup("/")
+				       : str_format("%.*s", (int)(slash - path), path);
 }
 
 /* Where the file is to be found again; *path is the container's path of it (caller frees). */
@@ -158,10 +158,9 @@ static int file_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	switch (file_where(d, o, &path)) {
 	case BY_PATH:
 	case LINKED_ELSEWHERE:
-		if (fstatfs(o->fd, &fs) == 0 && (fs.f_type == DEBUGFS_MAGIC ||
-						 fs.f_type == TRACEFS_MAGIC ||
-						 fs.f_type == BPF_FS_MAGIC ||
-						 fs.f_type == SECURITYFS_MAGIC))
+		if (fstatfs(o->fd, &fs) == 0 &&
+		    (fs.f_type == DEBUGFS_MAGIC || fs.f_type == TRACEFS_MAGIC ||
+		     fs.f_type == BPF_FS_MAGIC || fs.f_type == SECURITYFS_MAGIC))
 			obj_obstacle(out, o, o->link, "it is a file of this host's kernel",
 				     "close it before the migration");
 		break;
@@ -224,8 +223,7 @@ static int file_dump_deleted(struct dump *d, struct ofd *o, Cko__File *m, struct
 		return 0;
 	}
 	name = strrchr(m->path, '/');
-	m->linkable = name && name[1] == '#' && strspn(name + 2, "0123456789") ==
-							strlen(name + 2);
+	m->linkable = name && name[1] == '#' && strspn(name + 2, "0123456789") == strlen(name + 2);
 	n = obj_content_send(d, o->fd, &o->st, &m->content, err);
 	return n;
 }
@@ -306,8 +304,8 @@ static int deleted_make(int root, const Cko__File *m, struct error *err)
 	if (at < 0)
 		return error_sys(err, -at, "looking for the folder of %s", m->path);
 	if (!is_dir) {
-		fd = openat(at, ".",
-			    O_TMPFILE | O_RDWR | O_CLOEXEC | (m->linkable ? 0 : O_EXCL), 0600);
+		fd = openat(at, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (m->linkable ? 0 : O_EXCL),
+			    0600);
 		if (fd >= 0)
 			return fd;
 	}
@@ -372,8 +370,8 @@ static int path_restore(struct restore *r, const Cko__File *m, int *fd, struct e
 	if (S_ISREG(st.st_mode) && m->size != UINT64_MAX && (uint64_t)st.st_size != m->size)
 		return error_set(err, EBUSY,
 				 "%s has %lld bytes here and had %llu at the source: it is not "
-				 "the same file", m->path, (long long)st.st_size,
-				 (unsigned long long)m->size);
+				 "the same file",
+				 m->path, (long long)st.st_size, (unsigned long long)m->size);
 	return 0;
 }
 

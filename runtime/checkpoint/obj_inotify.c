@@ -91,10 +91,10 @@ static int inotify_check(struct dump *d, const struct ofd *o, struct obstacles *
 		object = str_format("inotify watch %d (inode %lu)", w[i].wd,
 				    (unsigned long)w[i].ino);
 		obj_obstacle(out, o, object,
-			     path ? "its number is too high to be reached again" :
-				    "no path of the container leads to what it watches",
-			     path ? "restart the program" :
-				    "remove the watch (inotify_rm_watch) of the deleted file");
+			     path ? "its number is too high to be reached again"
+				  : "no path of the container leads to what it watches",
+			     path ? "restart the program"
+				  : "remove the watch (inotify_rm_watch) of the deleted file");
 	}
 	obj_owner_check(d, o, out);
 	return 0;
@@ -113,7 +113,7 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 				 "an inotify descriptor has events that were not read yet; try "
 				 "again when the program has read them");
 	m.flags = (uint32_t)o->flags;
-	m.watches = mem_zalloc((n + 1) * sizeof(*m.watches));
+	m.watches = mem_zalloc((n + 1) * sizeof(Cko__InotifyWatch *));
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		Cko__InotifyWatch *x = mem_zalloc(sizeof(*x));
 
@@ -124,8 +124,8 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 		x->path = obj_path_of_inode(dump_root_fd(d), w[i].dev, w[i].ino, NULL);
 		if (!x->path) {
 			x->path = str_dup("");
-			rc = error_set(err, ENOTSUP, "no path leads to what inotify watch %d watches",
-				       w[i].wd);
+			rc = error_set(err, ENOTSUP,
+				       "no path leads to what inotify watch %d watches", w[i].wd);
 		}
 	}
 	if (rc == 0)
@@ -157,8 +157,8 @@ static int inotify_restore(struct restore *r, uint32_t id, const void *body, siz
 
 static int watch_add(struct restore *r, int fd, const Cko__InotifyWatch *w, struct error *err)
 {
-	CLEANUP_CLOSE int at = obj_open_in_root(restore_root_fd(r), w->path, O_PATH | O_NOFOLLOW, 0,
-						0);
+	CLEANUP_CLOSE int at =
+		obj_open_in_root(restore_root_fd(r), w->path, O_PATH | O_NOFOLLOW, 0, 0);
 	char path[40];
 
 	if (at < 0)

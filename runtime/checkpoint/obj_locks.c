@@ -72,15 +72,16 @@ static int line_check(void *ctx, const char *v)
 	struct line l;
 
 	if (line_parse(v, &l) < 0) {
-		obj_obstacle(c->out, c->o, c->o->link, "it has a lock of a kind ferry does not know",
-			     "release the lock");
+		obj_obstacle(c->out, c->o, c->o->link,
+			     "it has a lock of a kind ferry does not know", "release the lock");
 	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.mode, "ACTIVE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "a lease on it is being broken",
 			     "try again when the lease is given back");
 	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.access, "READ") != 0) {
 		/* copying the file opens it, which breaks a write lease */
-		obj_obstacle(c->out, c->o, c->o->link, "it has a write lease",
-			     "give the lease back (fcntl F_SETLEASE, F_UNLCK), or use a read lease");
+		obj_obstacle(
+			c->out, c->o, c->o->link, "it has a write lease",
+			"give the lease back (fcntl F_SETLEASE, F_UNLCK), or use a read lease");
 	} else if (strcmp(l.type, "FLOCK") != 0 && strcmp(l.type, "POSIX") != 0 &&
 		   strcmp(l.type, "OFDLCK") != 0 && strcmp(l.type, "LEASE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "it has a delegation or another server lock",
@@ -136,7 +137,7 @@ static int line_collect(void *ctx, const char *v)
 	k->len = l.len;
 	k->vpid = c->task ? task_vpid(c->task) : 0;
 	k->num = c->num;
-	c->locks = mem_grow(c->locks, c->n + 1, sizeof(*c->locks));
+	c->locks = mem_grow(c->locks, c->n + 1, sizeof(Cko__Lock *));
 	c->locks[c->n++] = k;
 	return 0;
 }
@@ -153,8 +154,8 @@ int obj_locks_dump(struct dump *d, const struct ofd *o, Cko__Lock ***out, size_t
 	if (o->flags & O_PATH)
 		return 0;
 	for (size_t i = 0; i < o->nholders && rc == 0; i++, c.first = false) {
-		CLEANUP_FREE char *text = fdinfo_read(task_pid(o->holders[i].task),
-						      o->holders[i].num);
+		CLEANUP_FREE char *text =
+			fdinfo_read(task_pid(o->holders[i].task), o->holders[i].num);
 
 		c.task = o->holders[i].task;
 		c.num = o->holders[i].num;

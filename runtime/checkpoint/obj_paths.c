@@ -70,8 +70,7 @@ static char *walk_folder(int root_fd, const char *path, dev_t dev, ino_t ino, st
 			continue;
 		(*budget)--;
 		/* d_ino of an overlay may be the lower layer's: only a stat decides */
-		if (!folder && here.st_dev == dev && e->d_ino != ino &&
-		    major(here.st_dev) != 0)
+		if (!folder && here.st_dev == dev && e->d_ino != ino && major(here.st_dev) != 0)
 			continue;
 		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
 			continue;

@@ -32,8 +32,7 @@ static int pidfd_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 		obj_obstacle(out, o, "pidfd", "it stands for a thread (PIDFD_THREAD)",
 			     "let the program use a pidfd of the process");
 	else if (!pidfd_task(d, o))
-		obj_obstacle(out, o, "pidfd",
-			     "its process is gone, or outside of the container",
+		obj_obstacle(out, o, "pidfd", "its process is gone, or outside of the container",
 			     "close the descriptor");
 	return 0;
 }

@@ -13,8 +13,10 @@
 static const struct {
 	const char *link, *object, *why, *remedy;
 } known[] = {
-	{ "anon_inode:[io_uring]", "io_uring instance", "its rings and requests in flight cannot be "
-	  "taken over", "configure the program not to use io_uring (for example "
+	{ "anon_inode:[io_uring]", "io_uring instance",
+	  "its rings and requests in flight cannot be "
+	  "taken over",
+	  "configure the program not to use io_uring (for example "
 	  "io_uring_disabled=2 with sysctl, or the program's own switch)" },
 	{ "anon_inode:[userfaultfd]", "userfaultfd", "page faults in flight cannot be taken over",
 	  "configure the program not to use userfaultfd" },
@@ -33,8 +35,10 @@ static const struct {
 	  "close the descriptor" },
 	{ "anon_inode:[fscontext]", "mount context", "a mount is being prepared",
 	  "try again later" },
-	{ "anon_inode:seccomp notify", "seccomp listener", "its requests in flight cannot be taken "
-	  "over", "stop the supervisor" },
+	{ "anon_inode:seccomp notify", "seccomp listener",
+	  "its requests in flight cannot be taken "
+	  "over",
+	  "stop the supervisor" },
 	{ "/memfd:", "memory file", "its kind cannot travel", "close the descriptor" },
 	{ "/[aio]", "AIO ring", "it is mapped memory of the kernel's", "stop asynchronous I/O" },
 	{ "/dmabuf:", "DMA buffer", "it is memory of a device", "close the descriptor" },
@@ -50,7 +54,8 @@ static void refused_say(const struct ofd *o, char *object, size_t cap, const cha
 			const char **remedy)
 {
 	*why = "ferry does not know this kind of object";
-	*remedy = "close the descriptor, or stop and start the container instead (a cold migration)";
+	*remedy =
+		"close the descriptor, or stop and start the container instead (a cold migration)";
 	snprintf(object, cap, "%s", o->link);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (!str_starts(o->link, known[i].link))

@@ -3,9 +3,9 @@
 #include "runtime/checkpoint/obj_types.h"
 
 const struct object_type *const object_types_files[] = {
-	&obj_session,  &obj_memfd,   &obj_file,	 &obj_device,  &obj_tty,  &obj_pipe, &obj_epoll,
-	&obj_eventfd,  &obj_signalfd, &obj_timerfd, &obj_pidfd, &obj_inotify, &obj_unix,
-	&obj_refused, /* claims everything: last */
+	&obj_session, &obj_memfd,   &obj_file,	  &obj_device,	 &obj_tty,
+	&obj_pipe,    &obj_epoll,   &obj_eventfd, &obj_signalfd, &obj_timerfd,
+	&obj_pidfd,   &obj_inotify, &obj_unix,	  &obj_refused, /* claims everything: last */
 	NULL,
 };
 

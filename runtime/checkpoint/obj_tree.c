@@ -20,7 +20,7 @@
 static struct {
 	char *key; /* source or mount point, so that it is found again */
 	struct tree_source *ts;
-} *trees;
+} * trees;
 static size_t ntrees;
 
 static bool tree_known(const char *key)
@@ -120,7 +120,7 @@ static int tree_find_named(json_t *args, struct error *err)
 	json_t *list = json_object_get(args, "trees"), *t;
 	size_t i;
 
-	json_array_foreach(list, i, t) {
+	json_array_foreach (list, i, t) {
 		const char *source = json_str(t, "source", NULL);
 		const char *dest = json_str(t, "dest", "/");
 		struct tree_source *ts;
@@ -152,10 +152,9 @@ static bool tree_elsewhere(void *ctx, dev_t dev, ino_t ino)
 static int tree_passes(struct dump *d, bool final, struct error *err)
 {
 	for (size_t i = 0; i < ntrees; i++) {
-		struct tree_pass p = { .final = final,
-				       .emit = tree_emit,
-				       .elsewhere = tree_elsewhere,
-				       .ctx = d };
+		struct tree_pass p = {
+			.final = final, .emit = tree_emit, .elsewhere = tree_elsewhere, .ctx = d
+		};
 		int n = tree_source_pass(trees[i].ts, &p, err);
 
 		if (n < 0)

@@ -139,8 +139,10 @@ static int nothing_unread(const struct ofd *o, struct error *err)
 	int n = 0;
 
 	if (ioctl(o->fd, FIONREAD, &n) == 0 && n > 0)
-		return error_set(err, EAGAIN, "%d bytes typed or printed on terminal %s were not read "
-				 "yet; try again when they have been", n, o->link);
+		return error_set(err, EAGAIN,
+				 "%d bytes typed or printed on terminal %s were not read "
+				 "yet; try again when they have been",
+				 n, o->link);
 	return 0;
 }
 
@@ -172,7 +174,8 @@ static int tty_dump(struct dump *d, struct ofd *o, struct buf *body, struct erro
 		m.other = other->id;
 		m.external = !other->kind;
 		m.exclusive = ioctl(o->fd, TIOCGEXCL, &v) == 0 && v;
-		m.path = path = str_format("/dev/pts/%u", m.index);
+		path = str_format("/dev/pts/%u", m.index);
+		m.path = path;
 		if (is_slave(o))
 			m.inode = obj_inode_dump(-1, &o->st, false);
 		n = nothing_unread(o, err);
@@ -258,8 +261,8 @@ static int tty_restore(struct restore *r, uint32_t id, const void *body, size_t 
 
 		if (other < 0)
 			return other;
-		made = m->external ? obj_reopen(other, (int)(m->flags & O_ACCMODE) | O_NOCTTY) :
-				     obj_open_in_root(restore_root_fd(r), m->path,
+		made = m->external ? obj_reopen(other, (int)(m->flags & O_ACCMODE) | O_NOCTTY)
+				   : obj_open_in_root(restore_root_fd(r), m->path,
 						      (int)(m->flags & O_ACCMODE) | O_NOCTTY, 0, 0);
 		if (made < 0)
 			return error_sys(err, -made, "opening terminal %s", m->path);
@@ -320,15 +323,15 @@ static bool stat_read(pid_t pid, struct stat_line *s)
 			   &s->tpgid) == 4;
 }
 
-static int session_add(struct dump *d, struct task *t, const struct stat_line *s,
-		       Cko__Sessions *m, struct error *err)
+static int session_add(struct dump *d, struct task *t, const struct stat_line *s, Cko__Sessions *m,
+		       struct error *err)
 {
 	Cko__Session *x = mem_zalloc(sizeof(*x));
 	struct task *group = s->tpgid > 0 ? dump_task_by_pid(d, s->tpgid) : NULL;
 	uint32_t index;
 
 	cko__session__init(x);
-	m->sessions = mem_grow(m->sessions, m->n_sessions + 1, sizeof(*m->sessions));
+	m->sessions = mem_grow(m->sessions, m->n_sessions + 1, sizeof(Cko__Session *));
 	m->sessions[m->n_sessions++] = x;
 	x->sid = task_vpid(t);
 	x->foreground = group ? task_vpid(group) : 0;
@@ -373,7 +376,7 @@ static int sessions_collect(struct dump *d, Cko__Sessions *m, struct error *err)
 			continue;
 		x = mem_zalloc(sizeof(*x));
 		cko__terminal__init(x);
-		m->terminals = mem_grow(m->terminals, m->n_terminals + 1, sizeof(*m->terminals));
+		m->terminals = mem_grow(m->terminals, m->n_terminals + 1, sizeof(Cko__Terminal *));
 		m->terminals[m->n_terminals++] = x;
 		x->id = o->id;
 		x->rdev = o->st.st_rdev;
@@ -457,8 +460,8 @@ static int session_make(struct restore *r, const Cko__Session *s, struct error *
 		at = remote_scratch(leader);
 		n = at ? remote_write(leader, at, &s->foreground, sizeof(s->foreground)) : -EFAULT;
 		if (n == 0)
-			n = remote_syscall(leader, SYS_ioctl, (unsigned long)num, TIOCSPGRP, at, 0, 0,
-					   0);
+			n = remote_syscall(leader, SYS_ioctl, (unsigned long)num, TIOCSPGRP, at, 0,
+					   0, 0);
 	}
 	if (opened)
 		remote_syscall(leader, SYS_close, (unsigned long)num, 0, 0, 0, 0, 0);
@@ -478,8 +481,9 @@ static int session_late(struct restore *r, uint32_t id, const void *body, size_t
 	for (size_t i = 0; i < m->n_terminals && n == 0; i++) {
 		int t = restore_fd(r, m->terminals[i]->id, err);
 
-		n = t < 0 ? t : settings_restore(t, &m->terminals[i]->termios,
-						 m->terminals[i]->rows, m->terminals[i]->cols, err);
+		n = t < 0 ? t
+			  : settings_restore(t, &m->terminals[i]->termios, m->terminals[i]->rows,
+					     m->terminals[i]->cols, err);
 	}
 	for (size_t i = 0; i < m->n_sessions && n == 0; i++)
 		n = session_make(r, m->sessions[i], err);
@@ -506,11 +510,13 @@ static int session_part_check(struct dump *d, struct obstacles *out)
 			continue;
 		if (pts_index((unsigned int)(s.tty >> 8) & 0xfff,
 			      ((unsigned int)s.tty & 0xff) |
-				      (((unsigned int)s.tty >> 12) & 0xfff00), &index) &&
+				      (((unsigned int)s.tty >> 12) & 0xfff00),
+			      &index) &&
 		    (tty_other(d, index, true) || tty_other(d, index, false)))
 			continue;
 		object = str_format("controlling terminal of session %d", task_vpid(t));
-		obstacle_add(out, task_vpid(t), -1, object, "its other end is outside of the container",
+		obstacle_add(out, task_vpid(t), -1, object,
+			     "its other end is outside of the container",
 			     "end the exec session, or start the program without a terminal");
 	}
 	return 0;

@@ -33,9 +33,19 @@
 #define SO_PASSPIDFD 76
 #endif
 
-const int unix_options[] = { SO_RCVTIMEO,  SO_SNDTIMEO, SO_PASSCRED, SO_PASSSEC, SO_RCVLOWAT,
-			     SO_PRIORITY,  SO_LINGER,	SO_TIMESTAMP, SO_TIMESTAMPNS,
-			     SO_OOBINLINE, SO_PEEK_OFF, SO_PASSPIDFD, 0 };
+const int unix_options[] = { SO_RCVTIMEO,
+			     SO_SNDTIMEO,
+			     SO_PASSCRED,
+			     SO_PASSSEC,
+			     SO_RCVLOWAT,
+			     SO_PRIORITY,
+			     SO_LINGER,
+			     SO_TIMESTAMP,
+			     SO_TIMESTAMPNS,
+			     SO_OOBINLINE,
+			     SO_PEEK_OFF,
+			     SO_PASSPIDFD,
+			     0 };
 
 struct info {
 	uint8_t state, shutdown;
@@ -54,8 +64,8 @@ static int int_option(int fd, int name)
 
 static bool is_unix(const struct ofd *o)
 {
-	return S_ISSOCK(o->st.st_mode) && !(o->flags & O_PATH) &&
-	       str_starts(o->link, "socket:[") && int_option(o->fd, SO_DOMAIN) == AF_UNIX;
+	return S_ISSOCK(o->st.st_mode) && !(o->flags & O_PATH) && str_starts(o->link, "socket:[") &&
+	       int_option(o->fd, SO_DOMAIN) == AF_UNIX;
 }
 
 /* --- sock_diag ---------------------------------------------------------------------------- */
@@ -255,8 +265,8 @@ static bool name_leads_here(struct dump *d, const struct ofd *o, const char *nam
 		if (name[0] == '/') {
 			fd = obj_open_in_root(root, name, O_PATH | O_NOFOLLOW, 0, 0);
 		} else if (i < o->nholders) {
-			CLEANUP_FREE char *cwd = str_format("/proc/%d/cwd",
-							    task_pid(o->holders[i].task));
+			CLEANUP_FREE char *cwd =
+				str_format("/proc/%d/cwd", task_pid(o->holders[i].task));
 			char at[4096];
 			CLEANUP_CLOSE int c = open(cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
 			ssize_t n = readlink(cwd, at, sizeof(at) - 1);
@@ -286,7 +296,8 @@ static bool peer_outside(struct dump *d, uint32_t ino)
 	return obj_held_outside(d, link);
 }
 
-/* --- preflight ---------------------------------------------------------------------------------- */
+/* --- preflight ----------------------------------------------------------------------------------
+ */
 static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
 	int type = int_option(o->fd, SO_TYPE);
@@ -300,17 +311,18 @@ static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	}
 	if (info_get(d, o, &info, &err) < 0) {
 		obj_obstacle(out, o, "unix socket",
-			     err.code == ENOENT ?
-				     "it belongs to another network namespace" : err.msg,
+			     err.code == ENOENT ? "it belongs to another network namespace"
+						: err.msg,
 			     "close it, or restart the program inside of the container");
 		return 0;
 	}
 	if (info.state == TCP_LISTEN) {
 		for (size_t i = 0; i < info.nwaiting; i++)
 			if (!ofd_by_ino(d, info.waiting[i]))
-				obj_obstacle(out, o, "unix socket (listening)",
-					     "a client outside of the container waits to be accepted",
-					     "try again when it was accepted and has disconnected");
+				obj_obstacle(
+					out, o, "unix socket (listening)",
+					"a client outside of the container waits to be accepted",
+					"try again when it was accepted and has disconnected");
 	} else if (info.peer && !ofd_by_ino(d, info.peer) && peer_outside(d, info.peer)) {
 		obj_obstacle(out, o, "unix socket",
 			     "it is connected to a process outside of the container",
@@ -335,7 +347,8 @@ static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	return 0;
 }
 
-/* --- queues ---------------------------------------------------------------------------------------- */
+/* --- queues
+ * ---------------------------------------------------------------------------------------- */
 struct queue {
 	struct dump *d;
 	Cko__Unix *m;
@@ -444,7 +457,8 @@ static int fds_placed(const struct queue *q, struct error *err)
 		return 0;
 	if (q->sender >= 0 && ioctl(q->sender, SIOCOUTQ, &now) == 0 && now == sum)
 		return 0;
-	return error_set(err, EAGAIN, "descriptors are in flight behind other data in a unix "
+	return error_set(err, EAGAIN,
+			 "descriptors are in flight behind other data in a unix "
 			 "stream; try again when they have been received");
 }
 
@@ -481,7 +495,7 @@ static int queue_add(struct queue *q, int type, char *data, size_t len, struct m
 			msg->name.len = nlen;
 		}
 	}
-	q->m->queue = mem_grow(q->m->queue, q->m->n_queue + 1, sizeof(*q->m->queue));
+	q->m->queue = mem_grow(q->m->queue, q->m->n_queue + 1, sizeof(Cko__UnixMessage *));
 	q->m->queue[q->m->n_queue++] = msg;
 	return 0;
 }
@@ -499,7 +513,8 @@ static int queue_peek(struct queue *q, int fd, struct error *err)
 		return error_sys(err, errno, "peeking into a unix socket");
 	data = malloc(cap); /* not zeroed: pages are touched only as far as data reaches */
 	while (data && rc == 0) {
-		char control[CMSG_SPACE(253 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + 512];
+		char control[CMSG_SPACE(253 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) +
+			     512];
 		struct sockaddr_un from = { 0 };
 		struct iovec iov = { data, cap };
 		struct msghdr h = { .msg_name = &from,
@@ -548,7 +563,8 @@ static int gather_in_flight(struct dump *d, struct error *err)
 	return 0;
 }
 
-/* --- dump ------------------------------------------------------------------------------------------ */
+/* --- dump
+ * ------------------------------------------------------------------------------------------ */
 static void options_dump(int fd, Cko__Unix *m)
 {
 	static const int sizes[] = { SO_SNDBUF, SO_RCVBUF, 0 };
@@ -569,7 +585,8 @@ static void options_dump(int fd, Cko__Unix *m)
 			s->value.data = mem_zalloc(len + 1);
 			s->value.len = len;
 			memcpy(s->value.data, value, len);
-			m->options = mem_grow(m->options, m->n_options + 1, sizeof(*m->options));
+			m->options =
+				mem_grow(m->options, m->n_options + 1, sizeof(Cko__SockOption *));
 			m->options[m->n_options++] = s;
 		}
 	}
@@ -608,8 +625,7 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 			return n;
 		peer = ofd_by_ino(d, info->peer);
 		if (!peer)
-			return error_set(err, ENOTSUP,
-					 "its other end is outside of the container");
+			return error_set(err, ENOTSUP, "its other end is outside of the container");
 	}
 	peercred(o->fd, &m->peer_uid, &m->peer_gid);
 	m->peer_cred = true;
@@ -621,8 +637,8 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 		m->mutual = other.peer == (uint32_t)o->st.st_ino;
 		m->peer_name.data = (uint8_t *)peer_name;
 		m->peer_name.len = socket_name(peer->fd, peer_name);
-		m->peer_listener = m->mutual ? accepted_from(d, peer, peer_name, m->peer_name.len) :
-					       0;
+		m->peer_listener =
+			m->mutual ? accepted_from(d, peer, peer_name, m->peer_name.len) : 0;
 		peercred(peer->fd, &m->own_uid, &m->own_gid);
 		return 0;
 	}

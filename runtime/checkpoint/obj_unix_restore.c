@@ -104,8 +104,7 @@ static int act_bind_path(void *arg)
 	if (a->dir && *a->dir && chdir(a->dir) < 0)
 		return -errno;
 	/* what the tree brought is an empty shell */
-	if (lstat(a->un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	    unlink(a->un.sun_path) < 0)
+	if (lstat(a->un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(a->un.sun_path) < 0)
 		return -errno;
 	if (bind(a->fd, (struct sockaddr *)&a->un, a->len) < 0)
 		return -errno;
@@ -265,8 +264,8 @@ static int make_pair(struct restore *r, const Cko__Unix *m, int fds[2], struct e
 	int n;
 
 	/* both ends of a socketpair(2) see the same: kept where they saw the same before */
-	k.creds = m->peer_cred && (m->orphan || (m->peer_uid == m->own_uid &&
-						 m->peer_gid == m->own_gid));
+	k.creds = m->peer_cred &&
+		  (m->orphan || (m->peer_uid == m->own_uid && m->peer_gid == m->own_gid));
 	k.uid = m->peer_uid;
 	k.gid = m->peer_gid;
 	n = restore_in_netns(r, act_make, &k, err);
@@ -350,8 +349,8 @@ static int options_set(int fd, const Cko__Unix *m, struct error *err)
 			if (getsockopt(fd, s->level, name, have, &len) == 0 &&
 			    len == s->value.len && memcmp(have, s->value.data, len) == 0)
 				continue;
-			if (setsockopt(fd, s->level, name, s->value.data,
-				       (socklen_t)s->value.len) < 0)
+			if (setsockopt(fd, s->level, name, s->value.data, (socklen_t)s->value.len) <
+			    0)
 				return error_sys(err, errno, "setting option %d of a unix socket",
 						 name);
 			continue;
@@ -386,9 +385,9 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 	e = end_find(id);
 	if (e && e->fd >= 0)
 		made = TAKE_FD(e->fd);
-	else if (m->type != SOCK_DGRAM ?
-			 (m->peer || m->orphan) :
-			 (m->peer && m->mutual && !m->peer_name.len && !m->name.len))
+	else if (m->type != SOCK_DGRAM
+			 ? (m->peer || m->orphan)
+			 : (m->peer && m->mutual && !m->peer_name.len && !m->name.len))
 		n = make_connection(r, id, m, &made, err);
 	else
 		n = make_one(r, m->type, &made, err);
@@ -416,13 +415,14 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 	return 0;
 }
 
-/* --- late ---------------------------------------------------------------------------------------- */
+/* --- late ----------------------------------------------------------------------------------------
+ */
 /* One queued message, written by `from`; `to`: where an unconnected sender sends it. */
 static int send_message(struct restore *r, int from, const Cko__UnixMessage *msg,
 			const struct sockaddr_un *to, socklen_t to_len, struct error *err)
 {
-	CLEANUP_FREE char *control = mem_zalloc(CMSG_SPACE(253 * sizeof(int)) +
-						CMSG_SPACE(sizeof(struct ucred)));
+	CLEANUP_FREE char *control =
+		mem_zalloc(CMSG_SPACE(253 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)));
 	struct iovec iov = { msg->data.data, msg->data.len };
 	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control };
 	struct cmsghdr *c = (struct cmsghdr *)control;
@@ -542,8 +542,8 @@ static int fill(struct restore *r, uint32_t id, const Cko__Unix *m, struct error
 		bool peers = from >= 0 && (m->type != SOCK_DGRAM || msg->sender == m->peer ||
 					   (!msg->sender && !msg->name.len && m->mutual));
 
-		n = peers ? send_message(r, from, msg, NULL, 0, err) :
-			    send_datagram(r, m, msg, err);
+		n = peers ? send_message(r, from, msg, NULL, 0, err)
+			  : send_datagram(r, m, msg, err);
 	}
 	if (from >= 0) {
 		saved /= 2;
@@ -580,7 +580,7 @@ int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 		return -EBADMSG;
 	if (m->pending) {
 		/* the listener's message is not at hand, but getsockname(2) is */
-		struct sockaddr_un un;
+		struct sockaddr_un un = { 0 };
 		socklen_t ulen = sizeof(un);
 		int l = restore_fd(r, m->pending, err);
 		ProtobufCBinaryData name;

@@ -76,7 +76,7 @@ struct ofd {
 	int flags;    /* fcntl(F_GETFL) */
 	struct ofd_holder *holders;
 	size_t nholders;
-	const struct object_type *kind; /* who claimed it */
+	const struct object_type *kind; /* who claimed it; NULL: an external (stdio) */
 	bool dumped;
 	void *priv; /* for the type, freed with free() */
 };
@@ -156,13 +156,6 @@ int dump_root_fd(struct dump *d);
 uint32_t dump_shared_id(struct dump *d, dev_t dev, ino_t ino);
 
 /*
- * Descriptors whose other end is not the container's (stdio pipes, the shim's pty): the
- * name that the `externals` of control.h give to this /proc/PID/fd link; NULL: none.
- * Borrowed.
- */
-const char *dump_external(struct dump *d, const char *link);
-
-/*
  * A part of the checkpoint that is not a descriptor: directory trees, SysV semaphores,
  * message queues, namespace-wide settings. Its messages go to the part of the same name
  * on the destination, in order.
@@ -197,13 +190,6 @@ int restore_fd(struct restore *r, uint32_t id, struct error *err);
 
 /* A fresh descriptor (caller's) of shared memory object `shared_id`, opened with `flags`. */
 int restore_shared_fd(struct restore *r, uint32_t shared_id, int flags, struct error *err);
-
-/*
- * The stub's descriptor of the external `name` (same open file description), duplicated
- * into the engine before the stub's own are closed: fresh, caller's. -ENOENT with err
- * set: the destination was told of no such external.
- */
-int restore_external_fd(struct restore *r, const char *name, struct error *err);
 
 size_t restore_task_count(const struct restore *r);
 struct task *restore_task_at(struct restore *r, size_t i);

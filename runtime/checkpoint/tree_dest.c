@@ -157,8 +157,9 @@ static int write_extents(int fd, const Cko__TreeEntry *e, struct error *err)
 		if (x->zeros && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					  (off_t)x->offset, (off_t)x->zeros) < 0) {
 			for (uint64_t done = 0; done < x->zeros;) {
-				size_t want = x->zeros - done < sizeof(zeros) ?
-						      (size_t)(x->zeros - done) : sizeof(zeros);
+				size_t want = x->zeros - done < sizeof(zeros)
+						      ? (size_t)(x->zeros - done)
+						      : sizeof(zeros);
 				ssize_t w = pwrite(fd, zeros, want, (off_t)(x->offset + done));
 
 				if (w <= 0)
@@ -293,8 +294,8 @@ static int set_attributes(int root, const struct place *at, const Cko__TreeEntry
 			  struct error *err)
 {
 	struct stat st;
-	CLEANUP_CLOSE int fd = *e->path ? look(at, &st) :
-					  obj_open_in_root(root, ".", O_PATH | O_DIRECTORY, 0, 0);
+	CLEANUP_CLOSE int fd =
+		*e->path ? look(at, &st) : obj_open_in_root(root, ".", O_PATH | O_DIRECTORY, 0, 0);
 
 	if (fd == -EXDEV)
 		return 0;

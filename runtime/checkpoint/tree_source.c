@@ -42,11 +42,11 @@ struct entry {
 	char *path;
 	struct stat st;
 	bool whiteout, opaque;
-	bool racy;	/* changed so lately that its ctime proves nothing */
-	bool fresh;	/* made anew in this pass, with all below it */
-	bool touched;	/* a folder in which something was done: its times are set again */
-	bool sent_data; /* content went out at least once */
-	bool attr;	/* attributes are to be sent */
+	bool racy;	  /* changed so lately that its ctime proves nothing */
+	bool fresh;	  /* made anew in this pass, with all below it */
+	bool touched;	  /* a folder in which something was done: its times are set again */
+	bool sent_data;	  /* content went out at least once */
+	bool attr;	  /* attributes are to be sent */
 	uint64_t *blocks; /* hashes of content that the destination has */
 	size_t nblocks;
 };
@@ -165,14 +165,17 @@ static int read_marks(int dirfd, const char *name, struct entry *e, struct error
 	if (S_ISREG(e->st.st_mode) &&
 	    (has_xattr(dirfd, name, "trusted.overlay.metacopy", v, sizeof(v)) ||
 	     has_xattr(dirfd, name, "user.overlay.metacopy", v, sizeof(v))))
-		return error_set(err, ENOTSUP, "/%s has its content in a lower layer only "
-				 "(overlay option metacopy=on); mount the overlay with metacopy=off",
-				 e->path);
+		return error_set(
+			err, ENOTSUP,
+			"/%s has its content in a lower layer only "
+			"(overlay option metacopy=on); mount the overlay with metacopy=off",
+			e->path);
 	if (!S_ISDIR(e->st.st_mode))
 		return 0;
 	if (has_xattr(dirfd, name, "trusted.overlay.redirect", v, sizeof(v)) ||
 	    has_xattr(dirfd, name, "user.overlay.redirect", v, sizeof(v)))
-		return error_set(err, ENOTSUP, "folder /%s was renamed from a lower layer (overlay "
+		return error_set(err, ENOTSUP,
+				 "folder /%s was renamed from a lower layer (overlay "
 				 "option redirect_dir=on); mount the overlay with redirect_dir=off",
 				 e->path);
 	if (has_xattr(dirfd, name, "trusted.overlay.opaque", v, sizeof(v)) ||
@@ -315,7 +318,7 @@ static Cko__TreeEntry *out_entry(struct out *o, Cko__TreeKind kind, const char *
 	cko__tree_entry__init(t);
 	t->kind = kind;
 	t->path = str_dup(path);
-	o->entries = mem_grow(o->entries, o->n + 1, sizeof(*o->entries));
+	o->entries = mem_grow(o->entries, o->n + 1, sizeof(Cko__TreeEntry *));
 	o->entries[o->n++] = t;
 	o->bytes += strlen(path) + 64;
 	return t;
@@ -332,7 +335,7 @@ static Cko__TreeExtent *out_extent(struct out *o, Cko__TreeEntry *t, uint64_t of
 
 	cko__tree_extent__init(x);
 	x->offset = offset;
-	t->extents = mem_grow(t->extents, t->n_extents + 1, sizeof(*t->extents));
+	t->extents = mem_grow(t->extents, t->n_extents + 1, sizeof(Cko__TreeExtent *));
 	t->extents[t->n_extents++] = x;
 	o->bytes += 32;
 	return x;
@@ -418,8 +421,8 @@ static int send_content(struct out *o, struct entry *e, int fd, const struct sta
 			continue;
 		if (h == 0) {
 			out_extent(o, t, (uint64_t)at)->zeros =
-				st->st_size - at < (off_t)BLOCK ? (uint64_t)(st->st_size - at) :
-								  BLOCK;
+				st->st_size - at < (off_t)BLOCK ? (uint64_t)(st->st_size - at)
+								: BLOCK;
 		} else {
 			Cko__TreeExtent *x = out_extent(o, t, (uint64_t)at);
 
@@ -457,8 +460,7 @@ static int send_file(struct out *o, struct entry *e, bool whole, bool blocks_onl
 	struct stat st;
 	int n = 0;
 
-	if (!e->sent_data && p->elsewhere &&
-	    p->elsewhere(p->ctx, e->st.st_dev, e->st.st_ino)) {
+	if (!e->sent_data && p->elsewhere && p->elsewhere(p->ctx, e->st.st_dev, e->st.st_ino)) {
 		Cko__TreeEntry *t = out_entry(o, CKO__TREE_KIND__TREE_FILE, e->path);
 
 		t->inode = obj_inode_dump(-1, &e->st, false);
@@ -510,8 +512,7 @@ static int send_symlink(struct out *o, const struct entry *e, struct error *err)
 	ssize_t n;
 
 	if (fd < 0)
-		return fd == -ENOENT && !o->pass->final ? 1 :
-							  error_sys(err, -fd, "/%s", e->path);
+		return fd == -ENOENT && !o->pass->final ? 1 : error_sys(err, -fd, "/%s", e->path);
 	n = readlinkat(fd, "", target, sizeof(target) - 1);
 	if (n < 0)
 		return error_sys(err, errno, "reading link /%s", e->path);
@@ -523,13 +524,12 @@ static int send_symlink(struct out *o, const struct entry *e, struct error *err)
 
 static int send_attr(struct out *o, const struct entry *e, struct error *err)
 {
-	CLEANUP_CLOSE int fd = *e->path ? entry_open(o->ts, e->path, O_PATH) :
-					  fcntl(o->ts->fd, F_DUPFD_CLOEXEC, 0);
+	CLEANUP_CLOSE int fd = *e->path ? entry_open(o->ts, e->path, O_PATH)
+					: fcntl(o->ts->fd, F_DUPFD_CLOEXEC, 0);
 	Cko__TreeEntry *t;
 
 	if (fd < 0)
-		return fd == -ENOENT && !o->pass->final ? 0 :
-							  error_sys(err, -fd, "/%s", e->path);
+		return fd == -ENOENT && !o->pass->final ? 0 : error_sys(err, -fd, "/%s", e->path);
 	t = out_entry(o, CKO__TREE_KIND__TREE_ATTR, e->path);
 	t->inode = obj_inode_dump(fd, &e->st, !S_ISLNK(e->st.st_mode));
 	for (size_t i = 0; i < t->inode->n_xattrs; i++)

@@ -11,13 +11,13 @@
 
 #include "tests/unit/checkpoint/harness.h"
 
-#define WANT(x)                                                                       \
-	do {                                                                          \
-		if (!(x)) {                                                           \
-			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,  \
-				strerror(errno));                                     \
-			return __LINE__ % 100 + 1;                                    \
-		}                                                                     \
+#define WANT(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,               \
+				strerror(errno));                                                  \
+			return __LINE__ % 100 + 1;                                                 \
+		}                                                                                  \
 	} while (0)
 
 static int pipes(struct trial *t)
@@ -72,7 +72,8 @@ static void test_pipes_keep_content_ends_and_packets(void **state)
 
 static int epolls(struct trial *t)
 {
-	int ep = epoll_create1(EPOLL_CLOEXEC), outer = epoll_create1(0), p[2], q[2], ev = eventfd(0, 0);
+	int ep = epoll_create1(EPOLL_CLOEXEC), outer = epoll_create1(0), p[2], q[2],
+	    ev = eventfd(0, 0);
 	struct epoll_event e = { .events = EPOLLIN, .data.u64 = 0x1122334455667788 }, got[8];
 	int moved, n;
 
@@ -154,7 +155,8 @@ static int timers(struct trial *t)
 {
 	int off = timerfd_create(CLOCK_MONOTONIC, 0), far = timerfd_create(CLOCK_BOOTTIME, 0);
 	int tick = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), real;
-	struct itimerspec its = { .it_value.tv_sec = 1000 }, now, period = { { 0, 1000000 }, { 0, 1000000 } };
+	struct itimerspec its = { .it_value.tv_sec = 1000 }, now,
+			  period = { { 0, 1000000 }, { 0, 1000000 } };
 	struct timespec rt;
 	uint64_t v = 0;
 
@@ -167,9 +169,12 @@ static int timers(struct trial *t)
 	usleep(20000);
 	trial_ready(t);
 	trial_await(t);
-	WANT(timerfd_gettime(off, &now) == 0 && now.it_value.tv_sec == 0 && now.it_value.tv_nsec == 0);
-	WANT(timerfd_gettime(far, &now) == 0 && now.it_value.tv_sec > 900 && now.it_value.tv_sec < 1000);
-	WANT(timerfd_gettime(real, &now) == 0 && now.it_value.tv_sec > 400 && now.it_value.tv_sec < 500);
+	WANT(timerfd_gettime(off, &now) == 0 && now.it_value.tv_sec == 0 &&
+	     now.it_value.tv_nsec == 0);
+	WANT(timerfd_gettime(far, &now) == 0 && now.it_value.tv_sec > 900 &&
+	     now.it_value.tv_sec < 1000);
+	WANT(timerfd_gettime(real, &now) == 0 && now.it_value.tv_sec > 400 &&
+	     now.it_value.tv_sec < 500);
 	WANT(read(tick, &v, 8) == 8 && v >= 15); /* those of before the move as well */
 	WANT(fcntl(tick, F_SETFL, 0) == 0 && read(tick, &v, 8) == 8 && v >= 1);
 	return 0;

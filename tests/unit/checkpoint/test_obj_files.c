@@ -5,13 +5,13 @@
 
 #include "tests/unit/checkpoint/harness.h"
 
-#define WANT(x)                                                                       \
-	do {                                                                          \
-		if (!(x)) {                                                           \
-			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,  \
-				strerror(errno));                                     \
-			return __LINE__ % 100 + 1;                                    \
-		}                                                                     \
+#define WANT(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,               \
+				strerror(errno));                                                  \
+			return __LINE__ % 100 + 1;                                                 \
+		}                                                                                  \
 	} while (0)
 
 static int open_in(const struct trial *t, const char *name, int flags)
@@ -35,7 +35,8 @@ static int own_tmpfs(struct trial *t, bool stub)
 
 static int files(struct trial *t)
 {
-	int a = open_in(t, "a", O_RDWR | O_CREAT), b = open_in(t, "log", O_WRONLY | O_CREAT | O_APPEND);
+	int a = open_in(t, "a", O_RDWR | O_CREAT),
+	    b = open_in(t, "log", O_WRONLY | O_CREAT | O_APPEND);
 	int d = dup(a), ro = open_in(t, "a", O_RDONLY), path = open_in(t, "a", O_PATH);
 	int null = open("/dev/null", O_RDWR), random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
 	int proc = open("/proc/self/stat", O_RDONLY), ns = open("/proc/self/ns/uts", O_RDONLY);
@@ -59,7 +60,8 @@ static int files(struct trial *t)
 	WANT(write(null, "x", 1) == 1 && read(null, buf, 1) == 0 && read(random, buf, 8) == 8);
 	WANT(fcntl(random, F_GETFD) == FD_CLOEXEC && fcntl(null, F_GETFD) == 0);
 	WANT(read(proc, buf, 1) == 1 && buf[0] == '1');
-	WANT(fstat(ns, &st) == 0 && stat("/proc/self/ns/uts", &st2) == 0 && st.st_ino == st2.st_ino);
+	WANT(fstat(ns, &st) == 0 && stat("/proc/self/ns/uts", &st2) == 0 &&
+	     st.st_ino == st2.st_ino);
 	return 0;
 }
 
@@ -149,7 +151,8 @@ static void test_folders_keep_position(void **state)
 
 static int locks(struct trial *t)
 {
-	int a = open_in(t, "own/posix", O_RDWR | O_CREAT), b = open_in(t, "own/flock", O_RDWR | O_CREAT);
+	int a = open_in(t, "own/posix", O_RDWR | O_CREAT),
+	    b = open_in(t, "own/flock", O_RDWR | O_CREAT);
 	int c = open_in(t, "own/ofd", O_RDWR | O_CREAT), l;
 	int b2, c2;
 	struct flock w = { .l_type = F_WRLCK, .l_start = 10, .l_len = 5 };

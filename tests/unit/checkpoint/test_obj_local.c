@@ -384,9 +384,8 @@ static void move(const int *fds, size_t n)
 		if (r.o[i].num >= 0)
 			assert_int_equal(dup2(r.o[i].fd, r.o[i].num), r.o[i].num);
 	for (size_t i = 0; i < r.n; i++)
-		if (r.o[i].kind->late &&
-		    r.o[i].kind->late(&r, r.o[i].id, r.o[i].body.data, r.o[i].body.len, r.o[i].fd,
-				      &err) < 0)
+		if (r.o[i].kind->late && r.o[i].kind->late(&r, r.o[i].id, r.o[i].body.data,
+							   r.o[i].body.len, r.o[i].fd, &err) < 0)
 			fail_msg("finishing %s: %s", r.o[i].kind->type, err.msg);
 	for (size_t i = 0; i < r.n; i++) {
 		if (r.o[i].kind->finish)
@@ -399,7 +398,8 @@ static void move(const int *fds, size_t n)
 
 static void test_files_pipes_and_locks_come_back(void **state)
 {
-	int a = open(in("a"), O_RDWR | O_CREAT, 0600), gone = open(in("gone"), O_RDWR | O_CREAT, 0600);
+	int a = open(in("a"), O_RDWR | O_CREAT, 0600),
+	    gone = open(in("gone"), O_RDWR | O_CREAT, 0600);
 	int ro = open(in("gone"), O_RDONLY), m = memfd_create("m", MFD_ALLOW_SEALING), p[2];
 	int null = open("/dev/null", O_RDWR), d = open(folder, O_RDONLY), b;
 	char buf[100] = "";

@@ -12,13 +12,13 @@
 
 #include "tests/unit/checkpoint/harness.h"
 
-#define WANT(x)                                                                       \
-	do {                                                                          \
-		if (!(x)) {                                                           \
-			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,  \
-				strerror(errno));                                     \
-			return __LINE__ % 100 + 1;                                    \
-		}                                                                     \
+#define WANT(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,               \
+				strerror(errno));                                                  \
+			return __LINE__ % 100 + 1;                                                 \
+		}                                                                                  \
 	} while (0)
 
 /* Of the test that runs: cleaned by the teardown, also where an assertion failed. */
@@ -43,7 +43,7 @@ static json_t *obstacle(struct trial *t, int fd)
 	size_t i;
 	json_t *o;
 
-	json_array_foreach(t->obstacles, i, o)
+	json_array_foreach (t->obstacles, i, o)
 		if (json_integer_value(json_object_get(o, "fd")) == fd)
 			return o;
 	return NULL;
@@ -74,7 +74,9 @@ static void move(int fd, int to)
 
 static int refused(struct trial *t)
 {
-	struct { uint32_t x[30]; } params;
+	struct {
+		uint32_t x[30];
+	} params;
 	char path[128];
 	int fd;
 
@@ -176,7 +178,8 @@ static int harmless(struct trial *t)
 	struct epoll_event e = { .events = EPOLLIN };
 
 	WANT(pipe(p) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
-	WANT(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e) == 0 && epoll_ctl(ep, EPOLL_CTL_ADD, s[0], &e) == 0);
+	WANT(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e) == 0 &&
+	     epoll_ctl(ep, EPOLL_CTL_ADD, s[0], &e) == 0);
 	WANT(eventfd(0, 0) >= 0 && timerfd_create(CLOCK_MONOTONIC, 0) >= 0);
 	WANT(inotify_add_watch(inotify_init(), t->dir, IN_CREATE) > 0);
 	WANT(write(s[1], "in the queue", 12) == 12 && open(t->dir, O_RDONLY) >= 0);

@@ -6,13 +6,13 @@
 
 #include "tests/unit/checkpoint/harness.h"
 
-#define WANT(x)                                                                       \
-	do {                                                                          \
-		if (!(x)) {                                                           \
-			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,  \
-				strerror(errno));                                     \
-			return __LINE__ % 100 + 1;                                    \
-		}                                                                     \
+#define WANT(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# %s:%d: %s: %s\n", __func__, __LINE__, #x,               \
+				strerror(errno));                                                  \
+			return __LINE__ % 100 + 1;                                                 \
+		}                                                                                  \
 	} while (0)
 
 static socklen_t address(struct sockaddr_un *un, const struct trial *t, const char *name)
@@ -48,8 +48,8 @@ static bool has_name(int fd, const struct trial *t, const char *name, bool peer)
 {
 	struct sockaddr_un un = { 0 }, want;
 	socklen_t len = sizeof(un), wlen = address(&want, t, name);
-	int r = peer ? getpeername(fd, (struct sockaddr *)&un, &len) :
-		       getsockname(fd, (struct sockaddr *)&un, &len);
+	int r = peer ? getpeername(fd, (struct sockaddr *)&un, &len)
+		     : getsockname(fd, (struct sockaddr *)&un, &len);
 
 	if (name[0] == '@')
 		return r == 0 && len == wlen && memcmp(&un, &want, len) == 0;
@@ -96,7 +96,8 @@ static int pairs(struct trial *t)
 	trial_ready(t);
 	trial_await(t);
 	WANT(read(s[1], buf, 11) == 11 && memcmp(buf, "hello world", 11) == 0);
-	WANT(fd_recv(fds[1], buf, 100, &got, &nfds) == 7 && nfds == 1 && memcmp(buf, "with fd", 7) == 0);
+	WANT(fd_recv(fds[1], buf, 100, &got, &nfds) == 7 && nfds == 1 &&
+	     memcmp(buf, "with fd", 7) == 0);
 	WANT(read(got, buf, 10) == 7 && memcmp(buf, "through", 7) == 0);
 	nfds = 1;
 	WANT(fd_recv(fds[1], buf, 100, &got, &nfds) == 4 && nfds == 1);
@@ -156,7 +157,8 @@ static int servers(struct trial *t)
 		struct ucred u = { 0 };
 		socklen_t len = sizeof(u);
 
-		WANT(has_name(server[i], t, names[i], false) && has_name(client[i], t, names[i], true));
+		WANT(has_name(server[i], t, names[i], false) &&
+		     has_name(client[i], t, names[i], true));
 		WANT(read(server[i], buf, 10) == 5 && read(client[i], buf, 10) == 6);
 		WANT(write(client[i], "more", 4) == 4 && read(server[i], buf, 10) == 4);
 		a = accept(l[i], NULL, NULL);

@@ -163,7 +163,8 @@ static void same(const char *a, const char *b)
 			if (memcmp(ta, tb, la) != 0)
 				fail_msg("%s: another content", pa);
 		} else if (S_ISLNK(sa.st_mode)) {
-			assert_int_equal(readlink(pa, va, sizeof(va)), readlink(pb, vb, sizeof(vb)));
+			assert_int_equal(readlink(pa, va, sizeof(va)),
+					 readlink(pb, vb, sizeof(vb)));
 			assert_string_equal(va, vb);
 		} else if (S_ISDIR(sa.st_mode)) {
 			same(pa, pb);
@@ -391,7 +392,8 @@ static void test_frames_cannot_leave_the_root(void **state)
 	assert_true(apply_one(CKO__TREE_KIND__TREE_FILE, "up/evil", "", &err) < 0);
 	assert_true(apply_one(CKO__TREE_KIND__TREE_FILE, "out/evil", "", &err) < 0);
 	assert_true(apply_one(CKO__TREE_KIND__TREE_FILE, "etc//evil", "", &err) < 0);
-	assert_true(apply_one(CKO__TREE_KIND__TREE_HARDLINK, "evil", "../lower/etc/passwd", &err) < 0);
+	assert_true(apply_one(CKO__TREE_KIND__TREE_HARDLINK, "evil", "../lower/etc/passwd", &err) <
+		    0);
 	assert_int_equal(access(at("evil"), F_OK), -1);
 	assert_int_equal(access(at("outside/evil"), F_OK), -1);
 	/* a link in the way of a file is replaced, not followed */
@@ -409,7 +411,8 @@ static void test_read_only_root_is_no_error(void **state)
 	put(at("root-a/placeholder"), "");
 	make(at("root-b/mountpoint"));
 	put(at("root-b/placeholder"), "");
-	assert_int_equal(mount(NULL, at("root-b"), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);
+	assert_int_equal(mount(NULL, at("root-b"), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL),
+			 0);
 	pass(ts, true);
 	tree_source_free(ts);
 }
