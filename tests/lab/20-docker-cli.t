@@ -130,15 +130,27 @@ is "$(echo through t3 | d start -ai t3)" "through t3" "start -ai has input"
 ok "a waiter waits" d run -d --name t4 busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 3'
 d wait t4 >"$TMP/wait" &
 waiter=$!
-ok "for what we tell it" d exec t4 touch /go
+d exec t4 touch /go >/dev/null 2>&1 # may itself be killed with the container that it ends
 wait $waiter
-is "$(cat "$TMP/wait")" 3 "and gets the exit code"
+is "$(cat "$TMP/wait")" 3 "and gets the exit code when it ends"
 ok "restart policy" d run -d --name t5 --restart on-failure:3 busybox sh -c 'echo run >>/runs; exit 1'
 restarted() { [ "$(events_of t5 --filter event=die | wc -w)" = 4 ] && is_state t5 exited; }
 ok "it is restarted until the count is reached" wait_until 30 restarted
 ok "rm -f -v" d rm -f -v t1
 like "$(d container prune -f)" 'Deleted Containers' "container prune"
 is "$(d ps -aq | wc -l)" 0 "nothing is left"
+
+# --- many at once ----------------------------------------------------------------------------------------------
+one() { # one N: its input comes back, and its exit code
+	local out rc
+	out=$(echo "in $1" | d run -i --rm busybox sh -c "cat; exit $1" 2>&1) && rc=0 || rc=$?
+	echo "$out $rc" >"$TMP/many.$1"
+}
+pids=()
+for i in $(seq 15); do one "$i" & pids+=($!); done
+wait "${pids[@]}"
+is "$(cat "$TMP"/many.* | sort -n -k 2 | xargs)" "$(for i in $(seq 15); do echo "in $i $i"; done | xargs)" "15 at once: each has its own input, output and exit code"
+is "$(d ps -aq | wc -l)" 0 "and all are removed"
 
 # --- events ---------------------------------------------------------------------------------------------------
 like "$(events_of t1)" 'create .*start .*pause unpause .*die .*destroy' "events --since --until, in order"

@@ -60,7 +60,7 @@ waiter=$!
 ok "wait sends its headers before it waits" wait_until 20 grep -q '200 OK' "$TMP/head"
 is "$(cat "$TMP/body")" "" "and its body later"
 is "$(status POST /containers/w/start) $(status POST /containers/w/start)" "204 304" "start, start again"
-ok "the container goes on" d exec w touch /go
+d exec w touch /go >/dev/null 2>&1 # may itself be killed with the container that it ends
 wait $waiter
 is "$(cat "$TMP/body")" '{"StatusCode":3}' "the body has the exit code"
 is "$(status POST /containers/w/stop)" 304 "stop of a stopped one"
