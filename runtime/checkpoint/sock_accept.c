@@ -156,6 +156,7 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 		     struct error *err)
 {
 	struct held *h;
+	struct pollfd p = { .fd = o->fd, .events = POLLIN };
 	int n = 0;
 
 	(void)d;
@@ -171,7 +172,6 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 	free(o->priv);
 	o->priv = h;
 	while (n == 0 && h->n < waiting + 64) {
-		struct pollfd p = { .fd = o->fd, .events = POLLIN };
 		bool kept;
 		int fd;
 
@@ -188,6 +188,8 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 		else
 			close(fd);
 	}
+	if (n == 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLIN))
+		n = error_set(err, EAGAIN, "connections still come in: its packets are not blocked");
 	/* the message borrows the list: tcp_dump() packs it before anything is freed */
 	m->pending = h->m->pending;
 	m->n_pending = h->m->n_pending;

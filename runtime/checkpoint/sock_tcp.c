@@ -121,7 +121,7 @@ static Cks__Address *peer_of(int fd)
 static int peek(int fd, size_t want, uint8_t **data, struct error *err)
 {
 	/* the send queue's peek copies whole buffers or fails: give it room */
-	uint8_t *buf = mem_zalloc(want + 65536);
+	uint8_t *buf = mem_zalloc(want ? want + 65536 : 1);
 	ssize_t n = 0;
 
 	if (want)

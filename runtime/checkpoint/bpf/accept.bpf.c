@@ -11,6 +11,15 @@
 #define TC_ACT_SHOT   2
 #define ETH_HLEN      14
 
+/* struct bpf_tcp_req_attrs, which the kernel of the machine that builds may not have. */
+struct request_attrs {
+	__u32 rcv_tsval, rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale, snd_wscale;
+	__u8 ecn_ok, wscale_ok, sack_ok, tstamp_ok, usec_ts_ok;
+	__u8 reserved[3];
+};
+
 struct waiting_key {
 	__u8 peer[16]; // an IPv4 address in the first four
 	__u8 local[16];
@@ -21,21 +30,21 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct waiting_key);
-	__type(value, struct bpf_tcp_req_attrs);
+	__type(value, struct request_attrs);
 } waiting SEC(".maps");
 
 __u64 assigned;
 __s32 last_error;
 
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk,
-				   struct bpf_tcp_req_attrs *attrs, int attrs__sz) __ksym;
+				   struct request_attrs *attrs, int attrs__sz) __ksym;
 
 SEC("tc")
 int accept_again(struct __sk_buff *skb)
 {
 	struct bpf_sock_tuple t = {};
 	struct waiting_key key = {};
-	struct bpf_tcp_req_attrs attrs, *found;
+	struct request_attrs attrs, *found;
 	struct bpf_sock *sk;
 	struct tcp_sock *listener;
 	struct tcphdr tcp;
