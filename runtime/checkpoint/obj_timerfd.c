@@ -44,21 +44,45 @@ static bool is_real(int clock)
 	return clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_ALARM;
 }
 
+/*
+ * Nothing left means disarmed, or that the time is up and the kernel has not got round to
+ * it: then another look a moment later finds a tick, or the next period.
+ */
+static int timerfd_look(int fd, struct itimerspec *its, char **info, uint64_t *ticks,
+			struct error *err)
+{
+	for (int looks = 0;; looks++) {
+		int most;
+
+		/* also starts a periodic timer's next period where the last one was not
+		 * read, so that the remaining time is known; its ticks stay */
+		if (timerfd_gettime(fd, its) < 0)
+			return error_sys(err, errno, "reading a timerfd");
+		free(*info);
+		*info = fdinfo_read(0, fd);
+		if (fdinfo_u64(*info, "ticks", 10, ticks) < 0)
+			return error_set(err, ENOTSUP,
+					 "this kernel does not show a timerfd's state");
+		most = ts_ns(&its->it_interval) ? 20 : *ticks ? 0 : 1;
+		if (ts_ns(&its->it_value) || looks >= most)
+			return 0;
+		clock_sleep_ns(100000);
+	}
+}
+
 static int timerfd_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 {
 	Cko__Timerfd m = CKO__TIMERFD__INIT;
 	CLEANUP_FREE char *info = NULL;
 	struct itimerspec its;
 	uint64_t clock, settime;
+	int n;
 
 	(void)d;
-	/* also starts a periodic timer's next period where the last one was not read, so
-	 * that the remaining time is known; its ticks stay */
-	if (timerfd_gettime(o->fd, &its) < 0)
-		return error_sys(err, errno, "reading a timerfd");
-	info = fdinfo_read(0, o->fd);
+	n = timerfd_look(o->fd, &its, &info, &m.ticks, err);
+	if (n < 0)
+		return n;
 	if (fdinfo_u64(info, "clockid", 10, &clock) < 0 ||
-	    fdinfo_u64(info, "ticks", 10, &m.ticks) < 0 ||
 	    fdinfo_u64(info, "settime flags", 8, &settime) < 0)
 		return error_set(err, ENOTSUP, "this kernel does not show a timerfd's state");
 	m.flags = (uint32_t)o->flags;
@@ -66,6 +90,8 @@ static int timerfd_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 	m.settime = (uint32_t)settime;
 	m.value_ns = ts_ns(&its.it_value);
 	m.interval_ns = ts_ns(&its.it_interval);
+	if (m.ticks && !m.interval_ns) /* its one time came between the two questions */
+		m.value_ns = 0;
 	if (m.value_ns && is_real(m.clock) && (settime & TFD_TIMER_ABSTIME))
 		m.deadline_ns = clock_real_ns() + m.value_ns;
 	obj_pack(&m.base, body);
