@@ -35,6 +35,7 @@
 #define COMMIT_TIMEOUT_NS  30000000000ll
 #define DOWNTIME_NS	   50000000ll
 #define PRECOPY_NS	   120000000000ll
+#define FENCE_AFTER_NS	   60000000000ll
 
 static const char *const state_names[] = { "ADMIT",  "PREPARE", "PRECOPY", "BLACKOUT",
 					   "COMMIT", "CLEANUP", "DONE",	   "UNDO" };
@@ -467,30 +468,48 @@ static int commit(struct migration *m, struct error *err)
 
 /* --- UNDO and CLEANUP ------------------------------------------------------------------------------- */
 
-void migrate_take_back(struct fabric *f, const json_t *doc)
+/*
+ * The lock of a volume comes back within moments, or once B's restarted ferryd has cleaned up.
+ * A host that is lost does not: when its lease has lapsed for long, it is fenced. Until the
+ * lock is ours the container must stand still, since its writes would fail.
+ */
+static void retake_volume(struct fabric *f, const char *name, const char *from)
+{
+	int64_t start = clock_mono_ns(), said = start;
+	bool fenced = false;
+
+	for (;;) {
+		struct error err = { 0 };
+		int r = volume_retake(f->volumes, name, &err);
+		int64_t now = clock_mono_ns();
+
+		if (!r || r == -EINVAL || r == -ENOENT)
+			break;
+		if (r != -EBUSY && r != -EAGAIN && r != -ETIMEDOUT) {
+			log_error("taking volume %s back: %s", name, err.msg);
+			break;
+		}
+		if (now - said > 5000000000ll) {
+			log_warn("taking volume %s back: %s", name, err.msg);
+			said = now;
+		}
+		if (from && !fenced && now - start > FENCE_AFTER_NS) {
+			log_warn("host %s does not let go of volume %s: fencing it", from, name);
+			fenced = volume_fence(f->volumes, from, &err) == 0;
+		}
+		clock_sleep_ns(now - start < 2000000000ll ? 20000000 : 250000000);
+	}
+	volume_thaw(f->volumes, name, NULL);
+}
+
+void migrate_take_back(struct fabric *f, const json_t *doc, const char *from)
 {
 	const char *id = json_str(doc, "id", "");
-	struct error err = { 0 };
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
-		const char *name = json_str(v, "name", "");
-		int r = -EBUSY;
-
-		/* B lets go of the lock within moments, or its host is gone and is fenced. */
-		for (int tries = 0; r < 0 && tries < 100; tries++) {
-			error_clear(&err);
-			r = volume_retake(f->volumes, name, &err);
-			if (r == -EBUSY)
-				clock_sleep_ns(50000000);
-			else
-				break;
-		}
-		if (r < 0 && r != -EINVAL)
-			log_error("taking volume %s back: %s", name, err.msg);
-		volume_thaw(f->volumes, name, NULL);
-	}
+	json_array_foreach(json_object_get(doc, "volumes"), i, v)
+		retake_volume(f, json_str(v, "name", ""), from);
 	netd_forward(f->netd, id, NULL, NULL);
 	network_repoint(f, doc, f->host, NULL);
 	netd_block_egress(f->netd, id, false, NULL);
@@ -505,7 +524,7 @@ static void undo(struct migration *m)
 				       &err) < 0)
 		log_warn("migration %s: host %s cleans up by itself: %s", m->id, m->to, err.msg);
 	if (m->turned)
-		migrate_take_back(m->f, m->doc);
+		migrate_take_back(m->f, m->doc, m->to);
 	error_clear(&err);
 	if (m->engine && (m->frozen || m->marked) &&
 	    engine_call(m->engine, "resume", NULL, NULL, &err) < 0)

@@ -73,8 +73,11 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc);
 int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params,
 		     struct rpc_stream *stream, json_t **result, struct error *err);
 
-/* Volumes retaken, packets turned back to this host: the undo of a blackout. */
-void migrate_take_back(struct fabric *f, const json_t *doc);
+/*
+ * Volumes retaken from host `from` (NULL: unknown), packets turned back to this host: the
+ * undo of a blackout. Waits for the volumes' locks.
+ */
+void migrate_take_back(struct fabric *f, const json_t *doc, const char *from);
 
 int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
 		      struct error *err);

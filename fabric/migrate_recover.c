@@ -28,14 +28,14 @@ static int clear_migration(void *ctx, json_t *doc, struct error *err)
 	return json_object_del(doc, "migration") < 0 ? 1 : 0;
 }
 
-static void roll_back(struct fabric *f, const json_t *doc)
+static void roll_back(struct fabric *f, const json_t *doc, const char *from)
 {
 	const char *id = json_str(doc, "id", "");
 	struct error err = { 0 };
 
 	log_info("container %s: undoing the migration that was cut", json_str(doc, "name", ""));
 	if (container_is_up(doc))
-		migrate_take_back(f, doc);
+		migrate_take_back(f, doc, from);
 	if (container_is_up(doc) && container_unpause(f->containers, id, &err) < 0)
 		log_debug("container %.12s: %s", id, err.msg);
 }
@@ -55,7 +55,7 @@ static void recover_ours(struct fabric *f, const json_t *doc)
 			clock_sleep_ns(500000000);
 		}
 		if (container_is_local(f, fresh))
-			roll_back(f, fresh);
+			roll_back(f, fresh, json_str(json_object_get(doc, "migration"), "to", NULL));
 		else
 			container_unmake(f, fresh);
 		return;

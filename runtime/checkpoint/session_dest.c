@@ -388,16 +388,16 @@ void restore_abort(struct restore *r)
 	for (size_t i = 0; i < r->tasks.n; i++)
 		if (r->tasks.t[i]->vpid == 1)
 			process_kill(r->tasks.t[i]->pid, SIGKILL);
+	/*
+	 * In whatever order they end: the last thread of init waits in the kernel
+	 * (zap_pid_ns_processes()) until all others are reaped, and it need not be the one
+	 * that would be waited for first.
+	 */
+	while (waitpid(-1, &status, __WALL) > 0 || errno == EINTR)
+		;
 	for (size_t i = r->tasks.n; i-- > 0;)
-		for (size_t k = r->tasks.t[i]->nthreads; k-- > 0;) {
-			struct thread *th = &r->tasks.t[i]->threads[k];
-
-			if (!th->traced)
-				continue;
-			while (waitpid(th->tid, &status, __WALL) >= 0 && WIFSTOPPED(status))
-				;
-			th->traced = th->stopped = false;
-		}
+		for (size_t k = r->tasks.t[i]->nthreads; k-- > 0;)
+			r->tasks.t[i]->threads[k].traced = r->tasks.t[i]->threads[k].stopped = false;
 	tasks_free(&r->tasks);
 }
 
