@@ -26,9 +26,10 @@
 
 struct hijack {
 	struct server *server;
-	int sock, stop;
-	bool tty, input;
-	char *farewell;
+	struct fabric *fabric;
+	struct hijack_options o; /* o.sock: -1 where there is none */
+	char *arg;		 /* o.arg */
+	int stop;
 };
 
 /* Bytes on their way in one direction: filled when empty, then drained. */
@@ -88,9 +89,9 @@ static void fill_up(const struct hijack *h, struct lane *up, int client)
 		return;
 	if (n == 0) {
 		up->ended = true;
-		if (h->input)
+		if (h->o.input)
 			frames_add(&up->buf, 0, NULL, 0);
-	} else if (h->input) {
+	} else if (h->o.input) {
 		frames_add(&up->buf, 0, piece, (size_t)n);
 	}
 }
@@ -110,13 +111,13 @@ static void fill_down(struct frames *frames, struct lane *down, int sock)
 static void pump(struct hijack *h, int client, struct lane *up)
 {
 	CLEANUP_BUF struct buf spare = { 0 };
-	struct frames frames = { .strip = h->tty };
+	struct frames frames = { .strip = h->o.tty };
 	struct lane down = { 0 };
 	bool shim_reads = true;
 
 	while (!(down.ended && lane_empty(&down))) {
 		struct pollfd p[3] = { { .fd = client },
-				       { .fd = h->sock },
+				       { .fd = h->o.sock },
 				       { .fd = h->stop, .events = POLLIN } };
 
 		if (!shim_reads)
@@ -144,35 +145,38 @@ static void pump(struct hijack *h, int client, struct lane *up)
 		else if (p[0].revents & (POLLHUP | POLLERR))
 			break; /* closed for both directions: nobody is there any more */
 		if (p[1].revents & (POLLIN | POLLHUP | POLLERR) && (p[1].events & POLLIN))
-			fill_down(&frames, &down, h->sock);
+			fill_down(&frames, &down, h->o.sock);
 		if (lane_drain(&down, client) < 0)
 			break;
-		if (lane_drain(up, h->sock) < 0)
+		if (lane_drain(up, h->o.sock) < 0)
 			shim_reads = false; /* it closed stdin; its output still comes */
 	}
 	spare = down.buf;
 }
 
-static void say_farewell(const struct hijack *h, int client)
+/* Adds what the client reads where the socket could not be had. */
+static void open_late(struct hijack *h, struct buf *out)
 {
-	CLEANUP_BUF struct buf b = { 0 };
+	struct error err = { 0 };
 
-	if (!h->farewell)
+	if (!h->o.open || h->o.open(h->fabric, h->arg, &h->o.sock, &err) == 0)
 		return;
-	if (h->tty)
-		buf_add(&b, h->farewell, strlen(h->farewell));
-	else
-		frames_add(&b, 2, h->farewell, strlen(h->farewell));
-	fd_set_nonblock(client, false);
-	fd_write_all(client, b.data, b.len);
+	h->o.sock = -1;
+	if (h->o.tty) {
+		buf_addf(out, "%s\r\n", err.msg);
+	} else {
+		CLEANUP_FREE char *line = str_format("%s\r\n", err.msg);
+
+		frames_add(out, 2, line, strlen(line));
+	}
 }
 
 void hijack_free(struct hijack *h)
 {
-	if (h->sock >= 0)
-		close(h->sock);
+	if (h->o.sock >= 0)
+		close(h->o.sock);
 	server_release(h->server);
-	free(h->farewell);
+	free(h->arg);
 	free(h);
 }
 
@@ -181,19 +185,24 @@ static void on_upgrade(void *cls, struct MHD_Connection *connection, void *state
 		       size_t extra_len, MHD_socket client, struct MHD_UpgradeResponseHandle *urh)
 {
 	struct hijack *h = cls;
+	CLEANUP_BUF struct buf complaint = { 0 };
 	struct lane up = { 0 };
 
 	(void)connection;
 	((struct request *)state)->hijack = NULL;
-	if (extra_len && h->input)
+	open_late(h, &complaint);
+	if (extra_len && h->o.input)
 		frames_add(&up.buf, 0, extra, extra_len);
-	if (h->sock >= 0) {
+	if (h->o.sock >= 0) {
 		fd_set_nonblock(client, true);
-		fd_set_nonblock(h->sock, true);
+		fd_set_nonblock(h->o.sock, true);
 		pump(h, client, &up);
 	}
 	buf_free(&up.buf);
-	say_farewell(h, client);
+	if (complaint.len) {
+		fd_set_nonblock(client, false);
+		fd_write_all(client, complaint.data, complaint.len);
+	}
 	/* The client gets its end of file even where libmicrohttpd closes later. */
 	shutdown(client, SHUT_WR);
 	hijack_free(h);
@@ -209,18 +218,38 @@ static const char *stream_type(const struct request *req, bool tty)
 /* --- without an upgrade: output as a chunked answer
  * ------------------------------------------------ */
 
+static void end_input(int sock)
+{
+	CLEANUP_BUF struct buf b = { 0 };
+
+	frames_add(&b, 0, NULL, 0);
+	fd_write_all(sock, b.data, b.len);
+}
+
 static int copy_output(struct feed *s, void *ctx, struct error *err)
 {
 	struct hijack *h = ctx;
-	struct frames frames = { .strip = h->tty };
+	struct frames frames = { .strip = h->o.tty };
 	CLEANUP_BUF struct buf b = { 0 };
 	char piece[PIECE_BYTES];
 	int r = 0;
 
 	(void)err;
-	while (!r && h->sock >= 0) {
-		ssize_t n = read(h->sock, piece, sizeof(piece));
+	open_late(h, &b);
+	r = b.len ? feed_write(s, b.data, b.len) : 0;
+	if (h->o.sock >= 0 && h->o.input)
+		end_input(h->o.sock);
+	while (!r && h->o.sock >= 0) {
+		struct pollfd p = { .fd = h->o.sock, .events = POLLIN };
+		ssize_t n;
 
+		/* Nothing to read: look now and then whether anybody still wants it. */
+		if (poll(&p, 1, 500) == 0) {
+			if (feed_gone(s, 0))
+				break;
+			continue;
+		}
+		n = read(h->o.sock, piece, sizeof(piece));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -229,23 +258,7 @@ static int copy_output(struct feed *s, void *ctx, struct error *err)
 		frames_feed(&frames, piece, (size_t)n, &b);
 		r = b.len ? feed_write(s, b.data, b.len) : 0;
 	}
-	if (!r && h->farewell) {
-		b.len = 0;
-		if (h->tty)
-			buf_add(&b, h->farewell, strlen(h->farewell));
-		else
-			frames_add(&b, 2, h->farewell, strlen(h->farewell));
-		r = feed_write(s, b.data, b.len);
-	}
 	return r;
-}
-
-static void copy_gone(void *ctx)
-{
-	struct hijack *h = ctx;
-
-	if (h->sock >= 0)
-		shutdown(h->sock, SHUT_RDWR); /* wakes the read above */
 }
 
 static void copy_free(void *ctx)
@@ -259,33 +272,23 @@ static bool wants_upgrade(const struct request *req)
 					   MHD_HTTP_HEADER_UPGRADE) != NULL;
 }
 
-int reply_hijack(struct request *req, int sock, bool tty, bool input, const char *farewell,
-		 struct error *err)
+int reply_hijack(struct request *req, const struct hijack_options *options, struct error *err)
 {
 	struct hijack *h = mem_zalloc(sizeof(*h));
-	const char *type = stream_type(req, tty);
+	const char *type = stream_type(req, options->tty);
 	struct MHD_Response *response;
 
 	*h = (struct hijack){ .server = req->server,
-			      .sock = sock,
-			      .stop = request_stop_fd(req),
-			      .tty = tty,
-			      .input = input,
-			      .farewell = str_dup(farewell) };
+			      .fabric = req->fabric,
+			      .o = *options,
+			      .arg = str_dup(options->arg),
+			      .stop = request_stop_fd(req) };
 	server_hold(h->server);
 	if (!wants_upgrade(req)) {
-		struct feed_options o = { .type = type,
-					  .produce = copy_output,
-					  .ctx = h,
-					  .free_ctx = copy_free,
-					  .on_gone = copy_gone };
+		struct feed_options o = {
+			.type = type, .produce = copy_output, .ctx = h, .free_ctx = copy_free
+		};
 
-		if (input && sock >= 0) {
-			CLEANUP_BUF struct buf b = { 0 };
-
-			frames_add(&b, 0, NULL, 0);
-			fd_write_all(sock, b.data, b.len);
-		}
 		return reply_feed(req, &o, err);
 	}
 	response = MHD_create_response_for_upgrade(on_upgrade, h);

@@ -98,13 +98,20 @@ bool feed_gone(const struct feed *s, int wait_ms);
 
 /*
  * Hijacking: the connection leaves HTTP ("101") and its bytes go to and from a socket of
- * the container's stdio (frames: runtime/container/shim.h). sock is taken over; -1: only
- * `farewell` is sent (may be NULL; framed as stderr where the stream is not a tty's).
- * Where the client did not ask for an upgrade the output comes as a chunked answer, and
- * there is no input.
+ * the container's stdio (frames: runtime/container/shim.h). Where the client did not ask
+ * for an upgrade the output comes as a chunked answer, and there is no input.
  */
-int reply_hijack(struct request *req, int sock, bool tty, bool input, const char *farewell,
-		 struct error *err);
+struct hijack_options {
+	int sock; /* taken over; or -1 and `open` */
+	/*
+	 * Gives the socket once the client has its 101: some clients lose what comes together
+	 * with it. An error is then text on the stream, as Docker does it.
+	 */
+	int (*open)(struct fabric *f, const char *arg, int *sock, struct error *err);
+	const char *arg; /* copied */
+	bool tty, input;
+};
+int reply_hijack(struct request *req, const struct hijack_options *options, struct error *err);
 
 /* For the server: a hijack that never came to be, because the client went away before. */
 void hijack_free(struct hijack *h);

@@ -198,6 +198,13 @@ static int inspect_here(struct fabric *f, const json_t *doc, json_t **out, struc
 		first = json_object_iter_value(iter);
 	host_config = json_copy(json_at(doc, "docker.HostConfig"));
 	json_set_str(host_config, "NetworkMode", json_str(doc, "network_mode", "bridge"));
+	/* Clients but the CLI leave these out and read them all the same. */
+	if (!*json_str(json_object_get(host_config, "LogConfig"), "Type", ""))
+		json_object_set_new(host_config, "LogConfig",
+				    json_pack("{s:s, s:{}}", "Type", "json-file", "Config"));
+	if (!json_is_object(json_object_get(host_config, "RestartPolicy")))
+		json_object_set_new(host_config, "RestartPolicy",
+				    json_pack("{s:s, s:i}", "Name", "no", "MaximumRetryCount", 0));
 	j = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:s, s:s, s:s, s:s, s:o, s:o}", "Id",
 		      json_str(doc, "id", ""), "Created", created, "Name", name, "State",
 		      state_json(doc, live), "Image", json_str(doc, "image", ""), "Driver",

@@ -19,25 +19,39 @@ static int create(struct request *req, struct error *err)
 	return r < 0 ? r : reply_json(req, 201, out);
 }
 
+static int open_exec(struct fabric *f, const char *id, int *sock, struct error *err)
+{
+	bool tty;
+
+	return fabric_exec_start(f, id, sock, &tty, err);
+}
+
 /*
  * Docker answers 101 first and starts then; what goes wrong is text on the stream, and
- * the exit code (126, 127) is found by inspecting the exec.
+ * the exit code (126, 127) is found by inspecting the exec. What can be known before is
+ * an ordinary error.
  */
 static int start_attached(struct request *req, const json_t *exec, struct error *err)
 {
-	CLEANUP_FREE char *farewell = NULL;
-	bool tty = json_is_true(json_at(exec, "ProcessConfig.tty"));
-	bool input = json_bool(exec, "OpenStdin", false);
-	int sock = -1, r = fabric_exec_start(req->fabric, req->arg, &sock, &tty, err);
+	struct hijack_options o = {
+		.sock = -1,
+		.open = open_exec,
+		.arg = req->arg,
+		.tty = json_is_true(json_at(exec, "ProcessConfig.tty")),
+		.input = json_bool(exec, "OpenStdin", false),
+	};
+	CLEANUP_JSON json_t *c = NULL;
+	const char *id = json_str(exec, "ContainerID", "");
+	int r = fabric_container_inspect(req->fabric, id, &c, err);
 
-	if (r < 0) {
-		if (r != -ENOENT && r != -EACCES && r != -EISDIR && r != -ENOTDIR)
-			return r;
-		farewell = str_format("%s\r\n", err->msg);
-		error_clear(err);
-		sock = -1;
-	}
-	return reply_hijack(req, sock, tty, input, farewell, err);
+	if (r < 0)
+		return r;
+	if (json_bool(exec, "Running", false) || json_is_integer(json_object_get(exec, "ExitCode")))
+		return error_set(err, EBUSY, "exec %.12s has been started already", req->arg);
+	if (strcmp(json_str(json_object_get(c, "State"), "Status", ""), "running"))
+		return error_set(err, EBUSY, "container %s is %s", id,
+				 json_str(json_object_get(c, "State"), "Status", "gone"));
+	return reply_hijack(req, &o, err);
 }
 
 static int start(struct request *req, struct error *err)

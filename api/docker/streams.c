@@ -100,8 +100,8 @@ static int attach(struct request *req, struct error *err)
 		.logs = query_bool(&req->query, "logs"),
 	};
 	CLEANUP_JSON json_t *c = NULL;
-	bool tty = false;
-	int sock = -1, r = fabric_container_inspect(req->fabric, req->arg, &c, err);
+	struct hijack_options o = { .sock = -1 };
+	int r = fabric_container_inspect(req->fabric, req->arg, &c, err);
 
 	if (r < 0)
 		return r;
@@ -114,8 +114,10 @@ static int attach(struct request *req, struct error *err)
 		return error_set(
 			err, EINVAL,
 			"Bad parameters: either the stream or the logs parameter must be true");
-	r = fabric_container_attach(req->fabric, json_str(c, "Id", ""), &what, &sock, &tty, err);
-	return r < 0 ? r : reply_hijack(req, sock, tty, what.in, NULL, err);
+	o.input = what.in;
+	r = fabric_container_attach(req->fabric, json_str(c, "Id", ""), &what, &o.sock, &o.tty,
+				    err);
+	return r < 0 ? r : reply_hijack(req, &o, err);
 }
 
 /* --- wait
