@@ -6,6 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$LAB_DIR/migrate.sh"
 MOVES=${MOVES:-20}
+SECONDS_OF_LOAD=${SECONDS_OF_LOAD:-$((MOVES * 2 + 10))} # pgbench ends by itself: only then its log is whole
 
 lab_up --hosts 3
 for h in a c; do images $h busybox; done
@@ -17,7 +18,7 @@ sql() { in_client c client psql -h "$IP" -U postgres -AtX -c "$1"; }
 ok "it answers" wait_until 60 sql 'SELECT 1'
 ok "pgbench fills it" in_client c client pgbench -h "$IP" -U postgres -i -q -s 2 postgres
 mkdir "$TMP/log"
-(cd "$TMP/log" && in_client c client sh -c "cd $TMP/log && exec pgbench -h $IP -U postgres -c 8 -j 2 -T 100000 -l --log-prefix=tx postgres") >"$TMP/pgbench" 2>&1 &
+(cd "$TMP/log" && in_client c client sh -c "cd $TMP/log && exec pgbench -h $IP -U postgres -c 8 -j 2 -T $SECONDS_OF_LOAD -l --log-prefix=tx postgres") >"$TMP/pgbench" 2>&1 &
 CLIENT=$!
 cleanup "kill $CLIENT 2>/dev/null; wait $CLIENT 2>/dev/null"
 sleep 1
@@ -29,13 +30,13 @@ for i in $(seq "$MOVES"); do
 	t=$from from=$to to=$t
 	sleep 0.2
 done
-pid=$(pgrep -n -f "bin/pgbench -h $IP -U postgres -c 8")
-ok "the clients have worked through it" kill -INT "$pid"
 wait $CLIENT
-unlike "$(cat "$TMP/pgbench")" 'ERROR|FATAL|aborted|could not|lost' "no client saw an error"
+is $? 0 "the clients have worked through it"
+unlike "$(cat "$TMP/pgbench")" 'ERROR|FATAL|aborted|could not|lost' "no client saw an error" || sed 's/^/# /' "$TMP/pgbench"
 acked=$(cat "$TMP"/log/tx.* | wc -l)
 stored=$(sql 'SELECT count(*) FROM pgbench_history')
-ok "every acknowledged transaction is in the table ($acked acknowledged, $stored stored)" test "$stored" -ge "$acked" -a "$stored" -le $((acked + 8))
+ok "there were transactions" test "$acked" -gt 100
+is "$stored" "$acked" "what was acknowledged is in the table, no more and no less"
 is "$(sql 'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)')" t "the sums agree"
 ok "it is killed" on $from docker kill pg
 ok "it starts again from its volume" on $from docker start pg
