@@ -211,6 +211,9 @@ static void request(struct engine *e, json_t *args)
 		r = restore_run(e->r, &out, &err);
 	} else if (op && e->r && strcmp(op, "abort") == 0) {
 		restore_abort(e->r);
+		if (e->armed >= 0)
+			close(e->armed);
+		e->armed = -1; /* nothing is left to decide about */
 		r = 0;
 	} else {
 		r = error_set(&err, EINVAL, "unknown request, or out of order: %s", op ? op : "(none)");
