@@ -31,8 +31,9 @@ struct feed {
 	struct feed_options o;
 	int rd, wr, client, stop;
 	atomic_int users; /* the producer and the response */
-	int result;	  /* set before wr is closed */
+	int result;	  /* these two are the producer's until done */
 	struct error err;
+	atomic_bool done; /* set before wr is closed */
 };
 
 static void feed_put(struct feed *s)
@@ -85,6 +86,7 @@ static void *producer_thread(void *arg)
 	s->result = s->o.produce(s, s->o.ctx, &s->err);
 	if (s->result < 0 && s->result != -EPIPE)
 		log_debug("a stream ended: %s", s->err.msg);
+	atomic_store(&s->done, true);
 	close(TAKE_FD(s->wr));
 	feed_put(s);
 	return NULL;
@@ -108,6 +110,12 @@ static int wait_readable(struct feed *s, int timeout_ms)
 	return -1;
 }
 
+/* After the pipe's end: what the producer returned. */
+static int result_of(struct feed *s)
+{
+	return atomic_load(&s->done) ? s->result : 0;
+}
+
 static ssize_t pull(void *cls, uint64_t pos, char *buf, size_t max)
 {
 	struct feed *s = cls;
@@ -122,8 +130,8 @@ static ssize_t pull(void *cls, uint64_t pos, char *buf, size_t max)
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		return n;
-	return n < 0 || s->result < 0 ? MHD_CONTENT_READER_END_WITH_ERROR
-				      : MHD_CONTENT_READER_END_OF_STREAM;
+	return n < 0 || result_of(s) < 0 ? MHD_CONTENT_READER_END_WITH_ERROR
+					 : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 /* The response is done with: whoever still writes gets EPIPE. */
@@ -186,7 +194,7 @@ int reply_feed(struct request *req, const struct feed_options *options, struct e
 		return error_sys(err, r, "starting a thread");
 	}
 	/* Nothing written and already at its end: the error can still be the answer. */
-	if (options->settle_ms && wait_readable(s, options->settle_ms) == 0 && s->result < 0) {
+	if (options->settle_ms && wait_readable(s, options->settle_ms) == 0 && result_of(s) < 0) {
 		r = s->result;
 		*err = s->err;
 		pull_end(s);

@@ -31,14 +31,32 @@ static FILE *open_in(const char *rootfs, const char *path)
 	return f;
 }
 
+#define LINE_BYTES 262144 /* a group's line names all its members */
+
+/* Threads start containers side by side: not fgetgrent(), which has one buffer for all. */
+static bool next_group(FILE *f, struct group *g, char *line)
+{
+	struct group *found;
+
+	return f && fgetgrent_r(f, g, line, LINE_BYTES, &found) == 0;
+}
+
+static bool next_user(FILE *f, struct passwd *pw, char *line)
+{
+	struct passwd *found;
+
+	return f && fgetpwent_r(f, pw, line, LINE_BYTES, &found) == 0;
+}
+
 static int find_group(const char *rootfs, const char *name, int64_t *gid, struct error *err)
 {
 	CLEANUP_FCLOSE FILE *f = open_in(rootfs, "/etc/group");
-	struct group *g;
+	CLEANUP_FREE char *line = mem_zalloc(LINE_BYTES);
+	struct group g;
 
-	while (f && (g = fgetgrent(f)))
-		if (!strcmp(g->gr_name, name)) {
-			*gid = g->gr_gid;
+	while (next_group(f, &g, line))
+		if (!strcmp(g.gr_name, name)) {
+			*gid = g.gr_gid;
 			return 0;
 		}
 	if (str_to_i64(name, 0, INT32_MAX, gid) == 0)
@@ -62,11 +80,12 @@ int user_resolve(const char *rootfs, const char *spec, const json_t *group_add, 
 		 int64_t *gid, json_t **groups, char **home, struct error *err)
 {
 	CLEANUP_FREE char *copy = str_dup(spec ? spec : ""), *login = NULL;
+	CLEANUP_FREE char *line = mem_zalloc(LINE_BYTES);
 	CLEANUP_FCLOSE FILE *pwf = open_in(rootfs, "/etc/passwd"), *grf = NULL;
 	char *colon = strchr(copy, ':'), *group = NULL;
 	json_t *list = json_array(), *v;
-	struct passwd *pw;
-	struct group *gr;
+	struct passwd pw;
+	struct group gr;
 	bool number, found = false;
 	int64_t n = 0;
 	size_t i;
@@ -79,17 +98,17 @@ int user_resolve(const char *rootfs, const char *spec, const json_t *group_add, 
 	*uid = *gid = 0;
 	*home = NULL;
 	number = !copy[0] || str_to_i64(copy, 0, INT32_MAX, &n) == 0;
-	while (pwf && !found && (pw = fgetpwent(pwf))) {
+	while (!found && next_user(pwf, &pw, line)) {
 		/* A name wins over a number that looks the same. */
-		if (copy[0] && !strcmp(pw->pw_name, copy))
+		if (copy[0] && !strcmp(pw.pw_name, copy))
 			found = true;
-		else if (number && pw->pw_uid == (uid_t)n)
+		else if (number && pw.pw_uid == (uid_t)n)
 			found = true;
 		if (found) {
-			*uid = pw->pw_uid;
-			*gid = pw->pw_gid;
-			login = str_dup(pw->pw_name);
-			*home = str_dup(pw->pw_dir);
+			*uid = pw.pw_uid;
+			*gid = pw.pw_gid;
+			login = str_dup(pw.pw_name);
+			*home = str_dup(pw.pw_dir);
 		}
 	}
 	if (!found && !number)
@@ -102,10 +121,10 @@ int user_resolve(const char *rootfs, const char *spec, const json_t *group_add, 
 	} else if (!r && login) {
 		/* Without an explicit group the user's memberships count. */
 		grf = open_in(rootfs, "/etc/group");
-		while (grf && (gr = fgetgrent(grf)))
-			for (char **m = gr->gr_mem; *m; m++)
+		while (next_group(grf, &gr, line))
+			for (char **m = gr.gr_mem; *m; m++)
 				if (!strcmp(*m, login))
-					add_group(list, gr->gr_gid);
+					add_group(list, gr.gr_gid);
 	}
 	if (!r)
 		json_array_foreach (group_add, i, v) {
