@@ -200,7 +200,8 @@ struct fabric_migrate_options {
  *   {"State":"PRECOPY","Round":1,"SentBytes","RateBps","DirtyBytes","DirtyRateBps","PredictedNs"}
  * and at last the summary, which is also *out:
  *   {"Id","Container","From","To","TotalNs","Rounds","Bytes","MemoryBytes","BlackoutNs",
- *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs"},"Verified":bool,"Cold":bool}
+ *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs"},"Verified":bool,"Cold":bool,
+ *    "Engine":{"dump":{…},"restore":{…}}}: the engines' own timings, see control.h
  */
 typedef void fabric_progress(void *ctx, const json_t *progress);
 int fabric_migrate(struct fabric *f, const char *ref, const char *host,

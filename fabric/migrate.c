@@ -404,7 +404,8 @@ static int blackout(struct migration *m, struct error *err)
 		r = error_set(err, -storage.result, "%s", storage.err.msg);
 	if (r < 0)
 		return r;
-	m->bytes = json_int(dump, "bytes", m->bytes);
+	m->bytes += json_int(dump, "bytes", 0);
+	m->engine_dump = json_incref(json_object_get(dump, "timings"));
 	return 0;
 }
 
@@ -461,6 +462,7 @@ static int commit(struct migration *m, struct error *err)
 	m->commit_ns = json_int(answer, "commit_ns", 0);
 	m->network_ns += json_int(answer, "release_ns", 0);
 	m->verified = json_bool(answer, "verified", false);
+	m->engine_restore = json_incref(json_object_get(answer, "timings"));
 	/* B's clock stops when packets flow again; what it does afterwards is no pause. */
 	m->blackout_ns -= json_int(answer, "after_ns", 0);
 	return 0;
@@ -547,7 +549,7 @@ static void clean_up(struct migration *m)
 static json_t *summary(const struct migration *m)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
-			 "s:{s:I, s:I, s:I, s:I, s:I, s:I}}",
+			 "s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*}}",
 			 "State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""),
 			 "From", m->f->host, "To", m->to, "TotalNs",
 			 (json_int_t)(clock_mono_ns() - m->start_ns), "Rounds", (json_int_t)m->rounds,
@@ -556,7 +558,8 @@ static json_t *summary(const struct migration *m)
 			 m->cold, "Split", "FreezeNs", (json_int_t)m->freeze_ns, "StorageNs",
 			 (json_int_t)m->storage_ns, "MemoryNs", (json_int_t)m->memory_ns, "RestoreNs",
 			 (json_int_t)m->restore_ns, "NetworkNs", (json_int_t)m->network_ns, "CommitNs",
-			 (json_int_t)m->commit_ns);
+			 (json_int_t)m->commit_ns, "Engine", "dump", m->engine_dump, "restore",
+			 m->engine_restore);
 }
 
 /* --- the machine ------------------------------------------------------------------------------------ */
@@ -691,6 +694,8 @@ static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
 		container_event(f, m.doc, "migrate", "to", host);
 	json_decref(m.doc);
 	json_decref(m.live);
+	json_decref(m.engine_dump);
+	json_decref(m.engine_restore);
 	return r;
 }
 

@@ -22,6 +22,7 @@ struct migration {
 	struct fabric *f;
 	const char *id, *to;
 	json_t *doc, *live; /* document; what the container manager says */
+	json_t *engine_dump, *engine_restore; /* where the engines' time went */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
