@@ -68,7 +68,8 @@ static const char *tcp_obstacle(const struct ofd *o, const char **remedy)
 		*remedy = "close the connection";
 		return "its state cannot be read";
 	}
-	if (getsockopt(o->fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && len > 0 && ulp[0]) {
+	if (protocol != IPPROTO_MPTCP &&
+	    getsockopt(o->fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && len > 0 && ulp[0]) {
 		*remedy = "switch off kernel TLS in the program";
 		return "an upper layer protocol (kernel TLS) is attached to it";
 	}
@@ -370,6 +371,8 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	case TCP_LISTEN:
 		/* in this state TCP_INFO reports the length of the accept queue and its limit */
 		m->backlog = mptcp ? SOMAXCONN : i.tcpi_sacked;
+		if (mptcp && (poll_now(o->fd) & POLLIN))
+			return error_set(err, EAGAIN, "connections wait to be accepted; try again");
 		return mptcp ? 0 : tcp_pending_dump(d, o, i.tcpi_unacked, m, err);
 	case TCP_CLOSE:
 		return dump_closed(d, o->fd, m, err);

@@ -626,6 +626,35 @@ static void test_accept_queue_is_put_back_on_undo(void **state)
 	close(l);
 }
 
+/* Go listens this way; clients without MPTCP get plain TCP connections. */
+static void test_mptcp_listener_and_its_plain_connections(void **state)
+{
+	union sock_addr a;
+	socklen_t len = net_address(&a, AF_INET, "0.0.0.0", 7400);
+	struct conn c;
+	int l;
+
+	(void)state;
+	net_start();
+	net_enter(NET_A);
+	l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 262 /* IPPROTO_MPTCP */);
+	net_enter(NET_HOME);
+	if (l < 0)
+		return; /* not in this kernel */
+	assert_int_equal(bind(l, &a.sa, len), 0);
+	assert_int_equal(listen(l, 5), 0);
+	conn_open(&c, l, AF_INET, "10.9.0.2");
+	conn_send(&c, 0, 5000);
+	net_move((int *const[]){ &c.own, &l }, 2);
+	pump_both(&c, MIB);
+	conn_close(&c);
+	assert_int_equal(sock_opt_int(l, SOL_SOCKET, SO_PROTOCOL, 0), 262);
+	conn_open(&c, l, AF_INET, "10.9.0.2");
+	pump_both(&c, MIB);
+	conn_close(&c);
+	close(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -648,6 +677,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_socket_bound_to_a_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_data_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reuseport_group_is_made_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mptcp_listener_and_its_plain_connections, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_accept_queue_travels, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_accept_queue_is_put_back_on_undo, setup, teardown),
 	};
