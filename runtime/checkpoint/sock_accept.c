@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "runtime/checkpoint/bpf/accept.skel.h"
 #include "runtime/checkpoint/sock_gate.h"
@@ -84,6 +85,17 @@ static int attach(void *arg)
 	again_link = bpf_link_create(bpf_program__fd(again->progs.accept_again), index, TCX_INGRESS,
 				     NULL);
 	return again_link < 0 ? again_link : 0;
+}
+
+/* Without SYN cookies the kernel would answer the handmade ACK with a reset. */
+static int cookies_are_on(void *arg)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	(void)arg;
+	if (file_read("/proc/sys/net/ipv4/tcp_syncookies", 64, &text, NULL, NULL) < 0)
+		return 0;
+	return text[0] == '0' ? -EOPNOTSUPP : 0;
 }
 
 static void detach(void)
@@ -166,6 +178,12 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 		return error_set(err, EAGAIN,
 				 "%zu connections wait to be accepted, and this kernel cannot move "
 				 "them (Linux 6.9 can); try again", waiting);
+	n = d ? dump_in_netns(d, cookies_are_on, NULL, err) : cookies_are_on(NULL);
+	if (n < 0)
+		return error_set(err, ENOTSUP,
+				 "%zu connections wait to be accepted, which only moves with "
+				 "net.ipv4.tcp_syncookies=1 in the container; try again",
+				 waiting);
 	h = mem_zalloc(sizeof(*h) + (waiting + 64) * sizeof(int));
 	h->m = mem_zalloc(sizeof(*h->m));
 	cks__tcp__init(h->m);
@@ -260,6 +278,25 @@ static int put_back(struct restore *r, const Cks__TcpPending *p, struct error *e
 	return n;
 }
 
+/* All arrived, where no other listener shares the port. */
+static int await_queue(int fd, size_t want, struct error *err)
+{
+	struct tcp_info i = { 0 };
+	socklen_t len = sizeof(i);
+
+	if (sock_opt_int(fd, SOL_SOCKET, SO_REUSEPORT, 0))
+		return 0;
+	for (int k = 0; k < 3000; k++) {
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
+			return error_sys(err, errno, "TCP_INFO");
+		if (i.tcpi_unacked >= want)
+			return 0;
+		usleep(k < 100 ? 10 : 1000);
+	}
+	return error_set(err, EIO, "%u of %zu waiting connections came into the accept queue",
+			 i.tcpi_unacked, want);
+}
+
 static bool is_whole(const Cks__TcpPending *p)
 {
 	return p->local && p->peer && p->seq && p->seq->window && p->data.len < 64 << 20 &&
@@ -275,6 +312,9 @@ int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct err
 		return error_set(err, ENOTSUP,
 				 "%zu connections wait to be accepted, which this host's kernel cannot "
 				 "take over (Linux 6.9 can); try again", m->n_pending);
+	n = r ? restore_in_netns(r, cookies_are_on, NULL, err) : cookies_are_on(NULL);
+	if (n < 0)
+		return error_set(err, ENOTSUP, "waiting connections need net.ipv4.tcp_syncookies=1");
 	n = r ? restore_in_netns(r, attach, NULL, err) : attach(NULL);
 	if (n < 0)
 		return error_sys(err, -n, "attaching to lo");
@@ -282,6 +322,8 @@ int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct err
 		n = is_whole(m->pending[i]) ? put_back(r, m->pending[i], err)
 					    : error_set(err, EBADMSG, "a damaged waiting connection");
 	detach();
+	if (n == 0)
+		n = await_queue(fd, m->n_pending, err);
 	return n < 0 ? n : sock_common_device(fd, m->common, err);
 }
 
