@@ -91,10 +91,13 @@ static inline void net_up(void)
 	for (int i = NET_A; i <= NET_B; i++) {
 		const char *p = i == NET_A ? "pa" : "pb";
 
-		net_run(NET_P, "ip link add %s type veth peer name eth0 netns /proc/%d/fd/%d; "
+		net_run(NET_P,
+			"ip link add %s type veth peer name eth0 netns /proc/%d/fd/%d; "
 			"ip link set %s up; ip addr add 10.9.0.1/32 dev %s; "
-			"ip addr add fd09::1/128 dev %s nodad", p, getpid(), net_fd[i], p, p, p);
-		net_run(i, "ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; "
+			"ip addr add fd09::1/128 dev %s nodad",
+			p, getpid(), net_fd[i], p, p, p);
+		net_run(i,
+			"ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; "
 			"ip addr add fd09::2/64 dev eth0 nodad; "
 			"ip addr add 10.9.0.3/24 dev eth0; echo 0 2147483647 "
 			">/proc/sys/net/ipv4/ping_group_range");
@@ -115,8 +118,10 @@ static inline void net_route(enum net_host h)
 {
 	const char *p = h == NET_A ? "pa" : "pb";
 
-	net_run(NET_P, "ip route replace 10.9.0.2 dev %s src 10.9.0.1; "
-		"ip -6 route replace fd09::2 dev %s src fd09::1", p, p);
+	net_run(NET_P,
+		"ip route replace 10.9.0.2 dev %s src 10.9.0.1; "
+		"ip -6 route replace fd09::2 dev %s src fd09::1",
+		p, p);
 }
 
 /* Which links let nothing through; a set of 1 << host, `from` of packets from there. */
@@ -126,12 +131,16 @@ static inline void net_block(unsigned int to, unsigned int from)
 
 	for (int k = 0; k < 2; k++)
 		snprintf(set[k], sizeof(set[k]), "{ %s }",
-			 (k ? from : to) == 3 ? "pa, pb" : (k ? from : to) == 1 ? "pa" :
-			 (k ? from : to) == 2 ? "pb" : "none0");
-	net_run(NET_P, "nft 'table inet t\ndelete table inet t\n"
+			 (k ? from : to) == 3	? "pa, pb"
+			 : (k ? from : to) == 1 ? "pa"
+			 : (k ? from : to) == 2 ? "pb"
+						: "none0");
+	net_run(NET_P,
+		"nft 'table inet t\ndelete table inet t\n"
 		"table inet t {\nchain in {\ntype filter hook prerouting priority -300\n"
 		"iifname %s drop\n}\nchain out {\ntype filter hook postrouting priority 300\n"
-		"oifname %s drop\n}\n}\n'", set[1], set[0]);
+		"oifname %s drop\n}\n}\n'",
+		set[1], set[0]);
 }
 
 static inline void net_start(void)
@@ -142,7 +151,7 @@ static inline void net_start(void)
 
 /* --- connections ------------------------------------------------------------------------- */
 struct conn {
-	int peer, own; /* in P; in the container */
+	int peer, own;	       /* in P; in the container */
 	uint64_t tx[2], rx[2]; /* 0: peer to own, 1: own to peer */
 };
 
@@ -279,8 +288,9 @@ static inline socklen_t net_address(union sock_addr *a, int family, const char *
 	memset(a, 0, sizeof(*a));
 	a->sa.sa_family = (sa_family_t)family;
 	a->in.sin_port = htons((uint16_t)port);
-	assert_int_equal(inet_pton(family, ip, family == AF_INET ? (void *)&a->in.sin_addr
-								 : &a->in6.sin6_addr), 1);
+	assert_int_equal(inet_pton(family, ip,
+				   family == AF_INET ? (void *)&a->in.sin_addr : &a->in6.sin6_addr),
+			 1);
 	return family == AF_INET ? sizeof(a->in) : sizeof(a->in6);
 }
 
@@ -342,7 +352,7 @@ static inline void moved_dump(struct moved *m, uint32_t id, int fd)
 	m->o.id = id;
 	m->o.fd = fd;
 	m->o.num = fd;
-	m->o.link = (char *)(uintptr_t)"socket:[0]";
+	m->o.link = (char *)(uintptr_t) "socket:[0]";
 	m->o.flags = fcntl(fd, F_GETFL);
 	m->fd = -1;
 	assert_int_equal(fstat(fd, &m->o.st), 0);
@@ -363,7 +373,8 @@ static inline void moved_restore(struct moved *m, size_t n)
 
 	net_enter(NET_B);
 	for (i = 0; i < n && r == 0; i++)
-		r = m[i].kind->restore(NULL, m[i].o.id, m[i].body.data, m[i].body.len, &m[i].fd, &err);
+		r = m[i].kind->restore(NULL, m[i].o.id, m[i].body.data, m[i].body.len, &m[i].fd,
+				       &err);
 	for (i = 0; i < n && r == 0; i++)
 		if (m[i].kind->late)
 			r = m[i].kind->late(NULL, m[i].o.id, m[i].body.data, m[i].body.len, m[i].fd,

@@ -78,7 +78,8 @@ static void hear_nothing(int fd)
 
 static void test_udp_keeps_address_peer_and_queue(void **state)
 {
-	int s = udp_at(NET_A, AF_INET, "0.0.0.0", 5300), c = udp_at(NET_A, AF_INET, "10.9.0.2", 5301);
+	int s = udp_at(NET_A, AF_INET, "0.0.0.0", 5300),
+	    c = udp_at(NET_A, AF_INET, "10.9.0.2", 5301);
 	int p = udp_at(NET_P, AF_INET, "10.9.0.1", 5400);
 	union sock_addr a;
 	socklen_t len = net_address(&a, AF_INET, "10.9.0.1", 5400);
@@ -132,7 +133,8 @@ static void test_udp_over_ipv6_and_shared_ports(void **state)
 	say(p, AF_INET6, "::ffff:10.9.0.2", 5500, "shared");
 	usleep(50000);
 	for (int i = 0; i < 3; i++)
-		heard += recv(shared[i], buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT) > 0 ? 1 << i : 0;
+		heard +=
+			recv(shared[i], buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT) > 0 ? 1 << i : 0;
 	net_move((int *const[]){ &shared[2], &s, &shared[0], &shared[1] }, 4);
 	hear(s, "six", 5400);
 	hear(s, "mapped", 5400);
@@ -149,7 +151,8 @@ static void test_udp_over_ipv6_and_shared_ports(void **state)
 
 static void test_multicast_memberships_are_carried(void **state)
 {
-	int s = udp_at(NET_A, AF_INET, "0.0.0.0", 5353), p = udp_at(NET_P, AF_INET, "10.9.0.1", 5400);
+	int s = udp_at(NET_A, AF_INET, "0.0.0.0", 5353),
+	    p = udp_at(NET_P, AF_INET, "10.9.0.1", 5400);
 	struct ip_mreqn m = { 0 };
 
 	(void)state;
@@ -257,7 +260,7 @@ static void refused(int fd, const char *word)
 {
 	struct error err = { 0 };
 	CLEANUP_BUF struct buf body = { 0 };
-	struct ofd o = { .id = 9, .fd = fd, .link = (char *)(uintptr_t)"socket:[9]" };
+	struct ofd o = { .id = 9, .fd = fd, .link = (char *)(uintptr_t) "socket:[9]" };
 	int n;
 
 	o.flags = fcntl(fd, F_GETFL);
@@ -294,8 +297,10 @@ static void test_what_cannot_travel_is_refused(void **state)
 	if (s >= 0)
 		refused(s, "AF_ALG");
 	s = socket_in(NET_A, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
-	assert_true(send(s, &(struct { struct nlmsghdr h; struct rtgenmsg g; }){
-				    { 20, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { AF_UNSPEC } },
+	assert_true(send(s, &(struct {
+				 struct nlmsghdr h;
+				 struct rtgenmsg g;
+			 }){ { 20, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { AF_UNSPEC } },
 			 20, 0) == 20);
 	refused(s, "try again");
 }
@@ -303,13 +308,18 @@ static void test_what_cannot_travel_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_udp_keeps_address_peer_and_queue, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_udp_over_ipv6_and_shared_ports, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_multicast_memberships_are_carried, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_udp_keeps_address_peer_and_queue, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_udp_over_ipv6_and_shared_ports, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_multicast_memberships_are_carried, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_ping_and_raw_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_netlink_sockets_keep_groups, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_packet_socket_keeps_filter_and_interface, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_cannot_travel_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_packet_socket_keeps_filter_and_interface,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_cannot_travel_is_refused, setup,
+						teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
