@@ -22,11 +22,11 @@
 #include "base/process.h"
 #include "base/str.h"
 
-#define BODY_MAX_BYTES	  (16u << 20)
-#define CONNECTION_MEMORY (128u << 10) /* head of a request, and the piece of a body read at once  \
-					*/
-#define CONNECTION_STACK (1u << 20)
-#define CONNECTIONS	 8192u
+#define BODY_MAX_BYTES (16u << 20)
+/* Head of a request, and the piece of a body read at once. */
+#define CONNECTION_MEMORY (128u << 10)
+#define CONNECTION_STACK  (1u << 20)
+#define CONNECTIONS	  8192u
 
 struct server {
 	struct MHD_Daemon *daemon;
@@ -119,8 +119,7 @@ int reply_done(struct request *req, int r, int status)
 	return r < 0 ? r : reply_empty(req, status);
 }
 
-/* --- a request, piece by piece ------------------------------------------------------------------
- */
+/* --- a request, piece by piece ------------------------------------------------------ */
 
 static enum MHD_Result add_query(void *cls, enum MHD_ValueKind kind, const char *key,
 				 const char *value)
@@ -341,8 +340,7 @@ static void on_log(void *cls, const char *fmt, va_list ap)
 	log_debug("http: %s", text);
 }
 
-/* --- start and stop
- * ------------------------------------------------------------------------------- */
+/* --- start and stop ----------------------------------------------------------------- */
 
 int server_start(const struct server_config *config, int listen_fd, struct server **out,
 		 struct error *err)

@@ -37,17 +37,17 @@ static inline void cleanup_closedir(DIR **d)
 #define CLEANUP_CLOSEDIR __attribute__((cleanup(cleanup_closedir)))
 
 /* Takes the value out of a cleanup variable, so that it outlives the scope. */
-#define TAKE_PTR(p)                  \
-	({                           \
-		__typeof__(p) _t = (p); \
-		(p) = NULL;          \
-		_t;                  \
+#define TAKE_PTR(p)                                                                                \
+	({                                                                                         \
+		__typeof__(p) _t = (p);                                                            \
+		(p) = NULL;                                                                        \
+		_t;                                                                                \
 	})
-#define TAKE_FD(fd)           \
-	({                    \
-		int _t = (fd); \
-		(fd) = -1;    \
-		_t;           \
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int _t = (fd);                                                                     \
+		(fd) = -1;                                                                         \
+		_t;                                                                                \
 	})
 
 #endif

@@ -246,8 +246,7 @@ int file_read(const char *path, size_t max, char **out, size_t *len, struct erro
 	return file_read_at(AT_FDCWD, path, max, out, len, err);
 }
 
-int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode,
-		      struct error *err)
+int file_write_atomic(const char *path, const void *buf, size_t len, mode_t mode, struct error *err)
 {
 	CLEANUP_CLOSE int fd = -1, dir = -1;
 	char tmp[PATH_MAX], folder[PATH_MAX];

@@ -84,8 +84,7 @@ int json_want_int(const json_t *obj, const char *key, bool required, int64_t min
 		return error_set(err, EINVAL, "field \"%s\" must be a whole number", key);
 	if (json_integer_value(v) < min || json_integer_value(v) > max)
 		return error_set(err, EINVAL, "field \"%s\" is %lld, outside %lld to %lld", key,
-				 (long long)json_integer_value(v), (long long)min,
-				 (long long)max);
+				 (long long)json_integer_value(v), (long long)min, (long long)max);
 	*out = json_integer_value(v);
 	return 0;
 }

@@ -149,8 +149,8 @@ int str_to_duration_ns(const char *s, int64_t *out)
 	static const struct {
 		const char *unit;
 		double ns;
-	} units[] = { { "ns", 1 },   { "us", 1e3 }, { "ms", 1e6 },
-		      { "s", 1e9 },  { "m", 60e9 }, { "h", 3600e9 } };
+	} units[] = { { "ns", 1 },  { "us", 1e3 }, { "ms", 1e6 },
+		      { "s", 1e9 }, { "m", 60e9 }, { "h", 3600e9 } };
 	double total = 0;
 
 	if (!s || !*s)

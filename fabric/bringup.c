@@ -17,7 +17,7 @@ int container_volumes_up(struct fabric *f, const json_t *doc, struct error *err)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 		CLEANUP_FREE char *path = NULL;
 		int r = volume_attach(f->volumes, name, VOLUME_RW, err);
@@ -38,11 +38,11 @@ static bool volume_in_use(struct fabric *f, const char *name, const char *except
 	json_t *c, *v;
 	size_t i, k;
 
-	json_array_foreach(all, i, c) {
+	json_array_foreach (all, i, c) {
 		if (!container_is_local(f, c) || !container_is_up(c) ||
 		    !strcmp(json_str(c, "id", ""), except))
 			continue;
-		json_array_foreach(json_object_get(c, "volumes"), k, v)
+		json_array_foreach (json_object_get(c, "volumes"), k, v)
 			if (!strcmp(json_str(v, "name", ""), name))
 				return true;
 	}
@@ -55,7 +55,7 @@ int container_volumes_down(struct fabric *f, const json_t *doc, struct error *er
 	size_t i;
 	int first = 0;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 		struct error why = { 0 };
 		int r;
@@ -110,7 +110,7 @@ int container_endpoints_up(struct fabric *f, const json_t *doc, bool hold, char 
 
 		return netd_endpoint_add(f->netd, &e, netns, err);
 	}
-	json_array_foreach(json_object_get(doc, "endpoints"), i, ep) {
+	json_array_foreach (json_object_get(doc, "endpoints"), i, ep) {
 		int r;
 
 		free(path);
@@ -119,7 +119,8 @@ int container_endpoints_up(struct fabric *f, const json_t *doc, bool hold, char 
 		if (r < 0) {
 			free(path);
 			netd_endpoint_remove(f->netd, json_str(doc, "id", ""), NULL);
-			return error_wrap(err, "endpoint of container %s", json_str(doc, "name", ""));
+			return error_wrap(err, "endpoint of container %s",
+					  json_str(doc, "name", ""));
 		}
 	}
 	*netns = path;
@@ -142,7 +143,7 @@ int container_publish(struct fabric *f, const json_t *doc, struct error *err)
 	json_t *p;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "ports"), i, p) {
+	json_array_foreach (json_object_get(doc, "ports"), i, p) {
 		uint16_t host_port = (uint16_t)json_int(p, "host_port", 0);
 		int r = netd_publish(f->netd, id, NULL, json_str(p, "proto", "tcp"),
 				     json_str(p, "host_ip", ""), &host_port,
@@ -157,7 +158,7 @@ int container_publish(struct fabric *f, const json_t *doc, struct error *err)
 	return 0;
 }
 
-/* --- processes ---------------------------------------------------------------------------------- */
+/* --- processes ---------------------------------------------------------------------- */
 
 static char *hosts_file(const json_t *doc, const char *hostname)
 {
@@ -168,7 +169,7 @@ static char *hosts_file(const json_t *doc, const char *hostname)
 	buf_addf(&b, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
 	if (ep)
 		buf_addf(&b, "%s\t%s\n", json_str(ep, "ip", ""), hostname);
-	json_array_foreach(json_at(doc, "docker.HostConfig.ExtraHosts"), i, e) {
+	json_array_foreach (json_at(doc, "docker.HostConfig.ExtraHosts"), i, e) {
 		const char *text = json_is_string(e) ? json_string_value(e) : "";
 		const char *colon = strchr(text, ':');
 
@@ -187,7 +188,7 @@ static char *resolv_conf(const json_t *doc)
 	buf_addf(&b, "nameserver 127.0.0.11\n");
 	if (json_array_size(json_at(doc, "docker.HostConfig.DnsSearch"))) {
 		buf_addf(&b, "search");
-		json_array_foreach(json_at(doc, "docker.HostConfig.DnsSearch"), i, v)
+		json_array_foreach (json_at(doc, "docker.HostConfig.DnsSearch"), i, v)
 			buf_addf(&b, " %s", json_is_string(v) ? json_string_value(v) : "");
 		buf_addf(&b, "\n");
 	}
@@ -208,8 +209,12 @@ int container_launch(struct fabric *f, const json_t *doc, const char *netns, boo
 	size_t nv = json_array_size(volumes), nb = json_array_size(binds), n = 0;
 	CLEANUP_FREE struct container_mount *mounts = mem_zalloc((nv + nb) * sizeof(*mounts));
 	struct container_start_params params = {
-		.netns = netns, .hostname = hostname, .resolv_conf = resolv, .hosts = hosts,
-		.mounts = mounts, .stub = stub,
+		.netns = netns,
+		.hostname = hostname,
+		.resolv_conf = resolv,
+		.hosts = hosts,
+		.mounts = mounts,
+		.stub = stub,
 	};
 	char **paths = mem_zalloc((nv + 1) * sizeof(*paths));
 	json_t *v;
@@ -224,7 +229,7 @@ int container_launch(struct fabric *f, const json_t *doc, const char *netns, boo
 		fabric_clock_offsets(&params.time_offsets.mono_ns, &params.time_offsets.boot_ns);
 	}
 	/* A stub's volumes come later, once the source has let go of them. */
-	json_array_foreach(volumes, i, v) {
+	json_array_foreach (volumes, i, v) {
 		if (stub)
 			break;
 		r = volume_mount(f->volumes, json_str(v, "name", ""), &paths[i], err);
@@ -233,7 +238,7 @@ int container_launch(struct fabric *f, const json_t *doc, const char *netns, boo
 		mounts[n++] = (struct container_mount){ paths[i], json_str(v, "destination", ""),
 							!json_bool(v, "rw", true), true };
 	}
-	json_array_foreach(binds, i, v)
+	json_array_foreach (binds, i, v)
 		mounts[n++] = (struct container_mount){ json_str(v, "source", ""),
 							json_str(v, "destination", ""),
 							!json_bool(v, "rw", true), false };

@@ -10,13 +10,13 @@
 
 #define CREATE_TIMEOUT_NS 120000000000ll
 
-static const char *const adjectives[] = { "amber", "bold", "brisk", "calm", "clear",  "deep",
-					  "eager", "fair", "firm",  "keen", "level",  "lucid",
-					  "mild",  "neat", "noble", "open", "placid", "quick",
-					  "quiet", "salty", "steady", "swift", "tidal", "windy" };
-static const char *const harbours[] = { "antwerp", "bergen",  "bilbao",   "bremen", "cadiz",
-					"calais",  "cork",    "danzig",   "dover",  "genoa",
-					"hamburg", "havre",   "kiel",     "lisbon", "malmo",
+static const char *const adjectives[] = { "amber", "bold",  "brisk",  "calm",  "clear",	 "deep",
+					  "eager", "fair",  "firm",   "keen",  "level",	 "lucid",
+					  "mild",  "neat",  "noble",  "open",  "placid", "quick",
+					  "quiet", "salty", "steady", "swift", "tidal",	 "windy" };
+static const char *const harbours[] = { "antwerp", "bergen",  "bilbao",	  "bremen", "cadiz",
+					"calais",  "cork",    "danzig",	  "dover",  "genoa",
+					"hamburg", "havre",   "kiel",	  "lisbon", "malmo",
 					"naples",  "odessa",  "piraeus",  "porto",  "riga",
 					"tallinn", "trieste", "valletta", "visby" };
 
@@ -36,10 +36,10 @@ static bool has_mount_at(const struct create *c, const char *destination)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(c->volumes, i, v)
+	json_array_foreach (c->volumes, i, v)
 		if (!strcmp(json_str(v, "destination", ""), destination))
 			return true;
-	json_array_foreach(c->binds, i, v)
+	json_array_foreach (c->binds, i, v)
 		if (!strcmp(json_str(v, "destination", ""), destination))
 			return true;
 	return false;
@@ -64,7 +64,8 @@ static int add_mount(struct create *c, const char *source, const char *destinati
 	}
 	if (source && *source && !str_is_name(source))
 		return error_set(err, EINVAL,
-				 "\"%s\" includes invalid characters for a volume name; a host path must be absolute",
+				 "\"%s\" includes invalid characters for a volume name; a host "
+				 "path must be absolute",
 				 source);
 	r = volume_ensure(c->f, source, driver, NULL, &name, err);
 	if (r < 0)
@@ -92,10 +93,11 @@ static int add_bind(struct create *c, const char *spec, struct error *err)
 	     o = strtok_r(NULL, ",", &save)) {
 		if (!strcmp(o, "ro"))
 			rw = false;
-		else if (strcmp(o, "rw") && strcmp(o, "z") && strcmp(o, "Z") && strcmp(o, "rprivate"))
+		else if (strcmp(o, "rw") && strcmp(o, "z") && strcmp(o, "Z") &&
+			 strcmp(o, "rprivate"))
 			return error_set(err, EINVAL,
-					 "invalid mode: '%s' of volume '%s'; ro and rw are known", o,
-					 spec);
+					 "invalid mode: '%s' of volume '%s'; ro and rw are known",
+					 o, spec);
 	}
 	return add_mount(c, a, b, rw, NULL, err);
 }
@@ -126,7 +128,8 @@ static int add_mount_object(struct create *c, const json_t *m, struct error *err
 		return error_set(err, EINVAL,
 				 "mount type \"%s\" is not known; use volume, bind or tmpfs", type);
 	if (!strcmp(type, "bind") && json_str(m, "Source", "")[0] != '/')
-		return error_set(err, EINVAL, "the source of a bind mount must be an absolute path");
+		return error_set(err, EINVAL,
+				 "the source of a bind mount must be an absolute path");
 	return add_mount(c, json_str(m, "Source", ""), target, !json_bool(m, "ReadOnly", false),
 			 json_str(json_at(m, "VolumeOptions.DriverConfig"), "Name", NULL), err);
 }
@@ -138,25 +141,25 @@ static int add_mounts(struct create *c, struct error *err)
 	size_t i;
 	int r;
 
-	json_array_foreach(json_object_get(host_config, "Binds"), i, v) {
+	json_array_foreach (json_object_get(host_config, "Binds"), i, v) {
 		r = json_is_string(v) ? add_bind(c, json_string_value(v), err)
 				      : error_set(err, EINVAL, "\"Binds\" must hold strings");
 		if (r < 0)
 			return r;
 	}
-	json_array_foreach(json_object_get(host_config, "Mounts"), i, v) {
+	json_array_foreach (json_object_get(host_config, "Mounts"), i, v) {
 		r = add_mount_object(c, v, err);
 		if (r < 0)
 			return r;
 	}
-	json_object_foreach(json_object_get(c->docker, "Volumes"), path, v) {
+	json_object_foreach (json_object_get(c->docker, "Volumes"), path, v) {
 		if (has_mount_at(c, path))
 			continue;
 		r = add_mount(c, NULL, path, true, NULL, err);
 		if (r < 0)
 			return r;
 	}
-	json_object_foreach(json_at(c->image, "Config.Volumes"), path, v) {
+	json_object_foreach (json_at(c->image, "Config.Volumes"), path, v) {
 		if (has_mount_at(c, path) ||
 		    json_object_get(json_object_get(host_config, "Tmpfs"), path))
 			continue;
@@ -209,7 +212,8 @@ static int add_endpoints(struct create *c, struct error *err)
 		mode = "bridge";
 	if (str_starts(mode, "container:"))
 		return error_set(err, EOPNOTSUPP,
-				 "sharing another container's network (%s) is not supported; put both on one network",
+				 "sharing another container's network (%s) is not supported; put "
+				 "both on one network",
 				 mode);
 	json_set_str(c->doc, "network_mode", mode);
 	if (!strcmp(mode, "host") || !strcmp(mode, "none"))
@@ -217,7 +221,7 @@ static int add_endpoints(struct create *c, struct error *err)
 	r = add_endpoint(c, mode, json_object_get(configs, mode), err);
 	if (r < 0)
 		return r;
-	json_object_foreach(configs, name, config) {
+	json_object_foreach (configs, name, config) {
 		if (!strcmp(name, mode) || !strcmp(name, "default"))
 			continue;
 		r = add_endpoint(c, name, config, err);
@@ -260,17 +264,17 @@ static int add_ports(struct create *c, struct error *err)
 	size_t i;
 	int r;
 
-	json_object_foreach(json_object_get(host_config, "PortBindings"), spec, list) {
-		json_array_foreach(list, i, b) {
-			r = add_port(c, spec, json_str(b, "HostIp", ""), json_str(b, "HostPort", ""),
-				     err);
+	json_object_foreach (json_object_get(host_config, "PortBindings"), spec, list) {
+		json_array_foreach (list, i, b) {
+			r = add_port(c, spec, json_str(b, "HostIp", ""),
+				     json_str(b, "HostPort", ""), err);
 			if (r < 0)
 				return r;
 		}
 	}
 	if (!json_bool(host_config, "PublishAllPorts", false))
 		return 0;
-	json_object_foreach(json_at(c->image, "Config.ExposedPorts"), spec, list) {
+	json_object_foreach (json_at(c->image, "Config.ExposedPorts"), spec, list) {
 		if (json_object_get(json_object_get(host_config, "PortBindings"), spec))
 			continue;
 		r = add_port(c, spec, "", "", err);
@@ -280,14 +284,14 @@ static int add_ports(struct create *c, struct error *err)
 	return 0;
 }
 
-/* --- the whole ---------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------- */
 
 static void give_back(struct create *c)
 {
 	json_t *ep;
 	size_t i;
 
-	json_array_foreach(json_object_get(c->doc, "endpoints"), i, ep)
+	json_array_foreach (json_object_get(c->doc, "endpoints"), i, ep)
 		network_address_free(c->f, json_str(ep, "network", ""), json_str(ep, "ip", ""));
 }
 
@@ -302,7 +306,9 @@ static int reserve_name(struct fabric *f, const char *name, const char *id, stru
 
 		document_get(f, key, &there, NULL);
 		return error_set(err, EEXIST,
-				 "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to remove (or rename) that container to be able to reuse that name.",
+				 "Conflict. The container name \"/%s\" is already in use by "
+				 "container \"%s\". You have to remove (or rename) that container "
+				 "to be able to reuse that name.",
 				 name, json_str(there, "id", "?"));
 	}
 	return r;
@@ -370,9 +376,10 @@ static int create_here(struct fabric *f, const char *name, const json_t *body, j
 	if (r < 0)
 		return r;
 	if (name && !str_is_name(name))
-		return error_set(err, EINVAL,
-				 "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-				 name);
+		return error_set(
+			err, EINVAL,
+			"Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			name);
 	if (!json_is_object(json_object_get(docker, "HostConfig")))
 		json_object_set_new(docker, "HostConfig", json_object());
 	r = image_ensure(f, image_ref, NULL, &image, err);
@@ -430,9 +437,10 @@ int fabric_container_create(struct fabric *f, const char *name, const json_t *bo
 	if (!host || !strcmp(host, f->host))
 		return create_here(f, name, body, out, err);
 	if (!f->client)
-		return error_set(err, ENOENT,
-				 "unknown host %s: this host is in no cluster; see 'ferry cluster init'",
-				 host);
+		return error_set(
+			err, ENOENT,
+			"unknown host %s: this host is in no cluster; see 'ferry cluster init'",
+			host);
 	params = json_pack("{s:s*, s:O}", "name", name, "body", body);
 	return rpc_call(f->client, host, "container.create", params, CREATE_TIMEOUT_NS, out, err);
 }
@@ -445,14 +453,13 @@ const struct rpc_method container_create_methods[] = {
 void container_event(struct fabric *f, const json_t *doc, const char *action, const char *extra_key,
 		     const char *extra_value)
 {
-	CLEANUP_JSON json_t *attributes = json_pack("{s:s, s:s, s:s}", "name",
-						    json_str(doc, "name", ""), "image",
-						    json_str(doc, "image_ref", ""), "ferry.host",
-						    json_str(doc, "host", ""));
+	CLEANUP_JSON json_t *attributes =
+		json_pack("{s:s, s:s, s:s}", "name", json_str(doc, "name", ""), "image",
+			  json_str(doc, "image_ref", ""), "ferry.host", json_str(doc, "host", ""));
 	json_t *labels = json_at(doc, "docker.Labels"), *v;
 	const char *k;
 
-	json_object_foreach(labels, k, v)
+	json_object_foreach (labels, k, v)
 		if (json_is_string(v))
 			json_object_set(attributes, k, v);
 	if (extra_key)

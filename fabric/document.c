@@ -171,7 +171,7 @@ json_t *documents_cached(struct fabric *f, const char *prefix)
 	const char *key;
 
 	pthread_mutex_lock(&f->lock);
-	json_object_foreach(f->docs, key, doc)
+	json_object_foreach (f->docs, key, doc)
 		if (str_starts(key, prefix))
 			json_array_append(all, doc);
 	pthread_mutex_unlock(&f->lock);
@@ -208,7 +208,7 @@ int container_find(struct fabric *f, const char *ref, json_t **doc, struct error
 
 	if (ref[0] == '/')
 		ref++;
-	json_array_foreach(all, i, d) {
+	json_array_foreach (all, i, d) {
 		if (!strcmp(json_str(d, "name", ""), ref) || !strcmp(json_str(d, "id", ""), ref)) {
 			found = d;
 			matches = 1;

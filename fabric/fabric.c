@@ -15,7 +15,8 @@
 #include "fabric/internal.h"
 
 static const struct rpc_method *const method_tables[] = {
-	container_create_methods, container_methods, image_methods, network_methods, migrate_methods,
+	container_create_methods, container_methods, image_methods,
+	network_methods,	  migrate_methods,
 };
 
 /* --- parts of this host ---------------------------------------------------------------------- */
@@ -25,8 +26,11 @@ static int open_containers(struct fabric *f, struct error *err)
 	CLEANUP_FREE char *oci = str_format("%s/ferry-oci", f->bin_dir);
 	CLEANUP_FREE char *shim = str_format("%s/ferry-shim", f->bin_dir);
 	struct container_config c = {
-		.run_dir = f->run_dir, .state_dir = f->state_dir, .oci_path = oci,
-		.shim_path = shim, .cgroup_parent = f->cgroup_parent,
+		.run_dir = f->run_dir,
+		.state_dir = f->state_dir,
+		.oci_path = oci,
+		.shim_path = shim,
+		.cgroup_parent = f->cgroup_parent,
 	};
 
 	return container_manager_open(&c, &f->containers, err);
@@ -36,8 +40,12 @@ static int open_volumes(struct fabric *f, struct error *err)
 {
 	CLEANUP_FREE char *vold = str_format("%s/ferry-vold", f->bin_dir);
 	struct volumes_config v = {
-		.run_dir = f->run_dir, .state_dir = f->state_dir, .vold_path = vold,
-		.host = f->host, .ceph_conf = f->ceph_conf, .ceph_user = f->ceph_user,
+		.run_dir = f->run_dir,
+		.state_dir = f->state_dir,
+		.vold_path = vold,
+		.host = f->host,
+		.ceph_conf = f->ceph_conf,
+		.ceph_user = f->ceph_user,
 		.pool = f->ceph_pool,
 	};
 
@@ -47,7 +55,9 @@ static int open_volumes(struct fabric *f, struct error *err)
 static int open_network(struct fabric *f, struct error *err)
 {
 	struct netd_config n = {
-		.run_dir = f->run_dir, .bpffs = "/sys/fs/bpf", .host = f->host,
+		.run_dir = f->run_dir,
+		.bpffs = "/sys/fs/bpf",
+		.host = f->host,
 		.underlay_ip = f->address ? f->address : "127.0.0.1",
 	};
 	int r = netd_open(&n, &f->netd, err);
@@ -72,7 +82,7 @@ static int open_parts(struct fabric *f, struct error *err)
 	return r < 0 ? error_wrap(err, "opening containers") : 0;
 }
 
-/* --- store and cluster ------------------------------------------------------------------------- */
+/* --- store and cluster -------------------------------------------------------------- */
 
 static int open_own_store(struct fabric *f, struct error *err)
 {
@@ -127,7 +137,8 @@ static int no_containers(struct fabric *f, struct error *err)
 
 	if (json_array_size(all))
 		return error_set(err, EBUSY,
-				 "this host has %zu container(s) of its own; remove them before it becomes part of a cluster",
+				 "this host has %zu container(s) of its own; remove them before it "
+				 "becomes part of a cluster",
 				 json_array_size(all));
 	return 0;
 }
@@ -157,9 +168,13 @@ static int enter_cluster(struct fabric *f, struct error *err)
 static void cluster_params(const struct fabric *f, struct cluster_params *p)
 {
 	*p = (struct cluster_params){
-		.state_dir = f->state_dir, .host = f->host, .address = f->address,
+		.state_dir = f->state_dir,
+		.host = f->host,
+		.address = f->address,
 		.store_driver = f->ceph_state_pool ? "rados" : "embedded",
-		.ceph_conf = f->ceph_conf, .ceph_user = f->ceph_user, .pool = f->ceph_state_pool,
+		.ceph_conf = f->ceph_conf,
+		.ceph_user = f->ceph_user,
+		.pool = f->ceph_state_pool,
 	};
 }
 
@@ -168,7 +183,8 @@ static int want_address(const struct fabric *f, struct error *err)
 	if (f->address)
 		return 0;
 	return error_set(err, EINVAL,
-			 "this host has no address other hosts could reach; set \"address\" in /etc/ferry/ferry.json and restart ferryd");
+			 "this host has no address other hosts could reach; set \"address\" in "
+			 "/etc/ferry/ferry.json and restart ferryd");
 }
 
 int fabric_cluster_init(struct fabric *f, json_t **out, struct error *err)
@@ -219,15 +235,16 @@ int fabric_cluster_info(struct fabric *f, json_t **out, struct error *err)
 
 	if (!f->cluster)
 		return error_set(err, ENOENT,
-				 "host %s is in no cluster; 'ferry cluster init' makes one, 'ferry host join' joins one",
+				 "host %s is in no cluster; 'ferry cluster init' makes one, 'ferry "
+				 "host join' joins one",
 				 f->host);
 	r = fabric_host_list(f, &hosts, err);
 	if (r < 0)
 		return r;
-	*out = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:O}", "Id", cluster_id(f->cluster), "Name",
-			 cluster_name(f->cluster), "Host", f->host, "Address",
-			 cluster_address(f->cluster), "Port", (int)cluster_port(f->cluster), "Store",
-			 f->ceph_state_pool ? "rados" : "embedded", "Hosts", hosts);
+	*out = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:O}", "Id", cluster_id(f->cluster),
+			 "Name", cluster_name(f->cluster), "Host", f->host, "Address",
+			 cluster_address(f->cluster), "Port", (int)cluster_port(f->cluster),
+			 "Store", f->ceph_state_pool ? "rados" : "embedded", "Hosts", hosts);
 	return 0;
 }
 
@@ -238,7 +255,8 @@ int fabric_cluster_token(struct fabric *f, int64_t ttl_s, json_t **out, struct e
 	int r;
 
 	if (!f->cluster)
-		return error_set(err, ENOENT, "host %s is in no cluster; run 'ferry cluster init' first",
+		return error_set(err, ENOENT,
+				 "host %s is in no cluster; run 'ferry cluster init' first",
 				 f->host);
 	r = cluster_token_create(f->cluster, ttl_ns, &token, err);
 	if (r < 0)
@@ -270,10 +288,10 @@ int fabric_host_list(struct fabric *f, json_t **out, struct error *err)
 	if (r < 0)
 		return r;
 	*out = json_array();
-	json_array_foreach(hosts, i, h) {
+	json_array_foreach (hosts, i, h) {
 		json_int_t n = 0;
 
-		json_array_foreach(docs, k, doc)
+		json_array_foreach (docs, k, doc)
 			n += container_is_up(doc) &&
 			     !strcmp(json_str(doc, "host", ""), json_str(h, "name", "-"));
 		json_array_append_new(
@@ -305,20 +323,20 @@ int fabric_info(struct fabric *f, json_t **out, struct error *err)
 		return r;
 	uname(&u);
 	sysinfo(&si);
-	json_array_foreach(docs, i, doc) {
+	json_array_foreach (docs, i, doc) {
 		running += !strcmp(container_status(doc), "running");
 		paused += !strcmp(container_status(doc), "paused");
 	}
-	*out = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}",
-			 "ID", f->cluster ? cluster_id(f->cluster) : f->host, "Name", f->host,
-			 "Containers", (json_int_t)json_array_size(docs), "ContainersRunning", running,
-			 "ContainersPaused", paused, "ContainersStopped",
-			 (json_int_t)json_array_size(docs) - running - paused, "Images",
-			 (json_int_t)json_array_size(images), "Driver", "overlay2", "KernelVersion",
-			 u.release, "Architecture", u.machine, "OSType", "linux", "NCPU",
-			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "MemTotal",
-			 (json_int_t)si.totalram * si.mem_unit, "DockerRootDir", f->state_dir,
-			 "CgroupVersion", access("/sys/fs/cgroup/cgroup.controllers", F_OK) ? "1" : "2");
+	*out = json_pack(
+		"{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "ID",
+		f->cluster ? cluster_id(f->cluster) : f->host, "Name", f->host, "Containers",
+		(json_int_t)json_array_size(docs), "ContainersRunning", running, "ContainersPaused",
+		paused, "ContainersStopped", (json_int_t)json_array_size(docs) - running - paused,
+		"Images", (json_int_t)json_array_size(images), "Driver", "overlay2",
+		"KernelVersion", u.release, "Architecture", u.machine, "OSType", "linux", "NCPU",
+		(json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "MemTotal",
+		(json_int_t)si.totalram * si.mem_unit, "DockerRootDir", f->state_dir,
+		"CgroupVersion", access("/sys/fs/cgroup/cgroup.controllers", F_OK) ? "1" : "2");
 	json_object_set_new(*out, "Plugins",
 			    json_pack("{s:[ss], s:[s], s:n, s:[s]}", "Volume", "rbd", "local",
 				      "Network", "overlay", "Authorization", "Log", "json-file"));
@@ -361,12 +379,12 @@ static void reconcile(struct fabric *f)
 	size_t i;
 
 	migrate_recover(f);
-	json_array_foreach(docs, i, doc)
+	json_array_foreach (docs, i, doc)
 		if (container_is_local(f, doc))
 			reconcile_one(f, doc);
 	if (container_list(f->containers, &known, NULL) < 0)
 		return;
-	json_array_foreach(known, i, id) {
+	json_array_foreach (known, i, id) {
 		CLEANUP_FREE char *key = container_key(json_string_value(id));
 		CLEANUP_JSON json_t *there = NULL;
 
@@ -376,7 +394,7 @@ static void reconcile(struct fabric *f)
 	}
 }
 
-/* --- open and close ------------------------------------------------------------------------------ */
+/* --- open and close ----------------------------------------------------------------- */
 
 static void copy_config(struct fabric *f, const struct fabric_config *c)
 {

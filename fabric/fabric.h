@@ -26,12 +26,12 @@ struct event_bus; /* fabric/event.h: the API subscribes to it */
 
 /* What ferryd reads from its command line and /etc/ferry/ferry.json. Strings are copied. */
 struct fabric_config {
-	const char *host;	   /* this host's name; NULL: the hostname */
-	const char *address;	   /* address other hosts reach it at; NULL: one host alone */
-	const char *run_dir;	   /* /run/ferry */
-	const char *state_dir;	   /* /var/lib/ferry */
-	const char *bin_dir;	   /* where ferry-oci, ferry-shim, ferry-vold, ferry-checkpoint are */
-	const char *cgroup_parent; /* "ferry" */
+	const char *host;      /* this host's name; NULL: the hostname */
+	const char *address;   /* address other hosts reach it at; NULL: one host alone */
+	const char *run_dir;   /* /run/ferry */
+	const char *state_dir; /* /var/lib/ferry */
+	const char *bin_dir;   /* where ferry-oci, ferry-shim, ferry-vold, ferry-checkpoint are */
+	const char *cgroup_parent;					 /* "ferry" */
 	const char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool; /* NULL: no Ceph */
 };
 
@@ -91,15 +91,12 @@ int fabric_container_start(struct fabric *f, const char *ref, bool *already, str
 /* timeout_s < 0: the container's own (default 10). *already: it was not running. */
 int fabric_container_stop(struct fabric *f, const char *ref, int timeout_s, bool *already,
 			  struct error *err);
-int fabric_container_restart(struct fabric *f, const char *ref, int timeout_s,
-			     struct error *err);
+int fabric_container_restart(struct fabric *f, const char *ref, int timeout_s, struct error *err);
 /* signal: "KILL", "SIGTERM", "15"; NULL: KILL. EBUSY (409) where it is not running. */
-int fabric_container_kill(struct fabric *f, const char *ref, const char *signal,
-			  struct error *err);
+int fabric_container_kill(struct fabric *f, const char *ref, const char *signal, struct error *err);
 int fabric_container_pause(struct fabric *f, const char *ref, struct error *err);
 int fabric_container_unpause(struct fabric *f, const char *ref, struct error *err);
-int fabric_container_rename(struct fabric *f, const char *ref, const char *name,
-			    struct error *err);
+int fabric_container_rename(struct fabric *f, const char *ref, const char *name, struct error *err);
 int fabric_container_remove(struct fabric *f, const char *ref, bool force, bool volumes,
 			    struct error *err);
 int fabric_container_update(struct fabric *f, const char *ref, const json_t *resources,
@@ -107,8 +104,8 @@ int fabric_container_update(struct fabric *f, const char *ref, const json_t *res
 
 enum fabric_wait { FABRIC_WAIT_NOT_RUNNING, FABRIC_WAIT_NEXT_EXIT, FABRIC_WAIT_REMOVED };
 /* Blocks; follows the container to another host. */
-int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until,
-			  int *exit_code, struct error *err);
+int fabric_container_wait(struct fabric *f, const char *ref, enum fabric_wait until, int *exit_code,
+			  struct error *err);
 /*
  * The same in steps, for a caller that must know the wait has begun before it goes on, or
  * may give it up: begin (what happens from now on is seen), wait, end (frees). cancel may
@@ -179,7 +176,8 @@ int fabric_volume_remove(struct fabric *f, const char *name, bool force, struct 
 
 /* --- networks ------------------------------------------------------------------------- */
 
-/* body: {"Name","Driver","IPAM":{"Config":[{"Subnet","Gateway"}]},"Labels","Options"} ; *out: {"Id","Warning"} */
+/* body: {"Name","Driver","IPAM":{"Config":[{"Subnet","Gateway"}]},"Labels","Options"} ; *out:
+ * {"Id","Warning"} */
 int fabric_network_create(struct fabric *f, const json_t *body, json_t **out, struct error *err);
 int fabric_network_list(struct fabric *f, json_t **out, struct error *err);
 int fabric_network_inspect(struct fabric *f, const char *ref, json_t **out, struct error *err);
@@ -188,12 +186,12 @@ int fabric_network_remove(struct fabric *f, const char *ref, struct error *err);
 /* --- migration ------------------------------------------------------------------------ */
 
 struct fabric_migrate_options {
-	int64_t downtime_ns;	/* blackout budget; 0: 50 ms */
-	int64_t timeout_ns;	/* of pre-copy; 0: 120 s */
-	bool force_on_timeout;	/* --on-timeout=force: go on although it does not converge */
-	bool no_auto_converge;	/* do not throttle the container */
-	bool verify;		/* checksum everything on both sides before the commit */
-	bool check;		/* only preflight */
+	int64_t downtime_ns;   /* blackout budget; 0: 50 ms */
+	int64_t timeout_ns;    /* of pre-copy; 0: 120 s */
+	bool force_on_timeout; /* --on-timeout=force: go on although it does not converge */
+	bool no_auto_converge; /* do not throttle the container */
+	bool verify;	       /* checksum everything on both sides before the commit */
+	bool check;	       /* only preflight */
 };
 /*
  * Called in the caller's thread with progress documents:

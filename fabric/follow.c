@@ -36,7 +36,7 @@ static void set_remote(struct fabric *f, const json_t *doc, const char *host)
 	json_t *ep;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "endpoints"), i, ep) {
+	json_array_foreach (json_object_get(doc, "endpoints"), i, ep) {
 		uint32_t vni = (uint32_t)json_int(ep, "vni", 0);
 		struct error err = { 0 };
 		int r;
@@ -102,7 +102,8 @@ static void *repoint_one(void *arg)
 
 	if (rpc_call(p->f->client, p->host, "network.repoint", p->params, REPOINT_TIMEOUT_NS, NULL,
 		     &err) < 0)
-		log_warn("host %s was not told of the move, its packets take the way over the old host: %s",
+		log_warn("host %s was not told of the move, its packets take the way over the old "
+			 "host: %s",
 			 p->host, err.msg);
 	return NULL;
 }
@@ -110,9 +111,9 @@ static void *repoint_one(void *arg)
 void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, const char *except)
 {
 	CLEANUP_JSON json_t *hosts = NULL;
-	CLEANUP_JSON json_t *params = json_pack("{s:s, s:s, s:O}", "host", to_host, "name",
-						json_str(doc, "name", ""), "endpoints",
-						json_object_get(doc, "endpoints"));
+	CLEANUP_JSON json_t *params =
+		json_pack("{s:s, s:s, s:O}", "host", to_host, "name", json_str(doc, "name", ""),
+			  "endpoints", json_object_get(doc, "endpoints"));
 	struct repoint jobs[HOSTS_MAX];
 	pthread_t threads[HOSTS_MAX];
 	size_t i, n = 0;
@@ -120,7 +121,7 @@ void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, c
 
 	if (!f->cluster || host_list(f->store, &hosts, NULL) < 0)
 		return;
-	json_array_foreach(hosts, i, h) {
+	json_array_foreach (hosts, i, h) {
 		const char *name = json_str(h, "name", "");
 
 		if (!strcmp(name, f->host) || !strcmp(name, to_host) ||
@@ -135,7 +136,7 @@ void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, c
 		pthread_join(threads[i], NULL);
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------- */
 
 static bool answers_to(const json_t *container, const json_t *ep, const char *name)
 {
@@ -145,7 +146,7 @@ static bool answers_to(const json_t *container, const json_t *ep, const char *na
 	if (!strcasecmp(json_str(container, "name", ""), name) ||
 	    (strlen(name) >= 12 && str_starts(json_str(container, "id", ""), name)))
 		return true;
-	json_array_foreach(json_object_get(ep, "aliases"), i, alias)
+	json_array_foreach (json_object_get(ep, "aliases"), i, alias)
 		if (json_is_string(alias) && !strcasecmp(json_string_value(alias), name))
 			return true;
 	return false;
@@ -159,10 +160,10 @@ int network_lookup(void *ctx, const char *network_id, const char *name, json_t *
 	json_t *c, *ep;
 	size_t i, k;
 
-	json_array_foreach(all, i, c) {
+	json_array_foreach (all, i, c) {
 		if (!container_is_up(c))
 			continue;
-		json_array_foreach(json_object_get(c, "endpoints"), k, ep) {
+		json_array_foreach (json_object_get(c, "endpoints"), k, ep) {
 			if (strcmp(json_str(ep, "network", ""), network_id))
 				continue;
 			if (answers_to(c, ep, name))

@@ -21,7 +21,7 @@ int fabric_image_load(struct fabric *f, int fd, json_t **names, struct error *er
 
 	if (r < 0)
 		return r;
-	json_array_foreach(*names, i, name)
+	json_array_foreach (*names, i, name)
 		event_publish(f->events, "image", "load", json_string_value(name), NULL);
 	return 0;
 }
@@ -61,7 +61,7 @@ int fabric_image_remove(struct fabric *f, const char *ref, bool force, json_t **
 
 	if (r < 0)
 		return r;
-	json_array_foreach(all, i, c) {
+	json_array_foreach (all, i, c) {
 		bool up = container_is_up(c);
 
 		/* Its layers are what a container stands on, so not even force takes them away. */
@@ -69,10 +69,12 @@ int fabric_image_remove(struct fabric *f, const char *ref, bool force, json_t **
 		    strcmp(json_str(c, "image", ""), json_str(image, "Id", "-")) ||
 		    json_array_size(json_object_get(image, "RepoTags")) > 1)
 			continue;
-		return error_set(err, EBUSY,
-				 "conflict: unable to remove repository reference \"%s\" - container %.12s (%s) uses its image %.19s; remove the container first",
-				 ref, json_str(c, "id", ""), up ? "running" : "stopped",
-				 json_str(image, "Id", ""));
+		return error_set(
+			err, EBUSY,
+			"conflict: unable to remove repository reference \"%s\" - container %.12s "
+			"(%s) uses its image %.19s; remove the container first",
+			ref, json_str(c, "id", ""), up ? "running" : "stopped",
+			json_str(image, "Id", ""));
 	}
 	r = image_remove(f->images, ref, force, out, err);
 	if (!r)
@@ -207,14 +209,15 @@ int image_ensure(struct fabric *f, const char *ref, const char *from_host, json_
 
 	if (r != -ENOENT || !f->client || host_list(f->store, &hosts, NULL) < 0)
 		return r;
-	json_array_foreach(hosts, i, h) {
+	json_array_foreach (hosts, i, h) {
 		const char *name = json_str(h, "name", "");
 		CLEANUP_JSON json_t *there = NULL;
 
 		if (!strcmp(name, f->host) || !json_bool(h, "alive", false) ||
 		    (from_host && strcmp(name, from_host)))
 			continue;
-		if (rpc_call(f->client, name, "image.get", params, ASK_TIMEOUT_NS, &there, NULL) < 0)
+		if (rpc_call(f->client, name, "image.get", params, ASK_TIMEOUT_NS, &there, NULL) <
+		    0)
 			continue;
 		error_clear(err);
 		r = fetch_image(f, name, ref, err);

@@ -39,13 +39,13 @@ static json_t *state_json(const json_t *doc, const json_t *live)
 	const char *status = json_str(s, "Status", "created");
 	bool paused = !strcmp(status, "paused"), running = paused || !strcmp(status, "running");
 
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:s, s:s, s:s}", "Status", status,
-			 "Running", running, "Paused", paused, "Restarting", 0, "OOMKilled",
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:s, s:s, s:s}", "Status",
+			 status, "Running", running, "Paused", paused, "Restarting", 0, "OOMKilled",
 			 json_bool(s, "OOMKilled", false), "Dead", 0, "Pid",
 			 (json_int_t)(running ? json_int(s, "Pid", 0) : 0), "ExitCode",
 			 (json_int_t)json_int(s, "ExitCode", 0), "Error", json_str(s, "Error", ""),
-			 "StartedAt", json_str(s, "StartedAt", "0001-01-01T00:00:00Z"), "FinishedAt",
-			 json_str(s, "FinishedAt", "0001-01-01T00:00:00Z"));
+			 "StartedAt", json_str(s, "StartedAt", "0001-01-01T00:00:00Z"),
+			 "FinishedAt", json_str(s, "FinishedAt", "0001-01-01T00:00:00Z"));
 }
 
 static json_t *mounts_json(struct fabric *f, const json_t *doc)
@@ -53,23 +53,24 @@ static json_t *mounts_json(struct fabric *f, const json_t *doc)
 	json_t *out = json_array(), *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		CLEANUP_FREE char *source =
 			str_format("%s/volumes/%s", f->run_dir, json_str(v, "name", ""));
 
 		json_array_append_new(
-			out, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "volume",
-				       "Name", json_str(v, "name", ""), "Source", source, "Destination",
-				       json_str(v, "destination", ""), "Driver",
-				       json_str(v, "driver", f->ceph_pool ? "rbd" : "local"), "Mode",
-				       "z", "RW", json_bool(v, "rw", true), "Propagation", ""));
+			out,
+			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "volume",
+				  "Name", json_str(v, "name", ""), "Source", source, "Destination",
+				  json_str(v, "destination", ""), "Driver",
+				  json_str(v, "driver", f->ceph_pool ? "rbd" : "local"), "Mode",
+				  "z", "RW", json_bool(v, "rw", true), "Propagation", ""));
 	}
-	json_array_foreach(json_object_get(doc, "binds"), i, v)
-		json_array_append_new(
-			out, json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "bind", "Source",
-				       json_str(v, "source", ""), "Destination",
-				       json_str(v, "destination", ""), "Mode", "", "RW",
-				       json_bool(v, "rw", true), "Propagation", "rprivate"));
+	json_array_foreach (json_object_get(doc, "binds"), i, v)
+		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type",
+						     "bind", "Source", json_str(v, "source", ""),
+						     "Destination", json_str(v, "destination", ""),
+						     "Mode", "", "RW", json_bool(v, "rw", true),
+						     "Propagation", "rprivate"));
 	return out;
 }
 
@@ -81,13 +82,13 @@ static json_t *ports_json(struct fabric *f, const json_t *doc)
 	const char *spec;
 	size_t i;
 
-	json_object_foreach(json_at(doc, "docker.ExposedPorts"), spec, p)
+	json_object_foreach (json_at(doc, "docker.ExposedPorts"), spec, p)
 		json_object_set_new(out, spec, json_null());
 	if (!container_is_up(doc))
 		return out;
 	if (container_is_local(f, doc))
 		netd_publish_list(f->netd, &published, NULL);
-	json_array_foreach(published ? published : json_object_get(doc, "ports"), i, p) {
+	json_array_foreach (published ? published : json_object_get(doc, "ports"), i, p) {
 		CLEANUP_FREE char *key = str_format("%lld/%s", (long long)json_int(p, "port", 0),
 						    json_str(p, "proto", "tcp"));
 		CLEANUP_FREE char *port =
@@ -115,14 +116,14 @@ static json_t *network_entry(struct fabric *f, const json_t *doc, const json_t *
 	const char *slash = strchr(json_str(net, "subnet", "/24"), '/');
 	bool up = container_is_up(doc);
 
-	return json_pack("{s:n, s:n, s:O, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i}", "IPAMConfig",
-			 "Links", "Aliases", json_object_get(ep, "aliases"), "NetworkID",
-			 json_str(ep, "network", ""), "EndpointID", up ? json_str(doc, "id", "") : "",
-			 "Gateway", up ? json_str(net, "gateway", "") : "", "IPAddress",
-			 up ? json_str(ep, "ip", "") : "", "MacAddress",
-			 up ? json_str(ep, "mac", "") : "", "IPPrefixLen",
-			 up && slash ? atoi(slash + 1) : 0, "IPv6Gateway", "", "GlobalIPv6Address", "",
-			 "GlobalIPv6PrefixLen", 0);
+	return json_pack(
+		"{s:n, s:n, s:O, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i}", "IPAMConfig",
+		"Links", "Aliases", json_object_get(ep, "aliases"), "NetworkID",
+		json_str(ep, "network", ""), "EndpointID", up ? json_str(doc, "id", "") : "",
+		"Gateway", up ? json_str(net, "gateway", "") : "", "IPAddress",
+		up ? json_str(ep, "ip", "") : "", "MacAddress", up ? json_str(ep, "mac", "") : "",
+		"IPPrefixLen", up && slash ? atoi(slash + 1) : 0, "IPv6Gateway", "",
+		"GlobalIPv6Address", "", "GlobalIPv6PrefixLen", 0);
 }
 
 static json_t *networks_json(struct fabric *f, const json_t *doc)
@@ -130,7 +131,7 @@ static json_t *networks_json(struct fabric *f, const json_t *doc)
 	json_t *out = json_object(), *ep;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "endpoints"), i, ep)
+	json_array_foreach (json_object_get(doc, "endpoints"), i, ep)
 		json_object_set_new(out, json_str(ep, "network_name", "?"),
 				    network_entry(f, doc, ep));
 	return out;
@@ -139,7 +140,7 @@ static json_t *networks_json(struct fabric *f, const json_t *doc)
 /* The create body's Config with the image's values where it leaves them open. */
 static json_t *config_json(struct fabric *f, const json_t *doc)
 {
-	static const char *const inherited[] = { "Cmd",	  "Entrypoint", "WorkingDir", "User",
+	static const char *const inherited[] = { "Cmd",	    "Entrypoint",   "WorkingDir", "User",
 						 "Volumes", "ExposedPorts", "StopSignal" };
 	CLEANUP_JSON json_t *image = NULL;
 	json_t *config = json_copy(json_object_get(doc, "docker")), *labels, *env = json_array();
@@ -158,13 +159,13 @@ static json_t *config_json(struct fabric *f, const json_t *doc)
 	}
 	if (json_is_array(json_object_get(config, "Env")))
 		json_array_extend(env, json_object_get(config, "Env"));
-	json_array_foreach(json_object_get(from, "Env"), i, v) {
+	json_array_foreach (json_object_get(from, "Env"), i, v) {
 		const char *text = json_is_string(v) ? json_string_value(v) : "";
 		size_t k, n = strcspn(text, "=") + 1;
 		bool there = false;
 		json_t *mine;
 
-		json_array_foreach(env, k, mine)
+		json_array_foreach (env, k, mine)
 			there |= json_is_string(mine) && !strncmp(json_string_value(mine), text, n);
 		if (!there)
 			json_array_append(env, v);
@@ -176,8 +177,7 @@ static json_t *config_json(struct fabric *f, const json_t *doc)
 	json_object_set(labels, "ferry.host", json_object_get(doc, "host"));
 	json_object_set_new(config, "Labels", labels);
 	if (!*json_str(config, "Hostname", ""))
-		json_object_set_new(config, "Hostname",
-				    json_stringn(json_str(doc, "id", ""), 12));
+		json_object_set_new(config, "Hostname", json_stringn(json_str(doc, "id", ""), 12));
 	return config;
 }
 
@@ -209,35 +209,39 @@ static int inspect_here(struct fabric *f, const json_t *doc, json_t **out, struc
 		      json_str(doc, "id", ""), "Created", created, "Name", name, "State",
 		      state_json(doc, live), "Image", json_str(doc, "image", ""), "Driver",
 		      "overlay2", "RestartCount", 0, "Platform", "linux", "MountLabel", "",
-		      "ProcessLabel", "", "AppArmorProfile", "", "HostConfig", host_config, "Mounts",
-		      mounts_json(f, doc));
+		      "ProcessLabel", "", "AppArmorProfile", "", "HostConfig", host_config,
+		      "Mounts", mounts_json(f, doc));
 	json_set_str(j, "Path", json_str(live, "Path", ""));
-	json_object_set_new(j, "Args", json_is_array(json_object_get(live, "Args"))
-					       ? json_incref(json_object_get(live, "Args"))
-					       : json_array());
+	json_object_set_new(j, "Args",
+			    json_is_array(json_object_get(live, "Args"))
+				    ? json_incref(json_object_get(live, "Args"))
+				    : json_array());
 	json_set_str(j, "LogPath", json_str(live, "LogPath", ""));
 	json_set_str(j, "ResolvConfPath", "");
 	json_set_str(j, "HostnamePath", "");
 	json_set_str(j, "HostsPath", "");
-	json_object_set_new(j, "ExecIDs", json_array_size(json_object_get(live, "ExecIDs"))
-						  ? json_incref(json_object_get(live, "ExecIDs"))
-						  : json_null());
+	json_object_set_new(j, "ExecIDs",
+			    json_array_size(json_object_get(live, "ExecIDs"))
+				    ? json_incref(json_object_get(live, "ExecIDs"))
+				    : json_null());
 	json_object_set_new(j, "GraphDriver",
-			    json_pack("{s:s, s:{s:s, s:s}}", "Name", "overlay2", "Data", "MergedDir",
-				      json_str(live, "Rootfs", ""), "UpperDir",
+			    json_pack("{s:s, s:{s:s, s:s}}", "Name", "overlay2", "Data",
+				      "MergedDir", json_str(live, "Rootfs", ""), "UpperDir",
 				      json_str(live, "Upper", "")));
 	json_object_set_new(j, "Config", config_json(f, doc));
 	json_object_set_new(
 		j, "NetworkSettings",
 		json_pack("{s:s, s:s, s:b, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:o}", "Bridge",
 			  "", "SandboxID", json_str(doc, "id", ""), "HairpinMode", 0, "Ports",
-			  ports_json(f, doc), "SandboxKey", json_str(live, "Netns", ""), "EndpointID",
-			  json_str(first, "EndpointID", ""), "Gateway", json_str(first, "Gateway", ""),
-			  "IPPrefixLen", (int)json_int(first, "IPPrefixLen", 0), "IPAddress",
+			  ports_json(f, doc), "SandboxKey", json_str(live, "Netns", ""),
+			  "EndpointID", json_str(first, "EndpointID", ""), "Gateway",
+			  json_str(first, "Gateway", ""), "IPPrefixLen",
+			  (int)json_int(first, "IPPrefixLen", 0), "IPAddress",
 			  json_str(first, "IPAddress", ""), "IPv6Gateway", "", "MacAddress",
 			  json_str(first, "MacAddress", ""), "Networks", networks));
-	json_object_set_new(j, "Ferry", json_pack("{s:s, s:O*}", "Host", json_str(doc, "host", ""),
-						  "Migration", json_object_get(doc, "migration")));
+	json_object_set_new(j, "Ferry",
+			    json_pack("{s:s, s:O*}", "Host", json_str(doc, "host", ""), "Migration",
+				      json_object_get(doc, "migration")));
 	*out = j;
 	return 0;
 }
@@ -255,7 +259,7 @@ int fabric_container_inspect(struct fabric *f, const char *ref, json_t **out, st
 	return inspect_here(f, doc, out, err); /* a host that does not answer: what we know */
 }
 
-/* --- list --------------------------------------------------------------------------------------- */
+/* --- list --------------------------------------------------------------------------- */
 
 static void human(int64_t ns, char out[64])
 {
@@ -297,8 +301,8 @@ static char *status_text(const json_t *state)
 	}
 	if (!strcmp(status, "exited")) {
 		human(now - time_ns(json_str(state, "FinishedAt", "")), since);
-		return str_format("Exited (%lld) %s ago",
-				  (long long)json_int(state, "ExitCode", 0), since);
+		return str_format("Exited (%lld) %s ago", (long long)json_int(state, "ExitCode", 0),
+				  since);
 	}
 	return str_dup("Created");
 }
@@ -311,9 +315,9 @@ static char *command_text(struct fabric *f, const json_t *doc)
 	size_t i;
 
 	buf_add(&b, "", 0);
-	json_array_foreach(json_object_get(config, "Entrypoint"), i, v)
+	json_array_foreach (json_object_get(config, "Entrypoint"), i, v)
 		buf_addf(&b, "%s%s", b.len ? " " : "", json_string_value(v));
-	json_array_foreach(json_object_get(config, "Cmd"), i, v)
+	json_array_foreach (json_object_get(config, "Cmd"), i, v)
 		buf_addf(&b, "%s%s", b.len ? " " : "", json_string_value(v));
 	return TAKE_PTR(b.data);
 }
@@ -331,30 +335,29 @@ static json_t *row_json(struct fabric *f, const json_t *doc)
 	if (!json_is_object(labels))
 		labels = json_object();
 	json_object_set(labels, "ferry.host", json_object_get(doc, "host"));
-	json_object_foreach(by_port, spec, list) {
+	json_object_foreach (by_port, spec, list) {
 		const char *slash = strchr(spec, '/');
 		json_int_t port = atoi(spec);
 
 		if (!json_is_array(list))
 			json_array_append_new(ports, json_pack("{s:I, s:s}", "PrivatePort", port,
 							       "Type", slash ? slash + 1 : "tcp"));
-		json_array_foreach(list, i, b)
+		json_array_foreach (list, i, b)
 			json_array_append_new(
-				ports, json_pack("{s:s, s:I, s:I, s:s}", "IP",
-						 json_str(b, "HostIp", ""), "PrivatePort", port,
-						 "PublicPort",
-						 (json_int_t)atoi(json_str(b, "HostPort", "0")),
-						 "Type", slash ? slash + 1 : "tcp"));
+				ports,
+				json_pack("{s:s, s:I, s:I, s:s}", "IP", json_str(b, "HostIp", ""),
+					  "PrivatePort", port, "PublicPort",
+					  (json_int_t)atoi(json_str(b, "HostPort", "0")), "Type",
+					  slash ? slash + 1 : "tcp"));
 	}
-	return json_pack("{s:s, s:[s], s:s, s:s, s:s, s:I, s:o, s:s, s:s, s:o, s:{s:s}, s:{s:o}, s:o}",
-			 "Id", json_str(doc, "id", ""), "Names", name, "Image",
-			 json_str(doc, "image_ref", ""), "ImageID", json_str(doc, "image", ""),
-			 "Command", command, "Created",
-			 (json_int_t)(json_int(doc, "created_ns", 0) / 1000000000), "Ports", ports,
-			 "State", container_status(doc), "Status", status, "Labels", labels,
-			 "HostConfig", "NetworkMode", json_str(doc, "network_mode", "bridge"),
-			 "NetworkSettings", "Networks", networks_json(f, doc), "Mounts",
-			 mounts_json(f, doc));
+	return json_pack(
+		"{s:s, s:[s], s:s, s:s, s:s, s:I, s:o, s:s, s:s, s:o, s:{s:s}, s:{s:o}, s:o}", "Id",
+		json_str(doc, "id", ""), "Names", name, "Image", json_str(doc, "image_ref", ""),
+		"ImageID", json_str(doc, "image", ""), "Command", command, "Created",
+		(json_int_t)(json_int(doc, "created_ns", 0) / 1000000000), "Ports", ports, "State",
+		container_status(doc), "Status", status, "Labels", labels, "HostConfig",
+		"NetworkMode", json_str(doc, "network_mode", "bridge"), "NetworkSettings",
+		"Networks", networks_json(f, doc), "Mounts", mounts_json(f, doc));
 }
 
 /* Docker's filters: {"key":["a","b"]}, or {"key":{"a":true}} as old clients send them. */
@@ -367,11 +370,11 @@ static bool filter_any(const json_t *filters, const char *key,
 
 	if (!want || (!json_array_size(want) && !json_object_size(want)))
 		return true;
-	json_array_foreach(want, i, v)
+	json_array_foreach (want, i, v)
 		if (json_is_string(v) && matches(doc, json_string_value(v)))
 			return true;
 	if (json_is_object(want))
-		json_object_foreach(want, text, v)
+		json_object_foreach (want, text, v)
 			if (matches(doc, text))
 				return true;
 	return false;
@@ -402,7 +405,7 @@ static bool by_volume(const json_t *doc, const char *value)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v)
+	json_array_foreach (json_object_get(doc, "volumes"), i, v)
 		if (!strcmp(json_str(v, "name", ""), value) ||
 		    !strcmp(json_str(v, "destination", ""), value))
 			return true;
@@ -414,7 +417,7 @@ static bool by_network(const json_t *doc, const char *value)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "endpoints"), i, v)
+	json_array_foreach (json_object_get(doc, "endpoints"), i, v)
 		if (!strcmp(json_str(v, "network_name", ""), value) ||
 		    str_starts(json_str(v, "network", ""), value))
 			return true;
@@ -438,7 +441,8 @@ static bool by_label(const json_t *doc, const char *value)
 
 	if (eq)
 		*eq = '\0';
-	have = !strcmp(key, "ferry.host") ? json_str(doc, "host", NULL) : json_str(labels, key, NULL);
+	have = !strcmp(key, "ferry.host") ? json_str(doc, "host", NULL)
+					  : json_str(labels, key, NULL);
 	return have && (!eq || !strcmp(have, eq + 1));
 }
 
@@ -446,9 +450,9 @@ static const struct {
 	const char *key;
 	bool (*matches)(const json_t *doc, const char *value);
 } filters_known[] = {
-	{ "status", by_status },   { "name", by_name },	      { "id", by_id },
+	{ "status", by_status },     { "name", by_name },     { "id", by_id },
 	{ "ancestor", by_ancestor }, { "volume", by_volume }, { "network", by_network },
-	{ "exited", by_exited },   { "label", by_label },
+	{ "exited", by_exited },     { "label", by_label },
 };
 
 static bool wanted(const json_t *doc, const json_t *filters)
@@ -467,7 +471,7 @@ int fabric_container_list(struct fabric *f, bool all, const json_t *filters, jso
 	const char *key;
 	size_t i;
 
-	json_object_foreach((json_t *)(uintptr_t)filters, key, v) {
+	json_object_foreach ((json_t *)(uintptr_t)filters, key, v) {
 		bool known = false;
 
 		for (i = 0; i < sizeof(filters_known) / sizeof(filters_known[0]); i++)
@@ -477,7 +481,7 @@ int fabric_container_list(struct fabric *f, bool all, const json_t *filters, jso
 	}
 	all |= json_object_get(filters, "status") || json_object_get(filters, "exited");
 	*out = json_array();
-	json_array_foreach(docs, i, doc)
+	json_array_foreach (docs, i, doc)
 		if ((all || container_is_up(doc)) && wanted(doc, filters))
 			json_array_insert_new(*out, 0, row_json(f, doc));
 	return 0;

@@ -73,7 +73,7 @@ struct fabric {
 	struct operation *operations;
 	struct incoming *incoming;
 	struct fabric_waiter *waiters; /* wait.c */
-	json_t *outgoing; /* migration id → what fabric_migration_list() shows */
+	json_t *outgoing;	       /* migration id → what fabric_migration_list() shows */
 	bool closing;
 };
 
@@ -132,13 +132,11 @@ void container_endpoints_down(struct fabric *f, const json_t *doc);
 int container_publish(struct fabric *f, const json_t *doc, struct error *err);
 /* Starts the processes; with `stub` a skeleton for the checkpoint engine. */
 int container_launch(struct fabric *f, const json_t *doc, const char *netns, bool stub,
-		     const struct container_time_offsets *offsets, pid_t *init,
-		     struct error *err);
+		     const struct container_time_offsets *offsets, pid_t *init, struct error *err);
 /* Makes the container known to this host's manager (its folders, the image's layers). */
 int container_materialise(struct fabric *f, const json_t *doc, struct error *err);
 /* Writes what the manager says of a container of ours into its document. */
-int container_state_save(struct fabric *f, const char *id, const char *desired,
-			 struct error *err);
+int container_state_save(struct fabric *f, const char *id, const char *desired, struct error *err);
 /* Called when a container of ours has ended: takes everything down, writes the state. */
 void container_take_down(struct fabric *f, const char *id, int exit_code);
 /* container_exit_fn of the manager. */
@@ -146,8 +144,8 @@ void container_on_ended(void *ctx, const char *id, int exit_code);
 /* Everything of a container off this host; the document is left alone. */
 void container_unmake(struct fabric *f, const json_t *doc);
 /* Publishes a container event. */
-void container_event(struct fabric *f, const json_t *doc, const char *action,
-		     const char *extra_key, const char *extra_value);
+void container_event(struct fabric *f, const json_t *doc, const char *action, const char *extra_key,
+		     const char *extra_value);
 
 /* --- wait.c ------------------------------------------------------------------------------ */
 
@@ -175,16 +173,15 @@ char *network_host_address(struct fabric *f, const char *host);
 /* What netd must know of a container's document that was `before` and is `after`. */
 void network_follow(struct fabric *f, const json_t *before, const json_t *after);
 /* Points all other hosts (but `except`) at the host that gets the endpoints' packets now. */
-void network_repoint(struct fabric *f, const json_t *doc, const char *to_host,
-		     const char *except);
+void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, const char *except);
 int network_lookup(void *ctx, const char *network_id, const char *name, json_t **ips);
 extern const struct rpc_method network_methods[];
 
 /* --- volume.c ----------------------------------------------------------------------------- */
 
 /* Makes a volume with the default driver unless it exists. name NULL: 64 hex digits. */
-int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t *opts,
-		  char **out, struct error *err);
+int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t *opts, char **out,
+		  struct error *err);
 
 /* Offsets of the time namespace this daemon itself is in (ns); zero on real hosts. */
 void fabric_clock_offsets(int64_t *mono, int64_t *boot);

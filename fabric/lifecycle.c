@@ -17,7 +17,7 @@
 
 #define OP_TIMEOUT_NS 90000000000ll
 
-/* --- state in the document --------------------------------------------------------------------- */
+/* --- state in the document ---------------------------------------------------------- */
 
 struct save {
 	struct fabric *f;
@@ -29,7 +29,7 @@ struct save {
 static int save_state(void *ctx, json_t *doc, struct error *err)
 {
 	struct save *s = ctx;
-	static const char *const keys[] = { "Status",	 "Pid",	       "ExitCode",   "Error",
+	static const char *const keys[] = { "Status",	 "Pid",	      "ExitCode",  "Error",
 					    "OOMKilled", "StartedAt", "FinishedAt" };
 	json_t *state = json_object_get(doc, "state");
 
@@ -74,7 +74,7 @@ int container_state_save(struct fabric *f, const char *id, const char *desired, 
 	return save(f, id, desired, false, NULL, err);
 }
 
-/* --- sending an operation to the owner ------------------------------------------------------------- */
+/* --- sending an operation to the owner ---------------------------------------------- */
 
 int container_forward(struct fabric *f, const json_t *doc, const char *op, json_t *args,
 		      int64_t timeout_ns, json_t **result, struct error *err)
@@ -90,7 +90,7 @@ int container_forward(struct fabric *f, const json_t *doc, const char *op, json_
 			result, err);
 }
 
-/* --- start ------------------------------------------------------------------------------------------ */
+/* --- start -------------------------------------------------------------------------- */
 
 static int start_here(struct fabric *f, const json_t *doc, struct error *err)
 {
@@ -155,7 +155,7 @@ int fabric_container_start(struct fabric *f, const char *ref, bool *already, str
 	return r;
 }
 
-/* --- the end ---------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------ */
 
 static void remove_ended(struct fabric *f, const json_t *doc, bool volumes);
 
@@ -278,7 +278,7 @@ void container_on_ended(void *ctx, const char *id, int exit_code)
 	detached(ended_thread, e);
 }
 
-/* --- stop, kill, restart, pause -------------------------------------------------------------------- */
+/* --- stop, kill, restart, pause ----------------------------------------------------- */
 
 static int set_desired(void *ctx, json_t *doc, struct error *err)
 {
@@ -324,8 +324,8 @@ static int begin(struct fabric *f, json_t **doc, const char *what, struct error 
 	r = document_get(f, key, &fresh, err);
 	if (!r && !container_is_local(f, fresh)) {
 		json_decref(fresh);
-		r = error_set(err, EBUSY, "container %.12s has just moved to another host; try again",
-			      id);
+		r = error_set(err, EBUSY,
+			      "container %.12s has just moved to another host; try again", id);
 	}
 	if (r < 0) {
 		op_end(f, id);
@@ -350,7 +350,8 @@ int fabric_container_stop(struct fabric *f, const char *ref, int timeout_s, bool
 		CLEANUP_JSON json_t *result = NULL;
 
 		r = container_forward(f, doc, "stop", args,
-				      OP_TIMEOUT_NS + (timeout_s > 0 ? timeout_s : 0) * 1000000000ll,
+				      OP_TIMEOUT_NS +
+					      (timeout_s > 0 ? timeout_s : 0) * 1000000000ll,
 				      &result, err);
 		was_down = json_bool(result, "already", false);
 	} else {
@@ -393,8 +394,9 @@ int fabric_container_kill(struct fabric *f, const char *ref, const char *signal,
 		return container_forward(f, doc, "kill", args, OP_TIMEOUT_NS, NULL, err);
 	}
 	if (!container_is_up(doc))
-		return error_set(err, EBUSY, "cannot kill container: %s: container %s is not running",
-				 ref, json_str(doc, "id", ""));
+		return error_set(err, EBUSY,
+				 "cannot kill container: %s: container %s is not running", ref,
+				 json_str(doc, "id", ""));
 	if (signo == SIGKILL || signo == SIGTERM) {
 		CLEANUP_FREE char *key = container_key(json_str(doc, "id", ""));
 		char desired[] = "stopped";
@@ -420,13 +422,14 @@ static int freeze(struct fabric *f, const char *ref, bool on, struct error *err)
 	if (r < 0)
 		return r;
 	if (!container_is_local(f, doc))
-		return container_forward(f, doc, on ? "pause" : "unpause", NULL, OP_TIMEOUT_NS, NULL,
-					 err);
+		return container_forward(f, doc, on ? "pause" : "unpause", NULL, OP_TIMEOUT_NS,
+					 NULL, err);
 	r = begin(f, &doc, on ? "pausing" : "unpausing", err);
 	if (r < 0)
 		return r;
 	id = json_str(doc, "id", "");
-	r = on ? container_pause(f->containers, id, err) : container_unpause(f->containers, id, err);
+	r = on ? container_pause(f->containers, id, err)
+	       : container_unpause(f->containers, id, err);
 	if (!r)
 		r = container_state_save(f, id, NULL, err);
 	if (!r)
@@ -445,7 +448,7 @@ int fabric_container_unpause(struct fabric *f, const char *ref, struct error *er
 	return freeze(f, ref, false, err);
 }
 
-/* --- rename, update, remove ------------------------------------------------------------------------- */
+/* --- rename, update, remove --------------------------------------------------------- */
 
 static int set_name(void *ctx, json_t *doc, struct error *err)
 {
@@ -465,9 +468,10 @@ int fabric_container_rename(struct fabric *f, const char *ref, const char *name,
 		name++;
 	copy = str_dup(name);
 	if (!str_is_name(name))
-		return error_set(err, EINVAL,
-				 "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-				 name);
+		return error_set(
+			err, EINVAL,
+			"Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			name);
 	r = container_find(f, ref, &doc, err);
 	if (r < 0)
 		return r;
@@ -537,12 +541,12 @@ static void remove_ended(struct fabric *f, const json_t *doc, bool volumes)
 
 	if (container_remove(f->containers, id, &err) < 0 && err.code != ENOENT)
 		log_warn("removing container %.12s: %s", id, err.msg);
-	json_array_foreach(json_object_get(doc, "endpoints"), i, ep)
+	json_array_foreach (json_object_get(doc, "endpoints"), i, ep)
 		network_address_free(f, json_str(ep, "network", ""), json_str(ep, "ip", ""));
 	error_clear(&err);
 	if (document_delete(f, key, &err) < 0 || document_delete(f, name_key, &err) < 0)
 		log_warn("removing the document of container %.12s: %s", id, err.msg);
-	json_array_foreach(json_object_get(doc, "volumes"), i, v)
+	json_array_foreach (json_object_get(doc, "volumes"), i, v)
 		if (volumes && json_bool(v, "anonymous", false))
 			volume_remove(f->volumes, json_str(v, "name", ""), NULL);
 	container_event(f, doc, "destroy", NULL, NULL);
@@ -559,8 +563,8 @@ int fabric_container_remove(struct fabric *f, const char *ref, bool force, bool 
 	if (r < 0)
 		return r;
 	if (!container_is_local(f, doc)) {
-		CLEANUP_JSON json_t *args = json_pack("{s:b, s:b}", "force", force, "volumes",
-						      volumes);
+		CLEANUP_JSON json_t *args =
+			json_pack("{s:b, s:b}", "force", force, "volumes", volumes);
 
 		return container_forward(f, doc, "remove", args, OP_TIMEOUT_NS, NULL, err);
 	}
@@ -570,7 +574,8 @@ int fabric_container_remove(struct fabric *f, const char *ref, bool force, bool 
 	id = str_dup(json_str(doc, "id", ""));
 	if (container_is_up(doc) && !force)
 		r = error_set(err, EBUSY,
-			      "cannot remove container \"/%s\": container is %s: stop the container before removing or force remove",
+			      "cannot remove container \"/%s\": container is %s: stop the "
+			      "container before removing or force remove",
 			      json_str(doc, "name", ""), container_status(doc));
 	else if (container_is_up(doc))
 		r = stop_here(f, doc, 0, &down, err);

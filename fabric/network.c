@@ -19,7 +19,7 @@ int network_find(struct fabric *f, const char *ref, json_t **doc, struct error *
 	json_t *d, *found = NULL;
 	size_t i, matches = 0;
 
-	json_array_foreach(all, i, d) {
+	json_array_foreach (all, i, d) {
 		if (!strcmp(json_str(d, "name", ""), ref) || !strcmp(json_str(d, "id", ""), ref)) {
 			*doc = json_incref(d);
 			return 0;
@@ -75,7 +75,7 @@ static int64_t free_vni(const json_t *used)
 		const char *id;
 		json_t *entry;
 
-		json_object_foreach((json_t *)(uintptr_t)used, id, entry)
+		json_object_foreach ((json_t *)(uintptr_t)used, id, entry)
 			taken |= json_int(entry, "vni", 0) == vni;
 		if (!taken)
 			return vni;
@@ -91,7 +91,7 @@ static int claim_subnet(void *ctx, json_t *doc, struct error *err)
 	const char *id;
 	int r;
 
-	json_object_foreach(used, id, entry) {
+	json_object_foreach (used, id, entry) {
 		const char *subnet = json_str(entry, "subnet", "");
 
 		if (c->subnet && subnets_overlap(subnet, c->subnet))
@@ -133,8 +133,8 @@ static int ensure_used(struct fabric *f, const char *key, struct error *err)
 	return r == -EEXIST ? 0 : r;
 }
 
-static int add_network(struct fabric *f, const char *name, const char *subnet,
-		       const char *gateway, const json_t *body, json_t **out, struct error *err)
+static int add_network(struct fabric *f, const char *name, const char *subnet, const char *gateway,
+		       const json_t *body, json_t **out, struct error *err)
 {
 	CLEANUP_FREE char *id = str_random_hex(32);
 	CLEANUP_FREE char *name_key = str_format("network-names/%s", name);
@@ -191,13 +191,13 @@ int network_default(struct fabric *f, json_t **out, struct error *err)
 	return r;
 }
 
-static int check_driver(const char *name, const char *driver, const json_t *body,
-			struct error *err)
+static int check_driver(const char *name, const char *driver, const json_t *body, struct error *err)
 {
 	if (!str_is_name(name))
-		return error_set(err, EINVAL,
-				 "invalid network name \"%s\": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-				 name);
+		return error_set(
+			err, EINVAL,
+			"invalid network name \"%s\": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			name);
 	if (!strcmp(name, "host") || !strcmp(name, "none") || !strcmp(name, "default"))
 		return error_set(err, EPERM, "operation is not permitted on predefined %s network",
 				 name);
@@ -206,8 +206,9 @@ static int check_driver(const char *name, const char *driver, const json_t *body
 				 "network driver \"%s\" is not there; ferry's is \"overlay\"",
 				 driver);
 	if (json_bool(body, "EnableIPv6", false))
-		return error_set(err, EOPNOTSUPP,
-				 "IPv6 addresses are not handed out yet; create the network without --ipv6");
+		return error_set(
+			err, EOPNOTSUPP,
+			"IPv6 addresses are not handed out yet; create the network without --ipv6");
 	return 0;
 }
 
@@ -240,7 +241,8 @@ int fabric_network_create(struct fabric *f, const json_t *body, json_t **out, st
 		subnet = subnet && *subnet ? subnet : NULL;
 		gateway = gateway && *gateway ? gateway : NULL;
 		if (!subnet && gateway)
-			return error_set(err, EINVAL, "a gateway needs a subnet; give --subnet too");
+			return error_set(err, EINVAL,
+					 "a gateway needs a subnet; give --subnet too");
 		r = subnet ? ipam_gateway(subnet, &probe, err) : 0;
 		if (r < 0)
 			return r;
@@ -258,10 +260,11 @@ int fabric_network_create(struct fabric *f, const json_t *body, json_t **out, st
 
 static json_t *predefined(const char *name, const char *driver)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:s, s:{}, s:[]}, s:b, s:{}, s:{}, s:{}, s:s}",
-			 "Name", name, "Id", name, "Driver", driver, "Scope", "local", "EnableIPv6",
-			 0, "IPAM", "Driver", "default", "Options", "Config", "Internal", 0,
-			 "Containers", "Options", "Labels", "Created", "0001-01-01T00:00:00Z");
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:b, s:{s:s, s:{}, s:[]}, s:b, s:{}, s:{}, s:{}, s:s}",
+		"Name", name, "Id", name, "Driver", driver, "Scope", "local", "EnableIPv6", 0,
+		"IPAM", "Driver", "default", "Options", "Config", "Internal", 0, "Containers",
+		"Options", "Labels", "Created", "0001-01-01T00:00:00Z");
 }
 
 static json_t *members_of(struct fabric *f, const char *id, const char *slash)
@@ -270,8 +273,8 @@ static json_t *members_of(struct fabric *f, const char *id, const char *slash)
 	json_t *members = json_object(), *c, *ep;
 	size_t i, k;
 
-	json_array_foreach(containers, i, c) {
-		json_array_foreach(json_object_get(c, "endpoints"), k, ep) {
+	json_array_foreach (containers, i, c) {
+		json_array_foreach (json_object_get(c, "endpoints"), k, ep) {
 			CLEANUP_FREE char *ip = str_format("%s%s", json_str(ep, "ip", ""), slash);
 
 			if (strcmp(json_str(ep, "network", ""), id) || !container_is_up(c))
@@ -330,7 +333,7 @@ int fabric_network_list(struct fabric *f, json_t **out, struct error *err)
 		return r;
 	all = documents_cached(f, "networks/");
 	*out = json_array();
-	json_array_foreach(all, i, n)
+	json_array_foreach (all, i, n)
 		json_array_append_new(*out, network_json(f, n));
 	json_array_append_new(*out, predefined("host", "host"));
 	json_array_append_new(*out, predefined("none", "null"));
@@ -369,12 +372,14 @@ int fabric_network_remove(struct fabric *f, const char *ref, struct error *err)
 	if (r < 0)
 		return r;
 	id = str_dup(json_str(doc, "id", ""));
-	json_array_foreach(containers, i, c)
-		json_array_foreach(json_object_get(c, "endpoints"), k, ep)
+	json_array_foreach (containers, i, c)
+		json_array_foreach (json_object_get(c, "endpoints"), k, ep)
 			if (!strcmp(json_str(ep, "network", ""), id))
 				return error_set(err, EBUSY,
-						 "network %s has active endpoints: container %s uses it; remove that first",
-						 json_str(doc, "name", ""), json_str(c, "name", ""));
+						 "network %s has active endpoints: container %s "
+						 "uses it; remove that first",
+						 json_str(doc, "name", ""),
+						 json_str(c, "name", ""));
 	key = str_format("networks/%s", id);
 	name_key = str_format("network-names/%s", json_str(doc, "name", ""));
 	ipam_key = str_format("ipam/net-%s", id);
@@ -406,7 +411,7 @@ static int take_address(void *ctx, json_t *doc, struct error *err)
 	const char *ip;
 	int r;
 
-	json_object_foreach(used, ip, v)
+	json_object_foreach (used, ip, v)
 		json_array_append_new(list, json_string(ip));
 	free(a->got);
 	a->got = NULL;

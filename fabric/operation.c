@@ -21,9 +21,9 @@ int op_begin(struct fabric *f, const char *id, const char *what, bool wait, stru
 	while ((o = find(f, id))) {
 		if (!wait && !strcmp(o->what, "migrating")) {
 			pthread_mutex_unlock(&f->lock);
-			return error_set(err, EBUSY,
-					 "container %.12s is migrating; try again when that is done",
-					 id);
+			return error_set(
+				err, EBUSY,
+				"container %.12s is migrating; try again when that is done", id);
 		}
 		pthread_cond_wait(&f->changed, &f->lock);
 	}

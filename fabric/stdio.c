@@ -26,9 +26,13 @@ int fabric_container_logs(struct fabric *f, const char *ref,
 			  void *ctx, struct error *err)
 {
 	struct container_log_options o = {
-		.follow = options->follow, .stdout_ = options->out, .stderr_ = options->err,
-		.timestamps = options->timestamps, .since_ns = options->since_ns,
-		.until_ns = options->until_ns, .tail = options->tail,
+		.follow = options->follow,
+		.stdout_ = options->out,
+		.stderr_ = options->err,
+		.timestamps = options->timestamps,
+		.since_ns = options->since_ns,
+		.until_ns = options->until_ns,
+		.tail = options->tail,
 	};
 	CLEANUP_JSON json_t *doc = NULL;
 	int r = find_here(f, ref, "read the logs of", &doc, err);
@@ -87,11 +91,10 @@ int fabric_exec_start(struct fabric *f, const char *exec_id, int *sock, bool *tt
 	return container_exec_start(f->containers, exec_id, sock, err);
 }
 
-int fabric_exec_resize(struct fabric *f, const char *exec_id, int rows, int cols,
-		       struct error *err)
+int fabric_exec_resize(struct fabric *f, const char *exec_id, int rows, int cols, struct error *err)
 {
-	return container_exec_resize(f->containers, exec_id, (unsigned int)rows,
-				     (unsigned int)cols, err);
+	return container_exec_resize(f->containers, exec_id, (unsigned int)rows, (unsigned int)cols,
+				     err);
 }
 
 int fabric_exec_inspect(struct fabric *f, const char *exec_id, json_t **out, struct error *err)
@@ -134,7 +137,8 @@ int fabric_container_top(struct fabric *f, const char *ref, const char *ps_args,
 		return container_forward(f, doc, "top", args, LOOK_TIMEOUT_NS, out, err);
 	}
 	if (!container_is_up(doc))
-		return error_set(err, EBUSY, "container %s is not running", json_str(doc, "id", ""));
+		return error_set(err, EBUSY, "container %s is not running",
+				 json_str(doc, "id", ""));
 	return container_top(f->containers, json_str(doc, "id", ""), ps_args, out, err);
 }
 
@@ -155,7 +159,7 @@ int fabric_container_resize(struct fabric *f, const char *ref, int rows, int col
 				(unsigned int)cols, err);
 }
 
-/* --- container.op ------------------------------------------------------------------------------- */
+/* --- container.op ------------------------------------------------------------------- */
 
 static int op_start(struct fabric *f, const char *id, const json_t *args, json_t **result,
 		    struct error *err)
@@ -280,8 +284,8 @@ static int rpc_op(void *ctx, struct rpc_request *req, json_t *params, json_t **r
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
 		if (!strcmp(ops[i].name, op))
 			return ops[i].run(f, id, json_object_get(params, "args"), result, err);
-	return error_set(err, ENOSYS, "operation \"%s\" is not known here; are all hosts of one version?",
-			 op);
+	return error_set(err, ENOSYS,
+			 "operation \"%s\" is not known here; are all hosts of one version?", op);
 }
 
 const struct rpc_method container_methods[] = {

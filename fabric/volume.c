@@ -39,7 +39,8 @@ int fabric_volume_create(struct fabric *f, const json_t *body, json_t **out, str
 		return r;
 	if (name && *name && !str_is_name(name))
 		return error_set(err, EINVAL,
-				 "\"%s\" includes invalid characters for a volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
+				 "\"%s\" includes invalid characters for a volume name, only "
+				 "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
 				 name);
 	if (given && !json_is_null(given) && !json_is_object(given))
 		return error_set(err, EINVAL, "field \"DriverOpts\" must be an object");
@@ -68,12 +69,11 @@ int fabric_volume_remove(struct fabric *f, const char *name, bool force, struct 
 	size_t i, k;
 	int r;
 
-	json_array_foreach(all, i, c)
-		json_array_foreach(json_object_get(c, "volumes"), k, v)
+	json_array_foreach (all, i, c)
+		json_array_foreach (json_object_get(c, "volumes"), k, v)
 			if (!strcmp(json_str(v, "name", ""), name))
-				return error_set(err, EBUSY,
-						 "remove %s: volume is in use - [%s]", name,
-						 json_str(c, "id", ""));
+				return error_set(err, EBUSY, "remove %s: volume is in use - [%s]",
+						 name, json_str(c, "id", ""));
 	r = volume_remove(f->volumes, name, err);
 	if (r == -ENOENT && force)
 		return 0;

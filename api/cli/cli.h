@@ -59,8 +59,7 @@ char *client_escape(const char *text);
 /* Prints "ferry: message" on stderr; the exit status for it. */
 int fail(const struct error *err);
 /* Prints a usage error; 2. */
-int usage_error(const char *command, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+int usage_error(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* One column of a table: its heading, and where the value is ("State.Status"). */
 struct column {

@@ -39,8 +39,8 @@ static int feed_lines(struct transfer *t)
 {
 	char *start = t->answer.data, *nl;
 
-	while (!t->ended && (nl = memchr(start, '\n',
-					 t->answer.len - (size_t)(start - t->answer.data)))) {
+	while (!t->ended &&
+	       (nl = memchr(start, '\n', t->answer.len - (size_t)(start - t->answer.data)))) {
 		CLEANUP_JSON json_t *j = json_loadb(start, (size_t)(nl - start), 0, NULL);
 
 		if (j && t->line(t->ctx, j))
@@ -103,8 +103,8 @@ static int finish(struct transfer *t, CURLcode code, struct error *err)
 		return error_set(err, EIO, "talking to ferryd: %s", curl_easy_strerror(code));
 	}
 	if (status >= 400) {
-		CLEANUP_JSON json_t *j = json_loadb(t->answer.data ? t->answer.data : "",
-						    t->answer.len, 0, NULL);
+		CLEANUP_JSON json_t *j =
+			json_loadb(t->answer.data ? t->answer.data : "", t->answer.len, 0, NULL);
 
 		return error_set(err, errno_of(status), "%s",
 				 json_str(j, "message", "ferryd answered with an error"));
@@ -153,8 +153,9 @@ int client_call(const char *method, const char *path, const json_t *body, json_t
 	int r = perform(&t, method, path, body, NULL, err);
 
 	if (!r && out) {
-		*out = t.answer.len ? json_parse(t.answer.data, t.answer.len, "ferryd's answer", err)
-				    : json_object();
+		*out = t.answer.len
+			       ? json_parse(t.answer.data, t.answer.len, "ferryd's answer", err)
+			       : json_object();
 		r = *out ? 0 : -EINVAL;
 	}
 	buf_free(&t.answer);

@@ -21,9 +21,12 @@ static int list(int argc, char **argv)
 	static const struct option options[] = { { "format", required_argument, NULL, 'f' },
 						 { NULL, 0, NULL, 0 } };
 	static const struct column columns[] = {
-		{ "NAME", "Name", NULL },     { "ADDRESS", "Address", NULL },
-		{ "STATE", "State", NULL },   { "CPUS", "Cpus", NULL },
-		{ "MEMORY", "MemoryBytes", show_bytes }, { "KERNEL", "Kernel", NULL },
+		{ "NAME", "Name", NULL },
+		{ "ADDRESS", "Address", NULL },
+		{ "STATE", "State", NULL },
+		{ "CPUS", "Cpus", NULL },
+		{ "MEMORY", "MemoryBytes", show_bytes },
+		{ "KERNEL", "Kernel", NULL },
 		{ "CONTAINERS", "Containers", NULL },
 	};
 	CLEANUP_JSON json_t *out = NULL;
@@ -59,8 +62,9 @@ static int join(int argc, char **argv)
 	if (optind != argc - 1)
 		return usage_error("ferry host", "join takes the address of a host of the cluster");
 	if (!token)
-		return usage_error("ferry host",
-				   "join needs --token; 'ferry cluster token' on that host prints one");
+		return usage_error(
+			"ferry host",
+			"join needs --token; 'ferry cluster token' on that host prints one");
 	body = json_pack("{s:s, s:s}", "address", argv[optind], "token", token);
 	if (client_call("POST", "/ferry/v1/hosts/join", body, &out, &err) < 0)
 		return fail(&err);

@@ -41,7 +41,8 @@ int cmd_lab(int argc, char **argv)
 	(void)argc;
 	if (!script) {
 		error_set(&err, ENOENT,
-			  "the lab script is not installed; run it from the source tree: tests/lab/lab");
+			  "the lab script is not installed; run it from the source tree: "
+			  "tests/lab/lab");
 		return fail(&err);
 	}
 	argv[0] = script;

@@ -90,7 +90,8 @@ static void show_summary(const json_t *s)
 	printf("  total      %s\n  bytes      %s\n", total, bytes);
 	if (json_bool(s, "Cold", false))
 		return;
-	printf("  rounds     %lld\n  blackout   %s\n", (long long)json_int(s, "Rounds", 0), blackout);
+	printf("  rounds     %lld\n  blackout   %s\n", (long long)json_int(s, "Rounds", 0),
+	       blackout);
 	show_split(split, "freeze", "FreezeNs");
 	show_split(split, "storage", "StorageNs");
 	show_split(split, "memory", "MemoryNs");
@@ -106,7 +107,7 @@ static int show_obstacles(const json_t *list)
 	const json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o)
+	json_array_foreach (list, i, o)
 		printf("pid %lld fd %lld: %s: %s; %s\n", (long long)json_int(o, "pid", 0),
 		       (long long)json_int(o, "fd", -1), json_str(o, "object", ""),
 		       json_str(o, "why", ""), json_str(o, "remedy", ""));
@@ -156,7 +157,8 @@ int cmd_migrate(int argc, char **argv)
 			json_set_int(body, c == 'd' ? "downtime_ms" : "timeout_ms",
 				     ns < 1000000 ? 1 : ns / 1000000);
 		else
-			return usage_error("ferry migrate", "that option is not known or has no such value");
+			return usage_error("ferry migrate",
+					   "that option is not known or has no such value");
 	}
 	if (argc - optind != 2)
 		return usage_error("ferry migrate", "a container and a host are needed");
@@ -167,8 +169,9 @@ int cmd_migrate(int argc, char **argv)
 	if (v.status)
 		return v.status;
 	if (!v.summary) {
-		error_set(&err, EIO, "ferryd hung up before the migration ended; 'ferry ps' tells where "
-				     "the container runs");
+		error_set(&err, EIO,
+			  "ferryd hung up before the migration ended; 'ferry ps' tells where "
+			  "the container runs");
 		return fail(&err);
 	}
 	if (check)

@@ -11,7 +11,8 @@
 
 static int help(void)
 {
-	puts("Usage: ferry network create NAME [--subnet 10.1.2.0/24] [--gateway 10.1.2.1] [--internal]\n"
+	puts("Usage: ferry network create NAME [--subnet 10.1.2.0/24] [--gateway 10.1.2.1] "
+	     "[--internal]\n"
 	     "       ferry network ls [--format table|json]\n"
 	     "       ferry network inspect NAME\n"
 	     "       ferry network rm NAME...");

@@ -76,7 +76,7 @@ int print_rows(const char *format, const json_t *rows, const struct column *colu
 	json_t *row;
 
 	if (format && !strcmp(format, "json")) {
-		json_array_foreach(rows, i, row) {
+		json_array_foreach (rows, i, row) {
 			CLEANUP_FREE char *text = json_text(row);
 
 			puts(text);
@@ -90,7 +90,7 @@ int print_rows(const char *format, const json_t *rows, const struct column *colu
 	}
 	for (c = 0; c < n; c++)
 		width[c] = strlen(columns[c].heading);
-	json_array_foreach(rows, i, row) {
+	json_array_foreach (rows, i, row) {
 		for (c = 0; c < n; c++) {
 			CLEANUP_FREE char *text = cell(row, &columns[c]);
 
@@ -100,11 +100,12 @@ int print_rows(const char *format, const json_t *rows, const struct column *colu
 	for (c = 0; c < n; c++)
 		printf("%-*s%s", c + 1 < n ? (int)width[c] : 0, columns[c].heading,
 		       c + 1 < n ? "  " : "\n");
-	json_array_foreach(rows, i, row) {
+	json_array_foreach (rows, i, row) {
 		for (c = 0; c < n; c++) {
 			CLEANUP_FREE char *text = cell(row, &columns[c]);
 
-			printf("%-*s%s", c + 1 < n ? (int)width[c] : 0, text, c + 1 < n ? "  " : "\n");
+			printf("%-*s%s", c + 1 < n ? (int)width[c] : 0, text,
+			       c + 1 < n ? "  " : "\n");
 		}
 	}
 	free(width);

@@ -26,8 +26,9 @@ static void lift_host(json_t *rows)
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(rows, i, row)
-		json_set_str(row, "Host", json_str(json_object_get(row, "Labels"), "ferry.host", ""));
+	json_array_foreach (rows, i, row)
+		json_set_str(row, "Host",
+			     json_str(json_object_get(row, "Labels"), "ferry.host", ""));
 }
 
 int cmd_ps(int argc, char **argv)
@@ -57,7 +58,8 @@ int cmd_ps(int argc, char **argv)
 		else
 			return usage_error("ferry ps", "that option is not known");
 	}
-	if (client_call("GET", all ? "/containers/json?all=1" : "/containers/json", NULL, &out, &err) < 0)
+	if (client_call("GET", all ? "/containers/json?all=1" : "/containers/json", NULL, &out,
+			&err) < 0)
 		return fail(&err);
 	lift_host(out);
 	return print_rows(format, out, columns, sizeof(columns) / sizeof(columns[0]));

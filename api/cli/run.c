@@ -68,8 +68,9 @@ static int publish(json_t *body, const char *text)
 	}
 	key = str_format("%s/%s", port, proto ? proto : "tcp");
 	bindings = sub(sub(body, "HostConfig", json_object()), "PortBindings", json_object());
-	json_array_append_new(sub(bindings, key, json_array()),
-			      json_pack("{s:s, s:s}", "HostIp", ip ? ip : "", "HostPort", host_port));
+	json_array_append_new(
+		sub(bindings, key, json_array()),
+		json_pack("{s:s, s:s}", "HostIp", ip ? ip : "", "HostPort", host_port));
 	json_object_set_new(sub(body, "ExposedPorts", json_object()), key, json_object());
 	return 0;
 }
@@ -85,8 +86,9 @@ static int restart_policy(json_t *host_config, const char *text)
 		if (str_to_i64(colon + 1, 0, 1000000, &n) < 0)
 			return -EINVAL;
 	}
-	json_object_set_new(host_config, "RestartPolicy",
-			    json_pack("{s:s, s:I}", "Name", name, "MaximumRetryCount", (json_int_t)n));
+	json_object_set_new(
+		host_config, "RestartPolicy",
+		json_pack("{s:s, s:I}", "Name", name, "MaximumRetryCount", (json_int_t)n));
 	return 0;
 }
 
@@ -195,8 +197,9 @@ static int parse(struct run *r, int argc, char **argv)
 			exit(0);
 		}
 		if (option(r, c, optarg) < 0)
-			return usage_error("ferry run", optarg ? "\"%s\" is no value for that option"
-							       : "that option is not known",
+			return usage_error("ferry run",
+					   optarg ? "\"%s\" is no value for that option"
+						  : "that option is not known",
 					   optarg);
 	}
 	if (optind >= argc)
@@ -238,8 +241,7 @@ static int on_bytes(void *ctx, const char *data, size_t len)
 
 static int follow(const char *id)
 {
-	CLEANUP_FREE char *logs =
-		str_format("/containers/%s/logs?follow=1&stdout=1&stderr=1", id);
+	CLEANUP_FREE char *logs = str_format("/containers/%s/logs?follow=1&stdout=1&stderr=1", id);
 	CLEANUP_FREE char *wait = str_format("/containers/%s/wait", id);
 	CLEANUP_JSON json_t *out = NULL;
 	struct demux d = { 0 };
@@ -269,7 +271,8 @@ int cmd_run(int argc, char **argv)
 	if (!r.detach)
 		json_object_del(r.host_config, "AutoRemove");
 	name = client_escape(r.name ? r.name : "");
-	path = r.name ? str_format("/containers/create?name=%s", name) : str_dup("/containers/create");
+	path = r.name ? str_format("/containers/create?name=%s", name)
+		      : str_dup("/containers/create");
 	if (client_call("POST", path, body, &out, &err) < 0)
 		return fail(&err) == 2 ? 2 : 125;
 	start = str_format("/containers/%s/start", json_str(out, "Id", ""));

@@ -12,7 +12,8 @@
 
 static int help(void)
 {
-	puts("Usage: ferry volume create [NAME] [--driver rbd|local] [--size 10g] [--fs ext4|xfs|none]\n"
+	puts("Usage: ferry volume create [NAME] [--driver rbd|local] [--size 10g] [--fs "
+	     "ext4|xfs|none]\n"
 	     "       ferry volume ls [--format table|json]\n"
 	     "       ferry volume inspect NAME\n"
 	     "       ferry volume rm NAME...");

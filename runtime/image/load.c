@@ -86,10 +86,11 @@ static int add_image(struct load *l, struct image_file *config, struct image_fil
 		char parent[IMAGE_HEX_LEN + 1];
 
 		if (strcmp(diff, files[i]->plain) != 0)
-			return error_set(err, EBADMSG,
-					 "layer \"%s\": wrong digest, the config says sha256:%s, its "
-					 "content is sha256:%s",
-					 files[i]->path, diff, files[i]->plain);
+			return error_set(
+				err, EBADMSG,
+				"layer \"%s\": wrong digest, the config says sha256:%s, its "
+				"content is sha256:%s",
+				files[i]->path, diff, files[i]->plain);
 		memcpy(parent, chain, sizeof(parent));
 		image_chain_id(i ? parent : NULL, diff, chain);
 		json_array_append_new(chains, json_string(chain));
@@ -97,12 +98,12 @@ static int add_image(struct load *l, struct image_file *config, struct image_fil
 	}
 	l->configs = mem_grow(l->configs, l->nconfigs + 1, sizeof(struct image_file *));
 	l->configs[l->nconfigs++] = config;
-	json_object_set_new(l->images, config->plain,
-			    json_pack("{s:O, s:I}", "layers", chains, "loaded",
-				      (json_int_t)time(NULL)));
+	json_object_set_new(
+		l->images, config->plain,
+		json_pack("{s:O, s:I}", "layers", chains, "loaded", (json_int_t)time(NULL)));
 	if (!json_array_size(names))
 		json_array_append_new(l->names, json_pack("[n, s]", config->plain));
-	json_array_foreach(names, i, name)
+	json_array_foreach (names, i, name)
 		json_array_append_new(l->names, json_pack("[O, s]", name, config->plain));
 	return 0;
 }
@@ -122,8 +123,9 @@ static int docker_image(struct load *l, const json_t *image, struct error *err)
 	if (strlen(path) == IMAGE_HEX_LEN + 5 && str_ends(path, ".json") &&
 	    strspn(path, "0123456789abcdef") == IMAGE_HEX_LEN &&
 	    strncmp(path, config->plain, IMAGE_HEX_LEN) != 0)
-		return error_set(err, EBADMSG, "entry \"%s\": wrong digest, its content is sha256:%s",
-				 path, config->plain);
+		return error_set(err, EBADMSG,
+				 "entry \"%s\": wrong digest, its content is sha256:%s", path,
+				 config->plain);
 	for (size_t i = 0; i < n; i++) {
 		files[i] = image_stage_find(&l->stage, json_string_value(json_array_get(paths, i)),
 					    err);
@@ -146,7 +148,7 @@ static int docker_archive(struct load *l, struct image_file *manifest, struct er
 	doc = image_parse_docker_manifest(text, len, err);
 	if (!doc)
 		return -err->code;
-	json_array_foreach(doc, i, image) {
+	json_array_foreach (doc, i, image) {
 		r = docker_image(l, image, err);
 		if (r < 0)
 			return r;
@@ -207,8 +209,9 @@ static int oci_index(struct load *l, const char *text, size_t len, const char *o
 	if (!list)
 		return -err->code;
 	if (depth > MAX_NESTED)
-		return error_set(err, EINVAL, "OCI indexes are nested more than %d deep", MAX_NESTED);
-	json_array_foreach(list, i, d) {
+		return error_set(err, EINVAL, "OCI indexes are nested more than %d deep",
+				 MAX_NESTED);
+	json_array_foreach (list, i, d) {
 		const char *name = json_str(d, "name", outer_name), *os = json_str(d, "os", NULL);
 		const char *arch = json_str(d, "arch", "");
 		CLEANUP_FREE char *sub = NULL;
@@ -240,7 +243,8 @@ static int oci_index(struct load *l, const char *text, size_t len, const char *o
 			break;
 	}
 	if (!loaded)
-		return error_set(err, EINVAL, "the OCI index has no image for linux/%s (it has: %.300s)",
+		return error_set(err, EINVAL,
+				 "the OCI index has no image for linux/%s (it has: %.300s)",
 				 HOST_ARCH, others.len ? others.data : "nothing");
 	return 0;
 }
@@ -335,9 +339,9 @@ static int place_layer(struct load *l, struct layer *y, json_t *index, struct er
 	}
 	if (rename(from, to) < 0)
 		return error_sys(err, errno, "storing layer %s", to);
-	json_object_set_new(layers, y->chain,
-			    json_pack("{s:s, s:I}", "diff", f->plain, "size",
-				      (json_int_t)y->bytes));
+	json_object_set_new(
+		layers, y->chain,
+		json_pack("{s:s, s:I}", "diff", f->plain, "size", (json_int_t)y->bytes));
 	return place_blob(l, f, err);
 }
 
@@ -358,15 +362,16 @@ static int publish_into(struct load *l, json_t *index, json_t *names, struct err
 		if (r < 0)
 			return r;
 	}
-	json_object_foreach(l->images, key, v)
+	json_object_foreach (l->images, key, v)
 		if (!json_object_get(images, key))
 			json_object_set(images, key, v);
-	json_array_foreach(l->names, i, v) {
+	json_array_foreach (l->names, i, v) {
 		json_t *name = json_array_get(v, 0), *id = json_array_get(v, 1);
 		CLEANUP_FREE char *shown = NULL;
 
 		if (json_is_string(name)) {
-			json_object_set(json_object_get(index, "tags"), json_string_value(name), id);
+			json_object_set(json_object_get(index, "tags"), json_string_value(name),
+					id);
 			shown = image_ref_short(json_string_value(name));
 		} else {
 			shown = str_format("sha256:%s", json_string_value(id));

@@ -50,8 +50,10 @@ static int add_path(json_t *array, const json_t *value, const char *what, struct
 		return error_set(err, EINVAL, "manifest.json: %s must be a path", what);
 	clean = image_path_clean(json_string_value(value), 0);
 	if (!clean || !*clean)
-		return error_set(err, EINVAL, "manifest.json: %s \"%.200s\" is no path inside the "
-				 "archive", what, json_string_value(value));
+		return error_set(err, EINVAL,
+				 "manifest.json: %s \"%.200s\" is no path inside the "
+				 "archive",
+				 what, json_string_value(value));
 	append_new(array, json_string(clean));
 	return 0;
 }
@@ -71,14 +73,14 @@ static int docker_image(json_t *out, const json_t *in, struct error *err)
 		return r;
 	if (list && !json_is_null(list) && !json_is_array(list))
 		return error_set(err, EINVAL, "manifest.json: Layers must be a list");
-	json_array_foreach(list, i, v) {
+	json_array_foreach (list, i, v) {
 		r = add_path(layers, v, "a layer", err);
 		if (r < 0)
 			return r;
 	}
 	if (tags && !json_is_null(tags) && !json_is_array(tags))
 		return error_set(err, EINVAL, "manifest.json: RepoTags must be a list");
-	json_array_foreach(tags, i, v) {
+	json_array_foreach (tags, i, v) {
 		CLEANUP_FREE char *whole = NULL;
 
 		if (!json_is_string(v))
@@ -105,7 +107,7 @@ json_t *image_parse_docker_manifest(const char *text, size_t len, struct error *
 		error_set(err, EINVAL, "manifest.json must be a list of at least one image");
 		return NULL;
 	}
-	json_array_foreach(doc, i, v)
+	json_array_foreach (doc, i, v)
 		if (docker_image(out, v, err) < 0)
 			return NULL;
 	return TAKE_PTR(out);
@@ -160,10 +162,11 @@ json_t *image_parse_oci_index(const char *text, size_t len, struct error *err)
 		return NULL;
 	list = json_object_get(doc, "manifests");
 	if (!json_is_array(list) || json_int(doc, "schemaVersion", 2) != 2) {
-		error_set(err, EINVAL, "OCI index: expected schemaVersion 2 and a list of manifests");
+		error_set(err, EINVAL,
+			  "OCI index: expected schemaVersion 2 and a list of manifests");
 		return NULL;
 	}
-	json_array_foreach(list, i, d) {
+	json_array_foreach (list, i, d) {
 		const json_t *p = json_object_get(d, "platform");
 		const char *hex = descriptor_hex(d, "OCI index: a manifest", err);
 		json_t *o;
@@ -199,7 +202,7 @@ json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err
 		error_set(err, EINVAL, "OCI manifest: layers must be a list");
 		return NULL;
 	}
-	json_array_foreach(list, i, d) {
+	json_array_foreach (list, i, d) {
 		const char *hex = descriptor_hex(d, "OCI manifest: a layer", err);
 
 		if (!hex)
@@ -216,7 +219,7 @@ static bool is_string_list(const json_t *v)
 
 	if (!json_is_array(v))
 		return false;
-	json_array_foreach(v, i, e)
+	json_array_foreach (v, i, e)
 		if (!json_is_string(e))
 			return false;
 	return true;
@@ -267,7 +270,8 @@ json_t *image_parse_config(const char *text, size_t len, struct error *err)
 		return NULL;
 	rootfs = json_object_get(doc, "rootfs");
 	if (!json_is_object(rootfs) || strcmp(json_str(rootfs, "type", "layers"), "layers") != 0) {
-		error_set(err, EINVAL, "image config: no rootfs of type \"layers\"; the archive was "
+		error_set(err, EINVAL,
+			  "image config: no rootfs of type \"layers\"; the archive was "
 			  "made by a Docker older than 1.10, or is no image");
 		return NULL;
 	}
@@ -276,7 +280,7 @@ json_t *image_parse_config(const char *text, size_t len, struct error *err)
 		error_set(err, EINVAL, "image config: rootfs.diff_ids must be a list");
 		return NULL;
 	}
-	json_array_foreach(diffs, i, v)
+	json_array_foreach (diffs, i, v)
 		if (!json_is_string(v) || !image_digest_hex(json_string_value(v))) {
 			error_set(err, EINVAL, "image config: diff id %zu is no sha256 digest", i);
 			return NULL;

@@ -23,7 +23,7 @@ static json_t *short_names(const json_t *index, const char *id)
 	json_t *out = json_array(), *v;
 	size_t i;
 
-	json_array_foreach(whole, i, v) {
+	json_array_foreach (whole, i, v) {
 		CLEANUP_FREE char *shown = image_ref_short(json_string_value(v));
 
 		json_array_append_new(out, json_string(shown));
@@ -40,7 +40,8 @@ static int64_t layer_size(const json_t *index, const json_t *chain)
 {
 	const char *key = json_string_value(chain);
 
-	return key ? json_int(json_object_get(json_object_get(index, "layers"), key), "size", 0) : 0;
+	return key ? json_int(json_object_get(json_object_get(index, "layers"), key), "size", 0)
+		   : 0;
 }
 
 static int64_t size_of(const json_t *index, const char *id)
@@ -49,7 +50,7 @@ static int64_t size_of(const json_t *index, const char *id)
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(chains_of(index, id), i, v)
+	json_array_foreach (chains_of(index, id), i, v)
 		sum += layer_size(index, v);
 	return sum;
 }
@@ -151,7 +152,7 @@ int image_list(struct image_store *s, json_t **out, struct error *err)
 		return err ? -err->code : -EIO;
 	images = json_object_get(index, "images");
 	rows = mem_zalloc((json_object_size(images) + 1) * sizeof(json_t *));
-	json_object_foreach(images, id, v) {
+	json_object_foreach (images, id, v) {
 		CLEANUP_JSON json_t *one = inspect(s, index, id, err);
 		json_t *labels;
 
@@ -160,13 +161,14 @@ int image_list(struct image_store *s, json_t **out, struct error *err)
 			break;
 		}
 		labels = json_at(one, "Config.Labels");
-		rows[n++] = json_pack("{s:O, s:s, s:O, s:[], s:I, s:O, s:i, s:o, s:i}", "Id",
-				      json_object_get(one, "Id"), "ParentId", "", "RepoTags",
-				      json_object_get(one, "RepoTags"), "RepoDigests", "Created",
-				      (json_int_t)seconds(json_str(one, "Created", NEVER)), "Size",
-				      json_object_get(one, "Size"), "SharedSize", -1, "Labels",
-				      json_is_object(labels) ? json_deep_copy(labels) : json_object(),
-				      "Containers", -1);
+		rows[n++] =
+			json_pack("{s:O, s:s, s:O, s:[], s:I, s:O, s:i, s:o, s:i}", "Id",
+				  json_object_get(one, "Id"), "ParentId", "", "RepoTags",
+				  json_object_get(one, "RepoTags"), "RepoDigests", "Created",
+				  (json_int_t)seconds(json_str(one, "Created", NEVER)), "Size",
+				  json_object_get(one, "Size"), "SharedSize", -1, "Labels",
+				  json_is_object(labels) ? json_deep_copy(labels) : json_object(),
+				  "Containers", -1);
 	}
 	qsort(rows, n, sizeof(*rows), newest_first);
 	for (size_t i = 0; i < n; i++)
@@ -196,7 +198,7 @@ int image_history(struct image_store *s, const char *ref, json_t **out, struct e
 	if (!doc)
 		return error_wrap(err, "image %s", ref);
 	history = json_object_get(doc, "history");
-	json_array_foreach(history, i, h) {
+	json_array_foreach (history, i, h) {
 		int64_t size = 0;
 
 		if (!json_bool(h, "empty_layer", false))

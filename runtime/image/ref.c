@@ -151,8 +151,9 @@ int image_ref_normalize(const char *name, char **whole, struct error *err)
 		if (upper || memchr(repo, '.', n) || memchr(repo, ':', n) ||
 		    (n == 9 && memcmp(repo, "localhost", 9) == 0)) {
 			if (!domain_ok(repo, n))
-				return error_set(err, EINVAL, "\"%s\": \"%.*s\" is no registry host",
-						 name, (int)n, repo);
+				return error_set(err, EINVAL,
+						 "\"%s\": \"%.*s\" is no registry host", name,
+						 (int)n, repo);
 			domain = str_format("%.*s", (int)n, repo);
 			path = slash + 1;
 		}

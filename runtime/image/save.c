@@ -82,9 +82,9 @@ static int describe(struct save *sv, const json_t *index, const char *id, json_t
 	size_t i;
 	int r;
 
-	json_array_foreach(chains, i, v) {
-		const json_t *layer = json_object_get(json_object_get(index, "layers"),
-						      json_string_value(v));
+	json_array_foreach (chains, i, v) {
+		const json_t *layer =
+			json_object_get(json_object_get(index, "layers"), json_string_value(v));
 		const char *hex = json_str(layer, "diff", "");
 		CLEANUP_FREE char *path = str_format("blobs/sha256/%s", hex);
 
@@ -223,7 +223,7 @@ static int write_archive(struct save *sv, struct archive *a, struct error *err)
 
 	for (size_t i = 0; i < sv->n && r == 0; i++)
 		r = write_part(a, &sv->parts[i], err);
-	json_object_foreach(sv->docs, hex, text) {
+	json_object_foreach (sv->docs, hex, text) {
 		CLEANUP_FREE char *name = str_format("blobs/sha256/%s", hex);
 
 		if (r == 0)
@@ -240,11 +240,13 @@ static int write_archive(struct save *sv, struct archive *a, struct error *err)
 	return r;
 }
 
-int image_save(struct image_store *s, const char *const refs[], size_t n, int fd,
-	       struct error *err)
+int image_save(struct image_store *s, const char *const refs[], size_t n, int fd, struct error *err)
 {
-	struct save sv = { .s = s, .docker = json_array(), .oci = json_array(),
-			   .docs = json_object(), .rows = json_object() };
+	struct save sv = { .s = s,
+			   .docker = json_array(),
+			   .oci = json_array(),
+			   .docs = json_object(),
+			   .rows = json_object() };
 	struct archive *a = archive_write_new();
 	int r;
 

@@ -14,9 +14,9 @@
 #include "base/str.h"
 #include "runtime/image/manifest.h"
 
-#define CHUNK	  (256u << 10)
-#define MAX_FILES 100000 /* of the outer archive: blobs and small documents */
-#define MAX_LINKS 16
+#define CHUNK	   (256u << 10)
+#define MAX_FILES  100000 /* of the outer archive: blobs and small documents */
+#define MAX_LINKS  16
 #define NO_ARCHIVE "not an image archive (a tar, plain or compressed)"
 
 int image_archive_error(struct archive *a, struct error *err, const char *fmt, ...)

@@ -13,12 +13,12 @@
 #include "runtime/image/store.h"
 
 struct image_file {
-	char *path;			/* in the archive, cleaned */
-	char *link;			/* it is a link to this path of the archive; else NULL */
-	char *staged;			/* where the content is */
-	uint64_t size;			/* uncompressed bytes */
-	char raw[IMAGE_HEX_LEN + 1];	/* digest as it came */
-	char plain[IMAGE_HEX_LEN + 1];	/* digest uncompressed */
+	char *path;		       /* in the archive, cleaned */
+	char *link;		       /* it is a link to this path of the archive; else NULL */
+	char *staged;		       /* where the content is */
+	uint64_t size;		       /* uncompressed bytes */
+	char raw[IMAGE_HEX_LEN + 1];   /* digest as it came */
+	char plain[IMAGE_HEX_LEN + 1]; /* digest uncompressed */
 };
 
 struct image_stage {

@@ -152,7 +152,7 @@ static bool blob_is_used(const json_t *index, const char *hex)
 
 	if (json_object_get(json_object_get(index, "images"), hex))
 		return true;
-	json_object_foreach(json_object_get(index, "layers"), key, v)
+	json_object_foreach (json_object_get(index, "layers"), key, v)
 		if (strcmp(json_str(v, "diff", ""), hex) == 0)
 			return true;
 	return false;
@@ -173,8 +173,8 @@ static int sweep_folder(struct image_store *s, const char *folder, const json_t 
 
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if (blobs ? blob_is_used(index, e->d_name) :
-			    json_object_get(json_object_get(index, "layers"), e->d_name) != NULL)
+		if (blobs ? blob_is_used(index, e->d_name)
+			  : json_object_get(json_object_get(index, "layers"), e->d_name) != NULL)
 			continue;
 		from = str_format("%s/%s", path, e->d_name);
 		to = str_format("%s/%c-%s", trash->path, blobs ? 'b' : 'l', e->d_name);
@@ -293,7 +293,7 @@ int image_resolve(const json_t *index, const char *ref, const char **id, char **
 		}
 	}
 	if (len >= 4 && len <= IMAGE_HEX_LEN && strspn(prefix, "0123456789abcdef") == len) {
-		json_object_foreach(images, key, v) {
+		json_object_foreach (images, key, v) {
 			if (strncmp(key, prefix, len) != 0)
 				continue;
 			if (found)
@@ -326,7 +326,7 @@ json_t *image_names(const json_t *index, const char *id)
 	const char **names = mem_zalloc((json_object_size(tags) + 1) * sizeof(*names)), *key;
 	size_t n = 0;
 
-	json_object_foreach(tags, key, v)
+	json_object_foreach (tags, key, v)
 		if (json_is_string(v) && strcmp(json_string_value(v), id) == 0)
 			names[n++] = key;
 	qsort(names, n, sizeof(*names), compare_names);

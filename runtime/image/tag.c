@@ -44,8 +44,8 @@ static bool layer_is_used(const json_t *index, const char *chain)
 	json_t *image, *v;
 	size_t i;
 
-	json_object_foreach(json_object_get(index, "images"), id, image)
-		json_array_foreach(json_object_get(image, "layers"), i, v)
+	json_object_foreach (json_object_get(index, "images"), id, image)
+		json_array_foreach (json_object_get(image, "layers"), i, v)
 			if (json_is_string(v) && strcmp(json_string_value(v), chain) == 0)
 				return true;
 	return false;
@@ -109,7 +109,7 @@ int image_remove(struct image_store *s, const char *ref, bool force, json_t **re
 	if (tag && json_array_size(names) > 1) {
 		untag(index, tag, list);
 	} else {
-		json_array_foreach(names, i, v)
+		json_array_foreach (names, i, v)
 			untag(index, json_string_value(v), list);
 		delete_image(index, id, list);
 	}

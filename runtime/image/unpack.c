@@ -45,8 +45,8 @@ struct unpack {
 static int open_in(int root, const char *path, int flags)
 {
 	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
-					   RESOLVE_NO_XDEV };
+				.resolve =
+					RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV };
 	int fd;
 
 	do {
@@ -285,14 +285,15 @@ static int make_node(struct unpack *u, struct archive *a, struct archive_entry *
 		break;
 	case AE_IFLNK:
 		if (!soft || symlinkat(soft, parent, name) < 0)
-			r = error_set(err, EINVAL, "entry \"%s\": its symlink cannot be made", path);
+			r = error_set(err, EINVAL, "entry \"%s\": its symlink cannot be made",
+				      path);
 		break;
 	case AE_IFCHR:
 	case AE_IFBLK:
 	case AE_IFIFO:
 		if (mknodat(parent, name, type | 0600,
-			    type == AE_IFIFO ? 0 :
-					       makedev((unsigned)archive_entry_rdevmajor(e),
+			    type == AE_IFIFO ? 0
+					     : makedev((unsigned)archive_entry_rdevmajor(e),
 						       (unsigned)archive_entry_rdevminor(e))) < 0)
 			r = error_sys(err, errno, "entry \"%s\": making the node", path);
 		break;
@@ -331,7 +332,8 @@ static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entr
 	if (parent < 0)
 		return error_set(err, EINVAL,
 				 "entry \"%.300s\": its folder cannot be opened inside the layer "
-				 "(%s)", path, strerror(-parent));
+				 "(%s)",
+				 path, strerror(-parent));
 	if (str_starts(name, ".wh."))
 		return whiteout(parent, name, path, err);
 	return make_node(u, a, e, parent, name, path, err);
@@ -362,8 +364,8 @@ static int unpack_all(struct unpack *u, struct archive *a, const struct image_li
 			return r;
 	}
 	for (size_t i = u->ndirs; i > 0; i--) {
-		CLEANUP_CLOSE int fd = open_in(u->root, u->dirs[i - 1].path,
-					       O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+		CLEANUP_CLOSE int fd =
+			open_in(u->root, u->dirs[i - 1].path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 
 		if (fd >= 0) /* else a later entry took its place */
 			futimens(fd, u->dirs[i - 1].t);

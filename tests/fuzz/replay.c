@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Replays a fuzz corpus without a fuzzer: feeds every file named on the command line to the target's
- * LLVMFuzzerTestOneInput(), so that inputs which once broke a parser stay tested in `make test` (built
- * with gcc and the sanitizers; clang's libFuzzer brings its own main for hunting new ones).
+ * Replays a fuzz corpus without a fuzzer: feeds every file named on the command line to the
+ * target's LLVMFuzzerTestOneInput(), so that inputs which once broke a parser stay tested in `make
+ * test` (built with gcc and the sanitizers; clang's libFuzzer brings its own main for hunting new
+ * ones).
  */
 #include <stdint.h>
 #include <stdio.h>

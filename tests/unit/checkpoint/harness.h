@@ -56,12 +56,12 @@
 #define TRIAL_SANITIZED 0
 #endif
 /* First thing in main(): a TAP file that is skipped whole (cmocka's skip() reads as a failure). */
-#define TRIAL_UNSANITIZED()                                                  \
-	do {                                                                 \
-		if (TRIAL_SANITIZED) {                                       \
-			puts("1..0 # SKIP sanitized programs cannot travel"); \
-			return 0;                                            \
-		}                                                            \
+#define TRIAL_UNSANITIZED()                                                                        \
+	do {                                                                                       \
+		if (TRIAL_SANITIZED) {                                                             \
+			puts("1..0 # SKIP sanitized programs cannot travel");                      \
+			return 0;                                                                  \
+		}                                                                                  \
 	} while (0)
 
 struct trial {
@@ -72,12 +72,12 @@ struct trial {
 	bool no_precopy, no_verify;
 	void *arg;
 	/* set by the harness */
-	char dir[64];	    /* seen by both sides */
+	char dir[64]; /* seen by both sides */
 	char cg_a[128], cg_b[128];
-	pid_t a, b;	    /* init of either side, in our pid namespace */
+	pid_t a, b; /* init of either side, in our pid namespace */
 	pid_t engine_a, engine_b;
 	struct control_client ca, cb;
-	struct error err;   /* of the step that failed */
+	struct error err; /* of the step that failed */
 	json_t *obstacles, *dumped, *restored, *precopied;
 	bool migrated;
 };
@@ -143,8 +143,8 @@ static inline pid_t trial_spawn(struct trial *t, bool stub)
 	if (pipe2(sync, O_CLOEXEC) < 0)
 		return -1;
 	pid = (pid_t)syscall(SYS_clone,
-			     CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
-				     SIGCHLD,
+			     CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC |
+				     CLONE_NEWUTS | SIGCHLD,
 			     0, 0, 0, 0);
 	if (pid == 0) {
 		int r;
@@ -275,9 +275,9 @@ static inline void trial_connect(struct trial *t)
 		r = control_call(&t->cb, "storage_ready", NULL, NULL, &t->err);
 	if (r == 0)
 		r = control_call(&t->ca, "connect",
-				 json_pack("{s:s,s:i,s:o,s:i,s:s}", "cgroup", t->cg_a, "init_pid", t->a,
-					   "externals", trial_externals(t->a), "fd", pair[0], "token",
-					   "t"),
+				 json_pack("{s:s,s:i,s:o,s:i,s:s}", "cgroup", t->cg_a, "init_pid",
+					   t->a, "externals", trial_externals(t->a), "fd", pair[0],
+					   "token", "t"),
 				 NULL, &t->err);
 	close(pair[0]);
 	close(pair[1]);
@@ -296,8 +296,8 @@ static inline int trial_check(struct trial *t)
 	if (own)
 		t->engine_a = trial_engine(&t->ca.sock, -1, -1);
 	r = control_call(&t->ca, "check",
-			 json_pack("{s:s,s:i,s:o}", "cgroup", t->cg_a, "init_pid", t->a, "externals",
-				   trial_externals(t->a)),
+			 json_pack("{s:s,s:i,s:o}", "cgroup", t->cg_a, "init_pid", t->a,
+				   "externals", trial_externals(t->a)),
 			 &answer, &t->err);
 	if (answer) {
 		json_decref(t->obstacles);
@@ -338,8 +338,8 @@ static inline int trial_step(struct trial *t, bool source, const char *op, json_
 static inline int trial_precopy(struct trial *t)
 {
 	return trial_step(t, true, "precopy",
-			  json_pack("{s:I,s:I,s:s}", "downtime_ns", (json_int_t)200000000, "timeout_ns",
-				    (json_int_t)10000000000, "on_timeout", "go"),
+			  json_pack("{s:I,s:I,s:s}", "downtime_ns", (json_int_t)200000000,
+				    "timeout_ns", (json_int_t)10000000000, "on_timeout", "go"),
 			  &t->precopied);
 }
 
@@ -354,7 +354,8 @@ static inline int trial_migrate(struct trial *t)
 	if (r == 0)
 		r = trial_step(t, true, "freeze", NULL, NULL);
 	if (r == 0)
-		r = trial_step(t, true, "dump", json_pack("{s:b}", "verify", !t->no_verify), &t->dumped);
+		r = trial_step(t, true, "dump", json_pack("{s:b}", "verify", !t->no_verify),
+			       &t->dumped);
 	if (r == 0)
 		r = trial_step(t, false, "wait_restored", NULL, &t->restored);
 	if (r == 0)

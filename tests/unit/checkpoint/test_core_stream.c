@@ -36,10 +36,12 @@ static void test_frames_arrive_whole_and_in_order(void **state)
 	for (size_t i = 0; i < sizeof(page); i++)
 		page[i] = (uint8_t)(i * 7);
 	for (int i = 0; i < 8; i++) {
-		assert_int_equal(stream_send(a, FRAME_PAGES, 0, &run, sizeof(run), page, sizeof(page), &err),
-				 0);
-		assert_int_equal(stream_send(a, FRAME_PAGES, FRAME_ZERO, &run, sizeof(run), NULL, 0, &err),
-				 0);
+		assert_int_equal(
+			stream_send(a, FRAME_PAGES, 0, &run, sizeof(run), page, sizeof(page), &err),
+			0);
+		assert_int_equal(
+			stream_send(a, FRAME_PAGES, FRAME_ZERO, &run, sizeof(run), NULL, 0, &err),
+			0);
 		assert_int_equal(stream_flush(a, &err), 0);
 		assert_int_equal(stream_recv(b, &f, &err), 0);
 		assert_int_equal(f.len, sizeof(run) + sizeof(page));

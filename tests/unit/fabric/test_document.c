@@ -136,8 +136,10 @@ static void test_an_address_is_given_once_until_it_is_given_back(void **state)
 static void test_containers_are_found_by_name_id_and_unambiguous_beginning(void **state)
 {
 	struct fabric *f = &((struct host *)*state)->f;
-	CLEANUP_JSON json_t *a = json_pack("{s:s, s:s, s:s}", "id", "abc111", "name", "db", "host", "a");
-	CLEANUP_JSON json_t *b = json_pack("{s:s, s:s, s:s}", "id", "abc222", "name", "web", "host", "b");
+	CLEANUP_JSON json_t *a =
+		json_pack("{s:s, s:s, s:s}", "id", "abc111", "name", "db", "host", "a");
+	CLEANUP_JSON json_t *b =
+		json_pack("{s:s, s:s, s:s}", "id", "abc222", "name", "web", "host", "b");
 	CLEANUP_JSON json_t *found = NULL;
 	json_t *d;
 
@@ -170,7 +172,8 @@ static void test_the_owner_is_swapped_once(void **state)
 
 	assert_int_equal(document_new(f, "containers/x1", a, NULL), 0);
 	assert_int_equal(document_change(f, "containers/x1", only_from_a, b, NULL, NULL), 0);
-	assert_int_equal(document_change(f, "containers/x1", only_from_a, c, NULL, NULL), -ECANCELED);
+	assert_int_equal(document_change(f, "containers/x1", only_from_a, c, NULL, NULL),
+			 -ECANCELED);
 	now = document_cached(f, "containers/x1");
 	assert_string_equal(json_str(now, "host", ""), "b");
 }
@@ -178,10 +181,10 @@ static void test_the_owner_is_swapped_once(void **state)
 static void test_names_of_running_containers_resolve_on_their_network_only(void **state)
 {
 	struct fabric *f = &((struct host *)*state)->f;
-	CLEANUP_JSON json_t *doc = json_pack(
-		"{s:s, s:s, s:s, s:{s:s}, s:[{s:s, s:s, s:[s]}]}", "id", "abcdefabcdef00", "name", "db",
-		"host", "a", "state", "Status", "running", "endpoints", "network", "net1", "ip",
-		"10.1.0.2", "aliases", "primary");
+	CLEANUP_JSON json_t *doc =
+		json_pack("{s:s, s:s, s:s, s:{s:s}, s:[{s:s, s:s, s:[s]}]}", "id", "abcdefabcdef00",
+			  "name", "db", "host", "a", "state", "Status", "running", "endpoints",
+			  "network", "net1", "ip", "10.1.0.2", "aliases", "primary");
 	CLEANUP_JSON json_t *ips = NULL;
 	json_t *none;
 

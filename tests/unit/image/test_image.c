@@ -162,9 +162,11 @@ static char *config_for(struct tar *layers, size_t n, const char *cmd)
 {
 	CLEANUP_BUF struct buf b = { 0 };
 
-	buf_addf(&b, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"created\":"
-		     "\"2026-01-02T03:04:05.5Z\",\"config\":{\"Cmd\":[\"%s\"],\"Env\":[\"A=b\"]},"
-		     "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[", cmd);
+	buf_addf(&b,
+		 "{\"architecture\":\"amd64\",\"os\":\"linux\",\"created\":"
+		 "\"2026-01-02T03:04:05.5Z\",\"config\":{\"Cmd\":[\"%s\"],\"Env\":[\"A=b\"]},"
+		 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[",
+		 cmd);
 	for (size_t i = 0; i < n; i++) {
 		CLEANUP_FREE char *hex = digest_of(layers[i].mem, layers[i].used);
 
@@ -329,7 +331,8 @@ static void test_docker_archive_loads_plain_and_compressed(void **state)
 		assert_int_equal(json_array_size(h), 3);
 		assert_int_equal(json_int(json_array_get(h, 0), "Size", 0), 6);
 		assert_int_equal(json_int(json_array_get(h, 2), "Size", -1), 0);
-		assert_string_equal(json_str(json_array_get(h, 0), "Id", ""), json_str(j, "Id", "?"));
+		assert_string_equal(json_str(json_array_get(h, 0), "Id", ""),
+				    json_str(j, "Id", "?"));
 		for (int i = 0; i < 2; i++)
 			tar_free(&layers[i]);
 		tar_free(&t);
@@ -352,7 +355,8 @@ static void test_several_images_and_legacy_links_load_from_one_archive(void **st
 	two = config_for(&layer, 1, "two");
 	tar_begin(&t, PLAIN);
 	tar_text(&t, "manifest.json",
-		 "[{\"Config\":\"1.json\",\"RepoTags\":[\"a:1\",\"b.io/c\"],\"Layers\":[\"l/layer.tar\"]},"
+		 "[{\"Config\":\"1.json\",\"RepoTags\":[\"a:1\",\"b.io/c\"],\"Layers\":[\"l/"
+		 "layer.tar\"]},"
 		 "{\"Config\":\"2.json\",\"RepoTags\":null,\"Layers\":[\"m/layer.tar\"]}]");
 	tar_text(&t, "1.json", one);
 	tar_text(&t, "2.json", two);
@@ -403,24 +407,28 @@ static void oci_archive(struct tar *t, enum packing p, bool amd64)
 	chex = blob(t, config, strlen(config));
 	lhex = blob(t, packed.mem, packed.used);
 	manifest = str_format("{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:%s\"},"
-			      "\"layers\":[{\"digest\":\"sha256:%s\"}]}", chex, lhex);
+			      "\"layers\":[{\"digest\":\"sha256:%s\"}]}",
+			      chex, lhex);
 	mhex = blob(t, manifest, strlen(manifest));
-	index = str_format(
-		"{\"schemaVersion\":2,\"manifests\":["
-		"{\"digest\":\"sha256:%064d\",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
-		"{\"digest\":\"sha256:%064d\",\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}},"
-		"{\"digest\":\"sha256:%s\",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}}]}",
-		0, 1, mhex,
+	index = str_format("{\"schemaVersion\":2,\"manifests\":["
+			   "{\"digest\":\"sha256:%064d\",\"platform\":{\"os\":\"linux\","
+			   "\"architecture\":\"s390x\"}},"
+			   "{\"digest\":\"sha256:%064d\",\"platform\":{\"os\":\"unknown\","
+			   "\"architecture\":\"unknown\"}},"
+			   "{\"digest\":\"sha256:%s\",\"platform\":{\"os\":\"linux\","
+			   "\"architecture\":\"%s\"}}]}",
+			   0, 1, mhex,
 #if defined(__aarch64__)
-		amd64 ? "arm64" : "amd64"
+			   amd64 ? "arm64" : "amd64"
 #else
-		amd64 ? "amd64" : "arm64"
+			   amd64 ? "amd64" : "arm64"
 #endif
 	);
 	ihex = blob(t, index, strlen(index));
 	top = str_format("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"sha256:%s\","
 			 "\"annotations\":{\"io.containerd.image.name\":\"docker.io/library/o:1\","
-			 "\"org.opencontainers.image.ref.name\":\"1\"}}]}", ihex);
+			 "\"org.opencontainers.image.ref.name\":\"1\"}}]}",
+			 ihex);
 	tar_text(t, "index.json", top);
 	tar_text(t, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
 	tar_end(t);
@@ -674,14 +682,17 @@ static void test_wrong_digest_is_refused_and_leaves_nothing(void **state)
 	tar_begin(&t, PLAIN);
 	tar_text(&t, "c.json", config);
 	tar_file(&t, "l.tar", other.mem, other.used);
-	tar_text(&t, "manifest.json", "[{\"Config\":\"c.json\",\"RepoTags\":[\"x\"],\"Layers\":[\"l.tar\"]}]");
+	tar_text(&t, "manifest.json",
+		 "[{\"Config\":\"c.json\",\"RepoTags\":[\"x\"],\"Layers\":[\"l.tar\"]}]");
 	tar_end(&t);
 	assert_int_equal(load_bytes(f->s, t.mem, t.used, &names, &err), -EBADMSG);
 	assert_non_null(strstr(err.msg, "l.tar"));
 	assert_empty(f);
 	tar_free(&t);
 	tar_begin(&t, PLAIN);
-	tar_text(&t, "blobs/sha256/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "x");
+	tar_text(&t,
+		 "blobs/sha256/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		 "x");
 	tar_end(&t);
 	assert_int_equal(load_bytes(f->s, t.mem, t.used, &names, &err), -EBADMSG);
 	assert_empty(f);
@@ -702,7 +713,8 @@ static void test_truncated_archive_leaves_nothing_at_any_length(void **state)
 		simple_layer(&layer, "a", "x");
 		docker_archive(&t, p, &layer, 1, "x", "sh");
 		for (int i = 0; i < 8; i++) { /* the last eighth of a tar is padding */
-			assert_true(load_bytes(f->s, t.mem, t.used * (size_t)i / 16, &names, &err) < 0);
+			assert_true(load_bytes(f->s, t.mem, t.used * (size_t)i / 16, &names, &err) <
+				    0);
 			assert_empty(f);
 		}
 		tar_free(&layer);
@@ -753,8 +765,22 @@ static void test_names_are_normalised_as_docker_does(void **state)
 		  "my-reg.example.com/a__b/c.d-e:latest" },
 	};
 	static const char *const bad[] = {
-		"", "Redis", "a:", "a:-x", "a b", "/a", "a/", "a//b", "-a", "a_", "a..b", "../a",
-		"a.b-/c", "h:x/a", "a@sha256:12", "a:b:c",
+		"",
+		"Redis",
+		"a:",
+		"a:-x",
+		"a b",
+		"/a",
+		"a/",
+		"a//b",
+		"-a",
+		"a_",
+		"a..b",
+		"../a",
+		"a.b-/c",
+		"h:x/a",
+		"a@sha256:12",
+		"a:b:c",
 		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 	};
 
@@ -978,7 +1004,8 @@ static void test_disk_full_is_told_and_leaves_nothing(void **state)
 		struct tar t;
 		int r;
 
-		if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		if (unshare(CLONE_NEWNS) < 0 ||
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		    mkdir(root, 0700) < 0 || mount("t", root, "tmpfs", 0, "size=1m") < 0)
 			_exit(77);
 		if (image_store_open(root, &s, &err) < 0)
