@@ -31,6 +31,7 @@ static const char help[] =
 	"\n"
 	"Configuration, all fields optional:\n"
 	"  {\"host\": \"a\", \"address\": \"10.0.0.1\", \"cgroup_parent\": \"ferry\",\n"
+	"   \"memory_bytes\": \"4g\",\n"
 	"   \"ceph\": {\"conf\": \"/etc/ceph/ceph.conf\", \"user\": \"ferry\", \"pool\": "
 	"\"ferry\",\n"
 	"            \"state_pool\": \"ferry-state\"}}\n"
@@ -149,9 +150,29 @@ static int read_ceph(struct config *c, const json_t *ceph, struct error *err)
 	return r < 0 ? error_wrap(err, "ceph") : 0;
 }
 
+/* A number of bytes, or a string with a unit ("4g"). */
+static int read_memory(struct config *c, const json_t *v, struct error *err)
+{
+	uint64_t bytes = 0;
+
+	if (!v || json_is_null(v))
+		return 0;
+	if (json_is_integer(v) && json_integer_value(v) > 0)
+		bytes = (uint64_t)json_integer_value(v);
+	else if (json_is_string(v) && str_to_bytes(json_string_value(v), &bytes) < 0)
+		bytes = 0;
+	if (!bytes || bytes > INT64_MAX)
+		return error_set(err, EINVAL,
+				 "field \"memory_bytes\" must be a number of bytes, or a size such "
+				 "as \"4g\"");
+	c->fabric.memory_bytes = (int64_t)bytes;
+	return 0;
+}
+
 static int read_file(struct config *c, struct error *err)
 {
-	static const char *const known[] = { "host", "address", "cgroup_parent", "ceph", NULL };
+	static const char *const known[] = { "host",	     "address", "cgroup_parent",
+					     "memory_bytes", "ceph",	NULL };
 	const char *path = c->file ? c->file : CONFIG_FILE, *host = NULL;
 	int r;
 
@@ -169,6 +190,8 @@ static int read_file(struct config *c, struct error *err)
 		r = want(c->json, "address", &c->fabric.address, err);
 	if (!r)
 		r = want(c->json, "cgroup_parent", &c->fabric.cgroup_parent, err);
+	if (!r)
+		r = read_memory(c, json_object_get(c->json, "memory_bytes"), err);
 	if (!r)
 		r = read_ceph(c, json_object_get(c->json, "ceph"), err);
 	if (r < 0)

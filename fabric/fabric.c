@@ -408,6 +408,7 @@ static void copy_config(struct fabric *f, const struct fabric_config *c)
 	f->state_dir = str_dup(c->state_dir);
 	f->bin_dir = str_dup(c->bin_dir);
 	f->cgroup_parent = str_dup(c->cgroup_parent);
+	f->memory_bytes = c->memory_bytes;
 	f->ceph_conf = str_dup(c->ceph_conf);
 	f->ceph_user = str_dup(c->ceph_user);
 	f->ceph_pool = str_dup(c->ceph_pool);

@@ -31,7 +31,8 @@ struct fabric_config {
 	const char *run_dir;   /* /run/ferry */
 	const char *state_dir; /* /var/lib/ferry */
 	const char *bin_dir;   /* where ferry-oci, ferry-shim, ferry-vold, ferry-checkpoint are */
-	const char *cgroup_parent;					 /* "ferry" */
+	const char *cgroup_parent; /* "ferry" */
+	int64_t memory_bytes;	   /* for all containers here, when one wants to come; 0: any */
 	const char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool; /* NULL: no Ceph */
 };
 

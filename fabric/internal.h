@@ -52,6 +52,7 @@ struct incoming; /* fabric/migrate_dest.c */
 struct fabric {
 	char *host, *address, *run_dir, *state_dir, *bin_dir, *cgroup_parent;
 	char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool;
+	int64_t memory_bytes; /* for containers in all; 0: no bound but the host's own */
 
 	struct store *store;	 /* the cluster's, or this host's own */
 	struct cluster *cluster; /* NULL: one host alone */
@@ -185,6 +186,13 @@ int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t
 
 /* Offsets of the time namespace this daemon itself is in (ns); zero on real hosts. */
 void fabric_clock_offsets(int64_t *mono, int64_t *boot);
+
+/* --- memory.c ------------------------------------------------------------------------- */
+
+/* Bytes of a container on this host that a migration has to carry: anonymous memory, tmpfs. */
+int64_t memory_to_carry(struct fabric *f, const char *id);
+/* May a container that uses so much come here? ENOMEM with both figures and the remedy. */
+int memory_admit(struct fabric *f, int64_t need_bytes, struct error *err);
 
 /* --- migrate*.c ----------------------------------------------------------------------------- */
 

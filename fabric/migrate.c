@@ -172,8 +172,10 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 {
 	CLEANUP_FREE char *program = str_format("%s/ferry-checkpoint", m->f->bin_dir);
 	CLEANUP_JSON json_t *answer = NULL;
+	const char *id = json_str(m->doc, "id", "");
 	json_t *list, *params;
-	int r = container_inspect(m->f->containers, json_str(m->doc, "id", ""), &m->live, err);
+	int64_t need;
+	int r = container_inspect(m->f->containers, id, &m->live, err);
 
 	if (!r)
 		r = engine_start(program, &m->engine, err);
@@ -185,8 +187,11 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 	json_array_extend(list, json_object_get(answer, "obstacles"));
 	*obstacles = list;
 	m->memory_bytes = json_int(answer, "memory_bytes", 0);
+	need = memory_to_carry(m->f, id); /* tmpfs that no task has open, too */
+	if (need < m->memory_bytes)
+		need = m->memory_bytes;
 	params = json_pack("{s:O, s:I, s:O*, s:O*}", "doc", m->doc, "memory_bytes",
-			   (json_int_t)m->memory_bytes, "xsave_mask",
+			   (json_int_t)need, "xsave_mask",
 			   json_object_get(answer, "xsave_mask"), "xsave_bytes",
 			   json_object_get(answer, "xsave_bytes"));
 	return migration_rpc(m, "migrate.admit", params, ADMIT_TIMEOUT_NS, NULL, err);

@@ -262,23 +262,11 @@ void migrate_watch(struct fabric *f, const json_t *doc)
 
 /* --- admit ------------------------------------------------------------------------------------ */
 
-static int64_t memory_available(void)
-{
-	CLEANUP_FREE char *text = NULL;
-	const char *p;
-
-	if (file_read("/proc/meminfo", 65536, &text, NULL, NULL) < 0)
-		return INT64_MAX;
-	p = strstr(text, "MemAvailable:");
-	return p ? strtoll(p + 13, NULL, 10) * 1024 : INT64_MAX;
-}
-
 static int rpc_admit(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
 		     struct error *err)
 {
 	struct fabric *f = ctx;
 	const json_t *doc = json_object_get(params, "doc");
-	int64_t need = json_int(params, "memory_bytes", 0), have = memory_available();
 	CLEANUP_JSON json_t *image = NULL;
 	CLEANUP_JSON json_t *facts = host_facts();
 	uint64_t there, here;
@@ -286,10 +274,9 @@ static int rpc_admit(void *ctx, struct rpc_request *req, json_t *params, json_t 
 	int r;
 
 	(void)result;
-	if (need > have)
-		return error_set(err, ENOMEM,
-				 "host %s has %lld MiB of memory available, the container uses %lld MiB; free some or choose another host",
-				 f->host, (long long)(have >> 20), (long long)(need >> 20));
+	r = memory_admit(f, json_int(params, "memory_bytes", 0), err);
+	if (r < 0)
+		return r;
 	if (mask && !str_to_u64x(str_starts(mask, "0x") ? mask + 2 : mask, UINT64_MAX, &there) &&
 	    !str_to_u64x(json_str(facts, "xsave_mask", "0x0") + 2, UINT64_MAX, &here) &&
 	    (there & ~here))

@@ -39,6 +39,22 @@ ok "a container that holds a volume" on a ferry run -d --name holder -v held:/da
 refused "a volume that is attached elsewhere" 'host a' on b ferry run --rm -v held:/data busybox:latest true
 is "$(on b docker ps -aq --filter volume=held | wc -l)" 1 "the container that could not start is not left behind"
 like "$(on a ferry migrate --check bound b)" 'bind mount' "--check lists what stands in the way"
+# A destination without memory: b gives 40 MiB to containers in all, this one uses 56 MiB and some.
+give() { # give MEMORY: how much host b gives to containers
+	on b python3 -c 'import json, sys; p = "/etc/ferry/ferry.json"; c = json.load(open(p)); c["memory_bytes"] = sys.argv[1]; json.dump(c, open(p, "w"))' "$1" &&
+		lab kill b && lab restart b
+}
+full() { on a docker logs big | grep -q full; }
+ok "a container with 56 MiB of memory" on a ferry run -d --name big busybox:latest sh -c 'head -c 58720256 /dev/zero >/dev/shm/x && echo full; exec sleep 1000'
+ok "which is in use" wait_until 60 full
+ok "host b gives containers 40 MiB" give 40m
+refused "no memory: the figures and the remedy" 'host b gives 40 MiB.*container uses (5[6-9]|[67][0-9]) MiB.*memory_bytes' on a ferry migrate big b
+is "$(on a docker inspect -f '{{.State.Status}}' big)" running "the container it refused still runs"
+is "$(on b sh -c 'ls -A /var/lib/ferry/containers | wc -l')" 0 "nothing of it is left on b"
+ok "host b gives containers more" give 1g
+ok "and now lets it in" on a ferry migrate --verify big b
+ok "it is removed" on a docker rm -f big
+
 ok "the refused ones still run" test "$(on a docker ps -q | wc -l)" -ge 3
 ok "nothing was paused" alive
 a1=$(on a docker logs --tail 1 box) && sleep 1 && a2=$(on a docker logs --tail 1 box)
