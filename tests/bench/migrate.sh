@@ -71,6 +71,8 @@ for set in $SETS; do
 		ip=$(ip_of a redis)
 		until in_client c client redis-cli -h "$ip" ping >/dev/null 2>&1; do sleep 0.2; done
 		in_client c client redis-cli -h "$ip" debug populate 1000000 key 1000 >&2
+		ratio=$(for to in b a b a; do migrate "$([ $to = b ] && echo a || echo b)" redis $to; done | jq -r '.summary | .Bytes / .MemoryBytes' | median)
+		printf 'redis 1 GiB, idle: bytes sent / memory in use\tx\t%.3f\t-\tnone runs here\t-\t<= 1.3\t%s\n' "$ratio" "$(awk "BEGIN { print $ratio <= 1.3 ? \"ok\" : \"short\" }")"
 		in_client c client "$FERRY_BIN/tests/load" redis "$ip" 6379 5000 >"$TMP/redis.load" &
 		sleep 2
 		moves redis load_gap "$TMP/redis.load" "tests/load redis $ip"
