@@ -189,7 +189,7 @@ int reply_feed(struct request *req, const struct feed_options *options, struct e
 	pthread_attr_destroy(&attr);
 	if (r) {
 		close(s->wr);
-		feed_put(s);
+		atomic_store(&s->users, 1); /* no producer */
 		feed_put(s);
 		return error_sys(err, r, "starting a thread");
 	}

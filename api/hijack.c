@@ -110,7 +110,6 @@ static void fill_down(struct frames *frames, struct lane *down, int sock)
 
 static void pump(struct hijack *h, int client, struct lane *up)
 {
-	CLEANUP_BUF struct buf spare = { 0 };
 	struct frames frames = { .strip = h->o.tty };
 	struct lane down = { 0 };
 	bool shim_reads = true;
@@ -151,7 +150,7 @@ static void pump(struct hijack *h, int client, struct lane *up)
 		if (lane_drain(up, h->o.sock) < 0)
 			shim_reads = false; /* it closed stdin; its output still comes */
 	}
-	spare = down.buf;
+	buf_free(&down.buf);
 }
 
 /* Adds what the client reads where the socket could not be had. */
@@ -215,8 +214,7 @@ static const char *stream_type(const struct request *req, bool tty)
 					  : "application/vnd.docker.raw-stream";
 }
 
-/* --- without an upgrade: output as a chunked answer
- * ------------------------------------------------ */
+/* --- without an upgrade: output as a chunked answer --------------------------------- */
 
 static void end_input(int sock)
 {

@@ -158,8 +158,7 @@ int cluster_put_member(struct store *s, const char *host, const char *address, u
 	return store_put(s, key, j, expected, NULL, err);
 }
 
-/* --- init
- * ----------------------------------------------------------------------------------------- */
+/* --- init --------------------------------------------------------------------------- */
 
 static int make_pki(const struct cluster_params *p, const char *name, struct cluster_pki *pki,
 		    struct error *err)
@@ -268,8 +267,7 @@ int cluster_init(const struct cluster_params *p, struct error *err)
 	return r;
 }
 
-/* --- load
- * ------------------------------------------------------------------------------------------ */
+/* --- load --------------------------------------------------------------------------- */
 
 struct cluster {
 	json_t *membership; /* cluster.json */

@@ -97,8 +97,7 @@ static int token_parse(const char *text, struct token *t, struct error *err)
 	return 0;
 }
 
-/* --- the member's side -------------------------------------------------------------------------
- */
+/* --- the member's side -------------------------------------------------------------- */
 
 static int check_token(struct cluster *c, const char *text, const char *ca_key, int64_t their_ns,
 		       struct error *err)

@@ -37,8 +37,7 @@ struct event_bus {
 	struct event_sub *subs;
 };
 
-/* --- the bus ------------------------------------------------------------------------------------
- */
+/* --- the bus ------------------------------------------------------------------------ */
 
 struct event_bus *event_bus_new(size_t history, size_t queue)
 {
@@ -71,8 +70,7 @@ void event_bus_shutdown(struct event_bus *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-/* --- filters
- * ---------------------------------------------------------------------------------------- */
+/* --- filters ------------------------------------------------------------------------ */
 
 /* Filter kinds that name an actor of one type by ID or name. */
 static const char *const actor_kinds[] = { "container", "volume",  "network", "daemon", "host",
@@ -207,8 +205,7 @@ static bool matches(const json_t *event, const json_t *filters)
 	return true;
 }
 
-/* --- publishing
- * -------------------------------------------------------------------------------------- */
+/* --- publishing --------------------------------------------------------------------- */
 
 static json_t *copy_attributes(json_t *attributes)
 {
@@ -295,8 +292,7 @@ int64_t event_publish(struct event_bus *b, const char *type, const char *action,
 	return now_ns;
 }
 
-/* --- subscribing
- * --------------------------------------------------------------------------------------- */
+/* --- subscribing -------------------------------------------------------------------- */
 
 int event_subscribe(struct event_bus *b, json_t *filters, int64_t since_ns, int64_t until_ns,
 		    struct event_sub **out, struct error *err)

@@ -98,8 +98,7 @@ static int acquire(struct hosts *h, struct error *err)
 	return r;
 }
 
-/* --- the heartbeat thread ----------------------------------------------------------------------
- */
+/* --- the heartbeat thread ----------------------------------------------------------- */
 
 static void beat_member(struct hosts *h)
 {
@@ -171,8 +170,7 @@ static void *heartbeat_thread(void *arg)
 	return NULL;
 }
 
-/* --- the helper thread: our own return
- * --------------------------------------------------------------- */
+/* --- the helper thread: our own return ---------------------------------------------- */
 
 /* We were away. Were we declared dead? */
 static void come_back(struct hosts *h)
@@ -202,8 +200,7 @@ static void come_back(struct hosts *h)
 	pthread_mutex_unlock(&h->lock);
 }
 
-/* --- the helper thread: the leader's watch
- * -------------------------------------------------------------- */
+/* --- the helper thread: the leader's watch ------------------------------------------ */
 
 static int put_state(struct hosts *h, const char *key, json_t *doc, const char *state,
 		     uint64_t *version, struct error *err)
@@ -291,8 +288,7 @@ static void *helper_thread(void *arg)
 	return NULL;
 }
 
-/* --- start, stop
- * ------------------------------------------------------------------------------------------ */
+/* --- start, stop -------------------------------------------------------------------- */
 
 bool hosts_is_member(struct hosts *h)
 {

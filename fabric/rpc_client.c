@@ -137,8 +137,7 @@ int rpc_client_connect(struct rpc_client *c, const char *host, int64_t deadline_
 	return 0;
 }
 
-/* --- calls
- * ----------------------------------------------------------------------------------------- */
+/* --- calls -------------------------------------------------------------------------- */
 
 /* Reads progress and the result. 0 or the callee's error; *broken: the connection is no good. */
 static int await(struct rpc_wire *w, const char *host, int64_t deadline_ns, rpc_progress_fn *fn,

@@ -182,8 +182,7 @@ static void serve_requests(struct rpc_server *s, struct rpc_wire *wire)
 	}
 }
 
-/* --- connections
- * ---------------------------------------------------------------------------------- */
+/* --- connections -------------------------------------------------------------------- */
 
 static bool has_anonymous(const struct rpc_server *s)
 {
@@ -290,8 +289,7 @@ static void *accept_thread(void *arg)
 	}
 }
 
-/* --- the server
- * -------------------------------------------------------------------------------------- */
+/* --- the server --------------------------------------------------------------------- */
 
 int rpc_server_new(struct tls_ctx *tls, struct rpc_server **out, struct error *err)
 {

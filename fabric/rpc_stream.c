@@ -63,8 +63,7 @@ int rpc_stream_open(struct rpc_client *c, const char *host, const char *method, 
 	return 0;
 }
 
-/* --- receiving ---------------------------------------------------------------------------------
- */
+/* --- receiving ---------------------------------------------------------------------- */
 
 /* The next frame into the stream: bytes, the end, or the result. Read lock held. */
 static int receive(struct rpc_stream *st, struct error *err)
@@ -129,8 +128,7 @@ ssize_t rpc_stream_read(struct rpc_stream *st, void *buf, size_t len, struct err
 	return r < 0 ? r : n;
 }
 
-/* --- sending -------------------------------------------------------------------------------------
- */
+/* --- sending ------------------------------------------------------------------------ */
 
 /*
  * Whether the callee has ended the call already: then there is no use in sending more. Looks
@@ -221,8 +219,7 @@ int rpc_stream_receive_fd(struct rpc_stream *st, int fd, uint64_t *bytes, struct
 	return (int)n;
 }
 
-/* --- the end
- * ----------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------ */
 
 /* Throws away what has come. 0 once something else than bytes came. Read lock held. */
 static int skip(struct rpc_stream *st, struct error *err)

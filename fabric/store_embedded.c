@@ -181,8 +181,7 @@ static int end(struct embedded *e, int r, struct error *err)
 	return r;
 }
 
-/* --- documents ----------------------------------------------------------------------------------
- */
+/* --- documents ---------------------------------------------------------------------- */
 
 static void emit_row(sqlite3_stmt *st, store_emit_fn *emit, void *ctx)
 {
@@ -347,8 +346,7 @@ static int embedded_del(void *impl, const char *key, uint64_t expected, struct e
 	return end(e, r, err);
 }
 
-/* --- leases
- * --------------------------------------------------------------------------------------- */
+/* --- leases ------------------------------------------------------------------------- */
 
 static int set_lease(struct embedded *e, const char *name, const char *owner, int64_t ttl_ns,
 		     uint64_t epoch, struct error *err)

@@ -55,8 +55,7 @@ int rados_failed(const struct rados_impl *ri, int r, struct error *err, const ch
 	}
 }
 
-/* --- connection --------------------------------------------------------------------------------
- */
+/* --- connection --------------------------------------------------------------------- */
 
 static void set_option(rados_t cluster, const char *name, const char *value)
 {
@@ -193,8 +192,7 @@ static int driver_open(struct store *s, const struct store_config *config, void 
 	return 0;
 }
 
-/* --- objects and keys
- * ----------------------------------------------------------------------------- */
+/* --- objects and keys --------------------------------------------------------------- */
 
 /* FNV-1a: the same on every host and for ever, for it says where documents lie. */
 static unsigned shard_of(const char *key)
@@ -283,8 +281,7 @@ static int driver_get(void *impl, const char *key, store_emit_fn *emit, void *ct
 	return 0;
 }
 
-/* --- listing: all shards of a collection at once
- * ----------------------------------------------------- */
+/* --- listing: all shards of a collection at once ------------------------------------ */
 
 struct shard_read {
 	char *object;
@@ -447,8 +444,7 @@ static int driver_list(void *impl, const char *prefix, store_emit_fn *emit, void
 	return list_collection(ri, prefix, filter, emit, ctx, err);
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing ------------------------------------------------------------------------ */
 
 static int current_version(struct rados_impl *ri, const char *object, const char *vkey,
 			   uint64_t *version)

@@ -38,8 +38,7 @@ struct rados_hub {
 	uint64_t cookie;
 };
 
-/* --- hearing -----------------------------------------------------------------------------------
- */
+/* --- hearing ------------------------------------------------------------------------ */
 
 static void hear(struct rados_hub *hub, const void *data, size_t len)
 {
@@ -110,8 +109,7 @@ static void watch_again(struct rados_hub *hub)
 		store_hint(hub->store, NULL); /* what happened while nobody listened */
 }
 
-/* --- telling -------------------------------------------------------------------------------------
- */
+/* --- telling ------------------------------------------------------------------------ */
 
 static void on_sent(rados_completion_t done, void *arg)
 {

@@ -143,10 +143,10 @@ static void source_kill(struct dns_server *s, struct source *src)
 
 static void source_free(struct dns_server *s, struct source *src)
 {
-	if (src->prev)
-		src->prev->next = src->next;
-	else
+	if (src == s->sources)
 		s->sources = src->next;
+	else
+		src->prev->next = src->next;
 	if (src->next)
 		src->next->prev = src->prev;
 	buf_free(&src->in);

@@ -46,7 +46,7 @@ static char *reverse_address(const char *name)
 	if (strlen(name) != 72 || strcmp(name + 64, "ip6.arpa"))
 		return NULL;
 	for (int i = 0; i < 32; i++) {
-		int digit = name[i * 2];
+		int digit = (unsigned char)name[i * 2];
 		int value = isdigit(digit)		   ? digit - '0'
 			    : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
 							   : -1;

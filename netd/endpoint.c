@@ -623,7 +623,6 @@ int endpoint_reopen_all(struct netd *nd, struct error *err)
 	json_t *doc, *iface;
 	void *next;
 	size_t i;
-	int r;
 
 	json_object_foreach_safe (nd->endpoints, next, id, doc) {
 		json_t *ifaces = json_object_get(doc, "interfaces");
@@ -644,9 +643,9 @@ int endpoint_reopen_all(struct netd *nd, struct error *err)
 			continue;
 		}
 		json_array_foreach (ifaces, i, iface)
-			if ((r = iface_reopen(nd, iface, err)) < 0)
+			if (iface_reopen(nd, iface, err) < 0)
 				return error_wrap(err, "endpoint of container %.64s", id);
-		if ((r = dns_sync(nd, id, doc, err)) < 0)
+		if (dns_sync(nd, id, doc, err) < 0)
 			return error_wrap(err, "endpoint of container %.64s", id);
 	}
 	return 0;

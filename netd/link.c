@@ -265,7 +265,7 @@ static int route_change(int type, int flags, int ifindex, const struct subnet *d
 			const struct addr *via, const struct addr *src, struct error *err)
 {
 	CLEANUP_REQUEST struct request r = { 0 };
-	bool v6 = dst ? dst->v6 : !addr_is_v4(via);
+	bool v6 = dst ? dst->v6 : via && !addr_is_v4(via);
 	struct rtmsg rt = {
 		.rtm_family = v6 ? AF_INET6 : AF_INET,
 		.rtm_dst_len = dst ? (uint8_t)dst->prefix : 0,

@@ -246,6 +246,18 @@ struct network {
 	int n;
 };
 
+static bool network_same(const struct network *a, const struct network *b)
+{
+	if (a->vni != b->vni || a->internal != b->internal || a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+		if (a->subnet[i].prefix != b->subnet[i].prefix ||
+		    memcmp(&a->subnet[i].addr, &b->subnet[i].addr, sizeof(struct addr)) ||
+		    memcmp(&a->gateway[i], &b->gateway[i], sizeof(struct addr)))
+			return false;
+	return true;
+}
+
 static int network_parse(const json_t *doc, struct network *out, struct error *err)
 {
 	static const char *const keys[2][2] = { { "subnet", "gateway" },
@@ -372,7 +384,7 @@ static int network_add_locked(struct netd *nd, json_t *doc, struct error *err)
 	if (known) {
 		if (network_parse(known, &old, err) < 0)
 			return -EINVAL;
-		if (memcmp(&old, &n, sizeof(n)))
+		if (!network_same(&old, &n))
 			return error_set(err, EEXIST, "network %s exists with other values", id);
 		return 0;
 	}

@@ -43,8 +43,7 @@ int op_status(struct op *op, char **mode, bool *dead, json_t **status, struct er
 	return rc;
 }
 
-/* --- attaching ----------------------------------------------------------------------------------
- */
+/* --- attaching ---------------------------------------------------------------------- */
 
 static const char *const mode_names[] = {
 	[VOLUME_RW] = "rw", [VOLUME_RO] = "ro", [VOLUME_STANDBY] = "standby"
@@ -149,8 +148,7 @@ int volume_attach(struct volumes *vs, const char *name, enum volume_mode mode, s
 	return rc ? error_wrap(err, "attaching volume %s", name ? name : "") : 0;
 }
 
-/* --- detaching ----------------------------------------------------------------------------------
- */
+/* --- detaching ---------------------------------------------------------------------- */
 
 /* A file system whose writes can no longer land goes, whoever still has it open. */
 static int tear_down(const char *path, struct error *err)
@@ -224,8 +222,7 @@ int volume_device(struct volumes *vs, const char *name, char **device, struct er
 	return rc;
 }
 
-/* --- mounting
- * ------------------------------------------------------------------------------------- */
+/* --- mounting ----------------------------------------------------------------------- */
 
 static int mount_locked(struct op *op, const char *path, struct error *err)
 {

@@ -69,8 +69,7 @@ int volume_thaw(struct volumes *vs, const char *name, struct error *err)
 	return rc;
 }
 
-/* --- hand-over
- * ------------------------------------------------------------------------------------- */
+/* --- hand-over ---------------------------------------------------------------------- */
 
 typedef int handover_fn(void *state, struct attachment *a, struct error *err);
 

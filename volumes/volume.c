@@ -96,8 +96,7 @@ void volumes_close(struct volumes *vs)
 	free(vs);
 }
 
-/* --- one operation -----------------------------------------------------------------------------
- */
+/* --- one operation ------------------------------------------------------------------ */
 
 static struct volume_entry *entry_get(struct volumes *vs, const char *name)
 {
@@ -209,8 +208,7 @@ int op_refuse(const struct op *op, const char *what, struct error *err)
 			 op->driver->why_not);
 }
 
-/* --- creating ------------------------------------------------------------------------------------
- */
+/* --- creating ----------------------------------------------------------------------- */
 
 static int read_labels(json_t *labels, struct error *err)
 {
@@ -355,8 +353,7 @@ int volume_create(struct volumes *vs, const char *driver, const char *name, json
 	return rc ? error_wrap(err, "creating volume %s", name ? name : "") : 0;
 }
 
-/* --- the rest of its life ----------------------------------------------------------------------
- */
+/* --- the rest of its life ----------------------------------------------------------- */
 
 static int refuse_users(const struct op *op, const struct volume_info *info, struct error *err)
 {
@@ -547,8 +544,7 @@ int volume_resize(struct volumes *vs, const char *name, uint64_t size_bytes, str
 	return rc ? error_wrap(err, "resizing volume %s", name ? name : "") : 0;
 }
 
-/* --- snapshots ----------------------------------------------------------------------------------
- */
+/* --- snapshots ---------------------------------------------------------------------- */
 
 static int begin_snapshot(struct op *op, struct volumes *vs, const char *name, const char *snap,
 			  bool full, struct volume_info *info, struct error *err)

@@ -138,7 +138,7 @@ static int prune(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *rows = NULL;
 	CLEANUP_JSON json_t *gone = json_array();
-	int64_t until, freed = 0;
+	int64_t until = 0, freed = 0;
 	json_t *row;
 	size_t i, k;
 	int r = query_filters(&req->query, &filters, err);
@@ -177,8 +177,7 @@ static int prune(struct request *req, struct error *err)
 				    (json_int_t)freed));
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------ */
+/* --- life --------------------------------------------------------------------------- */
 
 /*
  * A start that failed. Docker removes a container that was to be removed at its end, and

@@ -91,8 +91,7 @@ static int history(struct request *req, struct error *err)
 	return r < 0 ? r : reply_json(req, 200, out);
 }
 
-/* --- names -------------------------------------------------------------------------------------
- */
+/* --- names -------------------------------------------------------------------------- */
 
 static int tag(struct request *req, struct error *err)
 {
@@ -153,8 +152,7 @@ static int prune(struct request *req, struct error *err)
 		json_pack("{s:o, s:I}", "ImagesDeleted", deleted, "SpaceReclaimed", freed));
 }
 
-/* --- archives ------------------------------------------------------------------------------------
- */
+/* --- archives ----------------------------------------------------------------------- */
 
 static int load_upload(struct request *req, int fd, struct error *err)
 {
@@ -248,8 +246,7 @@ static int save_many(struct request *req, struct error *err)
 	return save_reply(req, save, err);
 }
 
-/* --- the registry that is not there
- * ------------------------------------------------------------------ */
+/* --- the registry that is not there ------------------------------------------------- */
 
 static int create(struct request *req, struct error *err)
 {

@@ -88,8 +88,7 @@ static int logs(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- attach -------------------------------------------------------------------------------------
- */
+/* --- attach ------------------------------------------------------------------------- */
 
 static int attach(struct request *req, struct error *err)
 {
@@ -120,8 +119,7 @@ static int attach(struct request *req, struct error *err)
 	return r < 0 ? r : reply_hijack(req, &o, err);
 }
 
-/* --- wait
- * ----------------------------------------------------------------------------------------- */
+/* --- wait --------------------------------------------------------------------------- */
 
 static int wait_produce(struct feed *s, void *ctx, struct error *err)
 {
@@ -169,8 +167,7 @@ static int wait_one(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- stats
- * ------------------------------------------------------------------------------------------ */
+/* --- stats -------------------------------------------------------------------------- */
 
 struct stats {
 	char id[65];
@@ -239,8 +236,7 @@ static int stats(struct request *req, struct error *err)
 	return reply_feed(req, &o, err);
 }
 
-/* --- events
- * ------------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------- */
 
 static int events_produce(struct feed *s, void *ctx, struct error *err)
 {

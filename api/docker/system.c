@@ -124,8 +124,7 @@ static int info(struct request *req, struct error *err)
 	return reply_json(req, 200, j);
 }
 
-/* --- disk usage ----------------------------------------------------------------------------------
- */
+/* --- disk usage --------------------------------------------------------------------- */
 
 static bool type_wanted(const struct request *req, const char *type)
 {

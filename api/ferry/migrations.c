@@ -88,7 +88,7 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 {
 	const char *on_timeout = "refuse";
 	int64_t downtime_ms = 0, timeout_ms = 0;
-	bool converge;
+	bool converge = true;
 	int r = json_want_int(j, "downtime_ms", false, 0, 3600000, &downtime_ms, err);
 
 	if (!r)

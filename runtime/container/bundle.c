@@ -254,8 +254,7 @@ json_t *bundle_resources(const json_t *hc)
 	return res;
 }
 
-/* --- devices ------------------------------------------------------------------------------------
- */
+/* --- devices ------------------------------------------------------------------------ */
 
 static json_t *device_rule(bool allow, const char *type, int major, int minor, const char *access)
 {
@@ -362,8 +361,7 @@ static int devices(const json_t *hc, json_t *list, json_t *rules, struct error *
 	return 0;
 }
 
-/* --- mounts
- * --------------------------------------------------------------------------------------- */
+/* --- mounts ------------------------------------------------------------------------- */
 
 static void mount_add(json_t *list, const char *dest, const char *type, const char *source,
 		      const char *options)
@@ -452,8 +450,7 @@ static json_t *mounts(const struct bundle_input *in)
 	return sort_mounts(list);
 }
 
-/* --- the whole
- * --------------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------- */
 
 static bool security_flag(const json_t *hc, const char *key)
 {

@@ -172,8 +172,7 @@ int container_wait_next(struct container_manager *m, const char *id, int *exit_c
 	return wait_until(m, id, true, exit_code, err);
 }
 
-/* --- signals -----------------------------------------------------------------------------------
- */
+/* --- signals ------------------------------------------------------------------------ */
 
 static int signal_init(struct container_manager *m, struct container *c, int signo,
 		       struct error *err)
@@ -310,8 +309,7 @@ int container_unpause(struct container_manager *m, const char *id, struct error 
 	return freeze(m, id, false, err);
 }
 
-/* --- remove, rename, update
- * ------------------------------------------------------------------------ */
+/* --- remove, rename, update --------------------------------------------------------- */
 
 static void forget_execs(struct container_manager *m, const char *id)
 {

@@ -132,8 +132,7 @@ int rootfs_copy_up(const char *rootfs, const struct container_mount *mount, stru
 		     : 0;
 }
 
-/* --- into a running container
- * --------------------------------------------------------------------- */
+/* --- into a running container ------------------------------------------------------- */
 
 /* In a child that has entered the mount namespace: makes dest below / and moves tree there. */
 static int move_in(int tree, const char *dest, bool dir)

@@ -18,8 +18,7 @@ static json_t *attach_request(const struct container_attach_options *o)
 			 "stdout", o->stdout_, "stderr", o->stderr_);
 }
 
-/* --- attach with what was logged before --------------------------------------------------------
- */
+/* --- attach with what was logged before --------------------------------------------- */
 
 struct replay {
 	struct container_manager *m;

@@ -123,7 +123,7 @@ static int converse(struct launch *l, int sock, const struct state *st, pid_t pi
 		    struct error *err)
 {
 	const struct spec *s = l->spec;
-	struct sync_msg m;
+	struct sync_msg m = { 0 };
 	size_t filter = 0;
 	int r = sync_send(sock, SYNC_GO, (uint64_t)pid);
 

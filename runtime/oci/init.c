@@ -49,7 +49,7 @@ int sync_recv(int sock, struct sync_msg *m)
 /* Waits for the parent's next word; a parent that is gone means: this is not to be. */
 static uint64_t expect(int sock, int type)
 {
-	struct sync_msg m;
+	struct sync_msg m = { 0 };
 
 	if (sync_recv(sock, &m) < 0 || m.type != type)
 		_exit(1);

@@ -146,8 +146,7 @@ static const struct rpc_method methods[] = {
 	{ 0 },
 };
 
-/* --- set-up
- * --------------------------------------------------------------------------------------- */
+/* --- set-up ------------------------------------------------------------------------- */
 
 static struct tls_ctx *make_host(const char *ca, const char *ca_key, const char *name)
 {
@@ -234,8 +233,7 @@ static int call(const char *host, const char *method, json_t **result, struct er
 	return rpc_call(client, host, method, params, LONG_NS, result, err);
 }
 
-/* --- calls
- * -------------------------------------------------------------------------------------------- */
+/* --- calls -------------------------------------------------------------------------- */
 
 static void test_a_call_gives_its_result_and_knows_its_caller(void **state)
 {
@@ -352,8 +350,7 @@ static void test_many_threads_call_at_once(void **state)
 	assert_int_equal(atomic_load(&calls), 200);
 }
 
-/* --- who may call what
- * ---------------------------------------------------------------------------------- */
+/* --- who may call what -------------------------------------------------------------- */
 
 static void test_only_marked_methods_work_without_a_certificate(void **state)
 {

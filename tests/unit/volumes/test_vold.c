@@ -208,8 +208,7 @@ static int raw(struct fixture *f, unsigned block)
 	return c;
 }
 
-/* --- the promises -------------------------------------------------------------------------------
- */
+/* --- the promises ------------------------------------------------------------------- */
 
 static void test_device_reads_writes_discards(void **state)
 {
