@@ -77,7 +77,8 @@ static int send_changed(struct copy *c, uint64_t start, uint64_t end)
 			if (task_mem_read(c->t, start + i * PAGE, c->d->page_buf, PAGE) == 0)
 				r = send_pages(c, start + i * PAGE, 1, c->d->page_buf);
 			else if (c->d->final)
-				r = error_set(c->err, EFAULT, "page %#llx of process %d cannot be read",
+				r = error_set(c->err, EFAULT,
+					      "page %#llx of process %d cannot be read",
 					      (unsigned long long)(start + i * PAGE), c->t->vpid);
 		}
 	}
@@ -147,7 +148,8 @@ static void watch(struct copy *c)
 		for (size_t k = 0; k < t->nwatched && !known; k++)
 			known = t->watched[2 * k] == v->start && t->watched[2 * k + 1] == v->end;
 		c->unwatched = 0;
-		if (known && (pages_scan(t, v->start, v->end, false, unwatched, c) < 0 || !c->unwatched))
+		if (known &&
+		    (pages_scan(t, v->start, v->end, false, unwatched, c) < 0 || !c->unwatched))
 			continue;
 		tried++;
 		if (t->tracker->ops->watch(t, v->start, v->end) < 0)
@@ -231,6 +233,33 @@ static int drop_gone(struct copy *c)
 	return 0;
 }
 
+/*
+ * All of the address space, except that areas of shared objects are only looked at for
+ * guard pages: their pages are the objects', and there may be a hundred thousand of them
+ * in each of many processes. An area that has become another one since the map was read
+ * is not watched either, and so counts as written when the map is read again.
+ */
+static int scan_space(struct copy *c)
+{
+	struct task *t = c->t;
+	bool again = !c->d->final;
+	uint64_t at = SPACE_START;
+	int r = 0;
+
+	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
+		const struct vma *v = &t->vmas.v[i];
+
+		if (!(v->flags & MAP_SHARED) || v->start < at || v->end > SPACE_END)
+			continue;
+		if (v->start > at)
+			r = pages_scan(t, at, v->start, again, found, c);
+		if (r == 0 && !(again && t->tracker))
+			r = guards_scan(t, v->start, v->end, found, c);
+		at = v->end;
+	}
+	return r < 0 ? r : pages_scan(t, at, SPACE_END, again, found, c);
+}
+
 int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 {
 	struct copy c = { .d = d, .t = t, .err = err };
@@ -242,7 +271,7 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 	/* The last round needs no watching: nothing runs that could write. */
 	if (!d->final)
 		watch(&c);
-	r = pages_scan(t, SPACE_START, SPACE_END, !d->final, found, &c);
+	r = scan_space(&c);
 	if (r < 0 && d->final)
 		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
 	return 0; /* gone meanwhile: the next round sees it */
@@ -260,7 +289,8 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 		const struct run *run = (const struct run *)(void *)t->runs.data + i;
 
 		if (run->what & PAGES_ZERO)
-			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO, NULL);
+			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO,
+				     NULL);
 		else
 			r = send_changed(&c, run->start, run->end);
 	}

@@ -26,14 +26,14 @@
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
-#define SCAN_WPALLOWED	   (1 << 0)
-#define SCAN_WRITTEN	   (1 << 1)
-#define SCAN_FILE	   (1 << 2)
-#define SCAN_PRESENT	   (1 << 3)
-#define SCAN_SWAPPED	   (1 << 4)
-#define SCAN_PFNZERO	   (1 << 5)
-#define SCAN_GUARD	   (1 << 8)
-#define SCAN_WP_MATCHING   (1 << 0)
+#define SCAN_WPALLOWED	 (1 << 0)
+#define SCAN_WRITTEN	 (1 << 1)
+#define SCAN_FILE	 (1 << 2)
+#define SCAN_PRESENT	 (1 << 3)
+#define SCAN_SWAPPED	 (1 << 4)
+#define SCAN_PFNZERO	 (1 << 5)
+#define SCAN_GUARD	 (1 << 8)
+#define SCAN_WP_MATCHING (1 << 0)
 
 struct scan_region {
 	uint64_t start, end, categories;
@@ -49,6 +49,9 @@ struct scan_arg {
 static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, uint64_t mask,
 		uint64_t anyof, track_fn *fn, void *ctx)
 {
+	/* What is not asked for is not looked up: with guards alone no page is touched. */
+	uint64_t kinds =
+		anyof == SCAN_GUARD ? 0 : SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED;
 	static struct scan_region regions[REGIONS];
 
 	while (start < end) {
@@ -61,8 +64,7 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			.vec_len = REGIONS,
 			.category_mask = mask,
 			.category_anyof_mask = anyof,
-			.return_mask = SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED |
-				       (anyof & SCAN_GUARD),
+			.return_mask = kinds | (anyof & SCAN_GUARD),
 		};
 		int n = ioctl(t->pagemap_fd, SCAN_IOCTL, &a);
 
@@ -74,8 +76,8 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			uint64_t c = regions[i].categories;
 			int what = c & SCAN_GUARD     ? PAGES_GUARD
 				   : c & SCAN_PFNZERO ? PAGES_ZERO
-				   : c & SCAN_FILE  ? PAGES_FILE
-						    : PAGES_ANON;
+				   : c & SCAN_FILE    ? PAGES_FILE
+						      : PAGES_ANON;
 			int r;
 
 			/* Not write-protected also means: never watched. */
@@ -97,13 +99,20 @@ int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_f
 	int r;
 
 	if (again && t->tracker)
-		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN, SCAN_PRESENT | SCAN_SWAPPED,
-			    fn, ctx);
+		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN,
+			    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
 	/* A kernel before 6.15 cannot show guard pages. */
 	r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED | SCAN_GUARD, fn, ctx);
 	if (r == -EINVAL)
 		r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
 	return r;
+}
+
+int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	int r = scan(t, start, end, 0, 0, SCAN_GUARD, fn, ctx);
+
+	return r == -EINVAL ? 0 : r;
 }
 
 static int uffd_attach(struct task *t)

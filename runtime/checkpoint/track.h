@@ -42,6 +42,8 @@ void tracker_detach(struct task *t);
  * every page counts as written.
  */
 int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx);
+/* The same, but shows guard pages only, and touches nothing else: areas of shared objects. */
+int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 #define SPACE_START 0x1000ul
 #define SPACE_END   0x7ffffffff000ul
 
