@@ -22,7 +22,7 @@ struct engine {
 	struct dump *d;
 	struct restore *r;
 	bool waiting; /* wait_restored was asked and not yet answered */
-	int armed; /* listening socket for a restarted ferryd; -1: not armed */
+	int armed;    /* listening socket for a restarted ferryd; -1: not armed */
 	bool eof;
 	bool told; /* the failure has been said */
 };
@@ -87,7 +87,8 @@ static struct restore *destination(struct engine *e)
 
 static json_t *restored(const struct restore *r)
 {
-	return json_pack("{s:{s:I,s:I,s:I,s:I},s:i,s:b}", "timings", "memory_ns",
+	return json_pack("{s:{s:I,s:I,s:I,s:I,s:I,s:I},s:i,s:b}", "timings", "install_ns",
+			 (json_int_t)r->install_ns, "late_ns", (json_int_t)r->late_ns, "memory_ns",
 			 (json_int_t)r->mem_ns, "objects_ns", (json_int_t)r->obj_ns, "tasks_ns",
 			 (json_int_t)r->task_ns, "total_ns", (json_int_t)r->done_ns, "tasks",
 			 (int)r->tasks.n, "verified", r->verified);
@@ -120,7 +121,8 @@ static int name_container(struct dump *d, json_t *args, struct error *err)
 	return 0;
 }
 
-static int source_op(struct engine *e, const char *op, json_t *args, json_t **out, struct error *err)
+static int source_op(struct engine *e, const char *op, json_t *args, json_t **out,
+		     struct error *err)
 {
 	struct dump *d = source(e);
 	int r = name_container(d, args, err);
@@ -216,7 +218,8 @@ static void request(struct engine *e, json_t *args)
 		e->armed = -1; /* nothing is left to decide about */
 		r = 0;
 	} else {
-		r = error_set(&err, EINVAL, "unknown request, or out of order: %s", op ? op : "(none)");
+		r = error_set(&err, EINVAL, "unknown request, or out of order: %s",
+			      op ? op : "(none)");
 	}
 	answer(e, r, out, &err);
 }
@@ -266,8 +269,8 @@ static void dest_failed(struct engine *e, const struct error *err)
 		e->waiting = false;
 		answer(e, -e->r->failed.code, NULL, &e->r->failed);
 	} else {
-		control_event(e->sock, json_pack("{s:s,s:s,s:i}", "event", "failed", "error", err->msg,
-						 "errno", e->r->failed.code));
+		control_event(e->sock, json_pack("{s:s,s:s,s:i}", "event", "failed", "error",
+						 err->msg, "errno", e->r->failed.code));
 	}
 }
 
@@ -302,7 +305,8 @@ int control_serve(int sock)
 
 	signal(SIGPIPE, SIG_IGN);
 	while (!e.eof) {
-		struct pollfd p[2] = { { .fd = e.sock, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = e.sock, .events = POLLIN },
+				       { .fd = -1, .events = POLLIN } };
 		bool ready = false;
 
 		if (e.r && !e.r->received && !e.r->failed.code) {

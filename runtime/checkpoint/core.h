@@ -65,10 +65,10 @@ struct thread {
 	struct user_regs_struct regs; /* as they were when it stopped */
 	bool touched;		      /* its live registers or mask differ from those */
 	uint64_t sigmask;
-	long new_pid;	 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
-	int stop_signal; /* group stop: which signal; 0: it was running */
+	long new_pid;		 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
+	int stop_signal;	 /* group stop: which signal; 0: it was running */
 	uint64_t rseq, rseq_len; /* its area, which the kernel writes */
-	uint64_t bnd;	 /* destination: capability bounding set it has now */
+	uint64_t bnd;		 /* destination: capability bounding set it has now */
 	bool seen;
 };
 
@@ -101,7 +101,7 @@ struct task {
 	int mem_fd, pagemap_fd;
 	struct vmas vmas;
 	struct tracker *tracker;
-	uint64_t *watched;	  /* source: pairs, areas the tracker was told of */
+	uint64_t *watched; /* source: pairs, areas the tracker was told of */
 	size_t nwatched;
 	struct buf runs;	  /* source: pages to be sent this round */
 	struct buf guard_runs;	  /* pairs */
@@ -118,8 +118,8 @@ struct task {
 	bool transformed;   /* the stub's own memory is gone */
 	bool foreign;	    /* it still has its maker's memory */
 	bool to_be_zombie;
-	int sock;	    /* the engine's end of the socket pair for descriptors */
-	int sock_num;	    /* the task's end */
+	int sock;     /* the engine's end of the socket pair for descriptors */
+	int sock_num; /* the task's end */
 };
 
 /* --- ptrace.c ------------------------------------------------------------------------ */
@@ -193,16 +193,19 @@ struct shared {
 	char *name;
 	uint32_t mode, uid, gid, seals;
 	int key, shmid;
-	int fd;		 /* the engine's, open for reading (source) or writing (destination) */
-	uint64_t *hash;	 /* one a page that the destination has; 0: not there, or zero */
+	int fd;		/* the engine's, open for reading (source) or writing (destination) */
+	uint64_t *hash; /* one a page that the destination has; 0: not there, or zero */
 	size_t nhash;
-	uint8_t *map;	 /* source: read-only; destination: System V, writable */
+	uint8_t *map; /* source: read-only; destination: System V, writable */
 	size_t map_len;
+	uint64_t *now; /* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
+	size_t nnow;
 	bool seen;
 };
 struct shareds {
 	struct shared **s;
 	size_t n;
+	struct shared_hashing *hashing; /* source: the thread of dump_shared_hash_start() */
 };
 
 /* ns.c: runs fn(arg) in a thread inside one namespace of `pid`. */
@@ -228,6 +231,8 @@ struct dump {
 	double rate;			       /* bytes a second, measured */
 	uint8_t *page_buf;
 	int throttle; /* percent taken away */
+	json_t *laps; /* parts of the last round's time */
+	int64_t lap_ns;
 	char *cpu_file, *cpu_saved;
 };
 int dump_check(struct dump *d, json_t **answer, struct error *err);
@@ -238,6 +243,9 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err);
 int dump_resume(struct dump *d, struct error *err);
 int dump_kill(struct dump *d, struct error *err);
 void dump_free(struct dump *d);
+
+/* Notes the time since the last lap of the last round under `name`. */
+void dump_lap(struct dump *d, const char *name);
 
 /* hold.c */
 void dump_give_tracker(struct task *t);
@@ -254,6 +262,8 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err);
 /* mem_shared.c */
 int dump_shared_scan(struct dump *d, struct error *err);
 int dump_shared_memory(struct dump *d, struct error *err);
+/* Everything stands still: a thread begins to hash the objects that are known. */
+void dump_shared_hash_start(struct dump *d);
 int dump_shared_announce(struct dump *d, struct error *err);
 /* The object that fd stands on, made known if need be; NULL: it is none. */
 struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link);
@@ -304,11 +314,11 @@ struct restore {
 	int listen_fd;
 	char *token;
 	int root_fd;
-	bool final;	     /* the last round is coming in */
+	bool final; /* the last round is coming in */
 	bool storage_ready, received, restored, running;
 	bool verify, verified;
 	struct error failed; /* code 0: fine */
-	int64_t received_ns, mem_ns, obj_ns, task_ns;
+	int64_t received_ns, mem_ns, obj_ns, install_ns, late_ns, task_ns;
 	int64_t done_ns;
 	struct buf hashes; /* frames to be compared before restored is said */
 };

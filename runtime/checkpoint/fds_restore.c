@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
 #define PER_MESSAGE 250
@@ -43,7 +44,8 @@ static int open_sock(struct task *t, int above, struct error *err)
 		n = remote_syscall(t, SYS_fcntl, (unsigned long)pair[1], F_DUPFD_CLOEXEC,
 				   (unsigned long)above, 0, 0, 0);
 		if (n < 0)
-			return error_sys(err, (int)-n, "room for descriptors of process %d", t->vpid);
+			return error_sys(err, (int)-n, "room for descriptors of process %d",
+					 t->vpid);
 		remote_syscall(t, SYS_close, (unsigned long)pair[1], 0, 0, 0, 0, 0);
 		t->sock_num = (int)n;
 	}
@@ -86,13 +88,14 @@ static int pass(struct task *t, const int *fds, size_t n, int *nums, struct erro
 	a.iov.iov_len = 1;
 	r = remote_write(t, at, &a, sizeof(a));
 	got = r < 0 ? r
-		    : remote_syscall(t, SYS_recvmsg, (unsigned long)t->sock_num, at, MSG_CMSG_CLOEXEC, 0, 0,
-				     0);
+		    : remote_syscall(t, SYS_recvmsg, (unsigned long)t->sock_num, at,
+				     MSG_CMSG_CLOEXEC, 0, 0, 0);
 	if (got >= 0)
 		got = remote_read(t, at, &a, sizeof(a));
 	if (got < 0)
 		return error_sys(err, (int)-got, "passing descriptors to process %d", t->vpid);
-	if (a.m.msg_controllen < CMSG_LEN(n * sizeof(int)) || c->cmsg_len < CMSG_LEN(n * sizeof(int)))
+	if (a.m.msg_controllen < CMSG_LEN(n * sizeof(int)) ||
+	    c->cmsg_len < CMSG_LEN(n * sizeof(int)))
 		return error_set(err, EMFILE, "process %d took not all descriptors", t->vpid);
 	memcpy(nums, CMSG_DATA(c), n * sizeof(int));
 	return 0;
@@ -125,7 +128,9 @@ int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err
 		return error_set(err, EBADMSG, "object %u came twice", m->id);
 	r->objects = mem_grow(r->objects, r->nobjects + 1, sizeof(*r->objects));
 	o = &r->objects[r->nobjects++];
-	*o = (struct robject){ .id = m->id, .type = str_dup(m->type), .fd = -1, .len = m->body.len };
+	*o = (struct robject){
+		.id = m->id, .type = str_dup(m->type), .fd = -1, .len = m->body.len
+	};
 	o->body = mem_zalloc(m->body.len + 1);
 	if (m->body.len)
 		memcpy(o->body, m->body.data, m->body.len);
@@ -143,12 +148,14 @@ static int external(struct restore *r, struct robject *o, struct error *err)
 	size_t i;
 	json_t *e;
 
-	json_array_foreach(r->externals, i, e) {
+	json_array_foreach (r->externals, i, e) {
 		const char *name = json_string_value(json_object_get(e, "name"));
 
 		if (name && strcmp(name, o->body) == 0) {
-			o->fd = fcntl((int)json_integer_value(json_object_get(e, "fd")), F_DUPFD_CLOEXEC, 3);
-			return o->fd < 0 ? error_sys(err, errno, "external descriptor %s", name) : 0;
+			o->fd = fcntl((int)json_integer_value(json_object_get(e, "fd")),
+				      F_DUPFD_CLOEXEC, 3);
+			return o->fd < 0 ? error_sys(err, errno, "external descriptor %s", name)
+					 : 0;
 		}
 	}
 	return error_set(err, ENOENT, "the container here has no %s", (char *)o->body);
@@ -195,7 +202,8 @@ bool restore_holder(struct restore *r, uint32_t id, size_t i, struct task **t, i
 	return false;
 }
 
-/* --- installing -------------------------------------------------------------------------------- */
+/* --- installing --------------------------------------------------------------------------------
+ */
 static int by_number(const void *a, const void *b)
 {
 	const Ck__Descriptor *const *x = a, *const *y = b;
@@ -212,8 +220,8 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 
 		for (size_t j = i + 1; j < n; j++)
 			if (nums[j] == (int)want[i]->num && nums[i] != nums[j]) {
-				e = remote_syscall(t, SYS_fcntl, (unsigned long)nums[j], F_DUPFD_CLOEXEC,
-						   (unsigned long)above, 0, 0, 0);
+				e = remote_syscall(t, SYS_fcntl, (unsigned long)nums[j],
+						   F_DUPFD_CLOEXEC, (unsigned long)above, 0, 0, 0);
 				if (e < 0)
 					goto failed;
 				/* dup3() below replaces what is on the old number. */
@@ -223,17 +231,18 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 			e = remote_syscall(t, SYS_dup3, (unsigned long)nums[i], want[i]->num,
 					   want[i]->cloexec ? O_CLOEXEC : 0, 0, 0, 0);
 			if (e >= 0)
-				e = remote_syscall(t, SYS_close, (unsigned long)nums[i], 0, 0, 0, 0, 0);
+				e = remote_syscall(t, SYS_close, (unsigned long)nums[i], 0, 0, 0, 0,
+						   0);
 		} else {
 			e = want[i]->cloexec ? 0
-					     : remote_syscall(t, SYS_fcntl, (unsigned long)nums[i], F_SETFD,
-							      0, 0, 0, 0);
+					     : remote_syscall(t, SYS_fcntl, (unsigned long)nums[i],
+							      F_SETFD, 0, 0, 0, 0);
 		}
 		if (e >= 0)
 			continue;
-failed:
-		return error_sys(err, (int)-e, "installing descriptor %u of process %d", want[i]->num,
-				 t->vpid);
+	failed:
+		return error_sys(err, (int)-e, "installing descriptor %u of process %d",
+				 want[i]->num, t->vpid);
 	}
 	return 0;
 }
@@ -273,6 +282,7 @@ static int install(struct restore *r, struct task *t, struct error *err)
 
 int restore_objects(struct restore *r, struct error *err)
 {
+	int64_t made, installed;
 	int e;
 
 	for (size_t i = 0; i < r->nobjects; i++) {
@@ -280,6 +290,7 @@ int restore_objects(struct restore *r, struct error *err)
 		if (e < 0)
 			return e;
 	}
+	made = clock_mono_ns();
 	for (size_t i = 0; i < r->tasks.n; i++) {
 		struct task *t = r->tasks.t[i];
 
@@ -287,6 +298,7 @@ int restore_objects(struct restore *r, struct error *err)
 		if (e < 0)
 			return e;
 	}
+	installed = clock_mono_ns();
 	for (size_t i = 0; i < r->nobjects; i++) {
 		struct robject *o = &r->objects[i];
 
@@ -296,6 +308,8 @@ int restore_objects(struct restore *r, struct error *err)
 		if (e < 0)
 			return error_wrap(err, "finishing object %u (%s)", o->id, o->type);
 	}
+	r->install_ns = installed - made;
+	r->late_ns = clock_mono_ns() - installed;
 	return 0;
 }
 

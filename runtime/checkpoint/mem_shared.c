@@ -12,9 +12,11 @@
  */
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -48,6 +50,106 @@ struct shared *shareds_add(struct shareds *l, uint32_t id)
 	return s;
 }
 
+/*
+ * In the last round all tasks stand still in their ptrace stops before any of it begins,
+ * so that the time at which a page is hashed no longer matters: a thread does it while the
+ * engine reads maps, page tables and private memory. It only reads; who frees or remaps an
+ * object waits for it.
+ */
+#define HASH_UNKNOWN 2ull
+
+struct hash_job {
+	int fd;
+	bool sysv;
+	const uint8_t *map;
+	uint64_t *now;
+	size_t npages;
+};
+
+struct shared_hashing {
+	pthread_t thread;
+	struct hash_job *jobs;
+	size_t n;
+};
+
+static void hash_pages(const struct hash_job *j, uint64_t page, uint64_t end)
+{
+	for (; page < end && page < j->npages; page++)
+		j->now[page] = page_is_zero(j->map + page * PAGE, PAGE)
+				       ? 0
+				       : page_hash(j->map + page * PAGE);
+}
+
+static void hash_object(const struct hash_job *j)
+{
+	off_t size = (off_t)(j->npages * PAGE), at = 0;
+
+	if (j->sysv) {
+		hash_pages(j, 0, j->npages);
+		return;
+	}
+	/* Never a hole: reading one through the mapping would fill it. */
+	while (at < size) {
+		off_t data = lseek(j->fd, at, SEEK_DATA);
+		off_t end = data < 0 ? -1 : lseek(j->fd, data, SEEK_HOLE);
+
+		if (end <= data)
+			return;
+		hash_pages(j, (uint64_t)data / PAGE, ((uint64_t)end + PAGE - 1) / PAGE);
+		at = end;
+	}
+}
+
+static void *hash_thread(void *arg)
+{
+	struct shared_hashing *h = arg;
+
+	for (size_t i = 0; i < h->n; i++)
+		hash_object(&h->jobs[i]);
+	return NULL;
+}
+
+static void hash_wait(struct shareds *l)
+{
+	if (!l->hashing)
+		return;
+	pthread_join(l->hashing->thread, NULL);
+	free(l->hashing->jobs);
+	free(l->hashing);
+	l->hashing = NULL;
+}
+
+void dump_shared_hash_start(struct dump *d)
+{
+	struct shared_hashing *h = mem_zalloc(sizeof(*h));
+
+	hash_wait(&d->shared);
+	h->jobs = mem_zalloc((d->shared.n + 1) * sizeof(*h->jobs));
+	for (size_t i = 0; i < d->shared.n; i++) {
+		struct shared *s = d->shared.s[i];
+		struct stat st;
+
+		free(s->now);
+		s->now = NULL;
+		s->nnow = 0;
+		/* Cut short since the last round: pages past its end cannot be read. */
+		if (!s->map || fstat(s->fd, &st) < 0 || (uint64_t)st.st_size + PAGE <= s->map_len)
+			continue;
+		s->nnow = s->map_len / PAGE;
+		s->now = mem_grow(NULL, s->nnow, sizeof(*s->now));
+		for (size_t k = 0; k < s->nnow; k++)
+			s->now[k] = HASH_UNKNOWN;
+		h->jobs[h->n++] =
+			(struct hash_job){ s->fd, s->kind == SHARED_SYSV, s->map, s->now, s->nnow };
+	}
+	d->shared.hashing = h;
+	if (pthread_create(&h->thread, NULL, hash_thread, h)) {
+		free(h->jobs);
+		free(h);
+		d->shared.hashing = NULL;
+	}
+}
+
 static void shared_free(struct shared *s)
 {
 	if (s->fd >= 0)
@@ -55,12 +157,14 @@ static void shared_free(struct shared *s)
 	if (s->map)
 		munmap(s->map, s->map_len);
 	free(s->hash);
+	free(s->now);
 	free(s->name);
 	free(s);
 }
 
 void shareds_free(struct shareds *l)
 {
+	hash_wait(l);
 	for (size_t i = 0; i < l->n; i++)
 		shared_free(l->s[i]);
 	free(l->s);
@@ -192,9 +296,10 @@ int dump_shared_scan(struct dump *d, struct error *err)
 				continue;
 			}
 			if (!s && d->final)
-				return error_set(err, EACCES,
-						 "the shared memory at %#llx of process %d cannot be opened",
-						 (unsigned long long)v->start, t->vpid);
+				return error_set(
+					err, EACCES,
+					"the shared memory at %#llx of process %d cannot be opened",
+					(unsigned long long)v->start, t->vpid);
 			if (!s)
 				continue;
 			s->seen = true;
@@ -207,10 +312,12 @@ int dump_shared_scan(struct dump *d, struct error *err)
 	/* What nobody maps any more is forgotten; what is left on the destination goes with
 	 * the engine there. */
 	for (size_t i = 0; i < d->shared.n; i++) {
-		if (d->shared.s[i]->seen)
+		if (d->shared.s[i]->seen) {
 			d->shared.s[n++] = d->shared.s[i];
-		else
-			shared_free(d->shared.s[i]);
+			continue;
+		}
+		hash_wait(&d->shared);
+		shared_free(d->shared.s[i]);
 	}
 	d->shared.n = n;
 	return 0;
@@ -265,10 +372,15 @@ static int compare(struct dump *d, struct shared *s, uint64_t page, uint64_t n, 
 		bool differs = false, zero = false;
 
 		if (i < n) {
-			uint64_t *have = &s->hash[page + i], h;
+			uint64_t *have = &s->hash[page + i], h = HASH_UNKNOWN;
 
-			zero = page_is_zero(data + i * PAGE, PAGE);
-			h = zero ? 0 : page_hash(data + i * PAGE);
+			if (d->final && page + i < s->nnow)
+				h = s->now[page + i];
+			if (h == HASH_UNKNOWN)
+				h = page_is_zero(data + i * PAGE, PAGE)
+					    ? 0
+					    : page_hash(data + i * PAGE);
+			zero = h == 0;
 			differs = h != *have;
 			*have = h;
 		}
@@ -396,6 +508,7 @@ int dump_shared_announce(struct dump *d, struct error *err)
 
 int dump_shared_memory(struct dump *d, struct error *err)
 {
+	hash_wait(&d->shared);
 	for (size_t i = 0; i < d->shared.n; i++) {
 		int r = send_object(d, d->shared.s[i], err);
 

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -69,16 +70,17 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 	} else if (!address || !tls) {
 		return error_set(err, EINVAL, "connect needs address, port and tls, or fd");
 	} else {
-		struct tls_ctx *ctx = tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
-						  json_string_value(json_object_get(tls, "key")),
-						  json_string_value(json_object_get(tls, "ca")), err);
+		struct tls_ctx *ctx =
+			tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
+				    json_string_value(json_object_get(tls, "key")),
+				    json_string_value(json_object_get(tls, "ca")), err);
 		struct tls *t;
 
 		if (!ctx)
 			return -err->code;
 		r = tls_connect(ctx, address,
-				(uint16_t)json_integer_value(json_object_get(args, "port")), 10000000000,
-				&t, err);
+				(uint16_t)json_integer_value(json_object_get(args, "port")),
+				10000000000, &t, err);
 		tls_ctx_free(ctx);
 		if (r < 0)
 			return r;
@@ -100,7 +102,18 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 	return r < 0 ? r : recv_reply(d, err);
 }
 
-/* --- one round ---------------------------------------------------------------------------------- */
+void dump_lap(struct dump *d, const char *name)
+{
+	int64_t now = clock_mono_ns();
+
+	if (!d->final)
+		return;
+	json_object_set_new(d->laps, name, json_integer(now - d->lap_ns));
+	d->lap_ns = now;
+}
+
+/* --- one round ----------------------------------------------------------------------------------
+ */
 static int send_tree(struct dump *d, struct error *err)
 {
 	size_t n = d->tasks.n;
@@ -179,26 +192,31 @@ static int send_memory(struct dump *d, struct error *err)
 			dump_give_tracker(t);
 		i++;
 	}
+	dump_lap(d, "maps_ns");
 	/* A child whose parent has just gone is init's by now; the next round says so. */
 	for (size_t i = 0; i < d->tasks.n; i++)
 		if (d->tasks.t[i]->vppid && !tasks_by_vpid(&d->tasks, d->tasks.t[i]->vppid)) {
 			if (d->final)
-				return error_set(err, EPROTO, "process %d has a parent outside of the "
-							      "container (an exec session?)",
+				return error_set(err, EPROTO,
+						 "process %d has a parent outside of the "
+						 "container (an exec session?)",
 						 d->tasks.t[i]->vpid);
 			d->tasks.t[i]->vppid = 1;
 		}
 	r = dump_shared_scan(d, err);
 	if (r == 0)
 		r = dump_scan_all(d, err);
+	dump_lap(d, "scan_ns");
 	if (r == 0)
 		r = send_tree(d, err);
 	if (r == 0)
 		r = dump_shared_announce(d, err);
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
 		r = dump_task_memory(d, d->tasks.t[i], err);
+	dump_lap(d, "private_ns");
 	if (r == 0)
 		r = dump_shared_memory(d, err);
+	dump_lap(d, "shared_ns");
 	return r;
 }
 
@@ -213,7 +231,8 @@ static int end_round(struct dump *d, struct error *err)
 	return r < 0 ? r : stream_flush(d->s, err);
 }
 
-/* --- pre-copy -------------------------------------------------------------------------------------- */
+/* --- pre-copy
+ * -------------------------------------------------------------------------------------- */
 static int64_t transfer_ns(const struct dump *d, double bytes)
 {
 	return d->rate > 0 ? (int64_t)(bytes * 1e9 / d->rate) : 0;
@@ -283,19 +302,23 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 			d->rate = (double)sent * 1e9 / (double)(took > 0 ? took : 1);
 		/* What this round sent was dirtied since the one before began to look. */
 		if (prev_end && t0 > prev_end - 1)
-			dirty_rate = (double)d->round_page_bytes * 1e9 / (double)(clock_mono_ns() - prev_end);
-		dirty = d->round == 1 ? (double)d->round_page_bytes * 0.1 : dirty_rate * (double)took / 1e9;
+			dirty_rate = (double)d->round_page_bytes * 1e9 /
+				     (double)(clock_mono_ns() - prev_end);
+		dirty = d->round == 1 ? (double)d->round_page_bytes * 0.1
+				      : dirty_rate * (double)took / 1e9;
 		predicted = predict(d, dirty);
 		prev_end = clock_mono_ns();
 		control_event(d->control,
-			      json_pack("{s:s,s:i,s:I,s:I,s:I,s:I,s:I}", "event", "round", "n", d->round,
-					"sent_bytes", (json_int_t)sent, "rate_bps", (json_int_t)d->rate,
-					"dirty_bytes", (json_int_t)dirty, "dirty_rate_bps",
-					(json_int_t)dirty_rate, "predicted_ns", (json_int_t)predicted));
+			      json_pack("{s:s,s:i,s:I,s:I,s:I,s:I,s:I}", "event", "round", "n",
+					d->round, "sent_bytes", (json_int_t)sent, "rate_bps",
+					(json_int_t)d->rate, "dirty_bytes", (json_int_t)dirty,
+					"dirty_rate_bps", (json_int_t)dirty_rate, "predicted_ns",
+					(json_int_t)predicted));
 		if (d->round >= 2)
 			converged = predicted <= budget;
 		/* Rounds no longer shrink: what another one would leave is no less. */
-		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1 : 0;
+		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1
+											: 0;
 		prev = d->round_page_bytes;
 		if (!converged && flat >= 2 && transfer_ns(d, dirty) <= budget)
 			converged = true;
@@ -306,8 +329,10 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		if (!converged && clock_mono_ns() - begin > timeout) {
 			if (!then || strcmp(then, "go") != 0)
 				return error_set(err, ETIMEDOUT,
-						 "memory changes faster than it can be sent: after %d rounds the "
-						 "pause would still be %lld ms; allow a longer --downtime, or "
+						 "memory changes faster than it can be sent: after "
+						 "%d rounds the "
+						 "pause would still be %lld ms; allow a longer "
+						 "--downtime, or "
 						 "--on-timeout go",
 						 d->round, (long long)predicted / 1000000);
 			break;
@@ -319,10 +344,12 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	return 0;
 }
 
-/* --- the rest ---------------------------------------------------------------------------------- */
+/* --- the rest ----------------------------------------------------------------------------------
+ */
 int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns(), t1, t2, t3;
+	struct timespec cpu0, cpu1;
 	uint64_t bytes = d->s ? stream_bytes(d->s) : 0;
 	Ck__Done m = CK__DONE__INIT;
 	int r;
@@ -332,9 +359,16 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	d->final = true;
 	d->verify = verify;
 	d->round++;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu0);
+	json_decref(d->laps);
+	d->laps = json_object();
+	d->lap_ns = t0;
+	dump_shared_hash_start(d);
 	r = dump_collect_fds(d, err);
+	dump_lap(d, "fds_ns");
 	if (r == 0)
 		r = parts_round(d, NULL, err);
+	dump_lap(d, "parts_ns");
 	if (r == 0)
 		r = send_memory(d, err);
 	if (r == 0)
@@ -368,15 +402,21 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 		return reason(d, r, err);
 	d->frozen = true;
 	dump_let_go(d);
-	*answer = json_pack("{s:{s:I,s:I,s:I,s:I,s:I},s:I}", "timings", "memory_ns",
-			    (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1), "objects_ns",
-			    (json_int_t)(t3 - t2), "hold_ns", (json_int_t)(clock_mono_ns() - t3),
-			    "total_ns", (json_int_t)(clock_mono_ns() - t0), "bytes",
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu1);
+	json_object_set_new(d->laps, "cpu_ns",
+			    json_integer((cpu1.tv_sec - cpu0.tv_sec) * 1000000000ll + cpu1.tv_nsec -
+					 cpu0.tv_nsec));
+	*answer = json_pack("{s:{s:O,s:I,s:I,s:I,s:I,s:I},s:I}", "timings", "parts", d->laps,
+			    "memory_ns", (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1),
+			    "objects_ns", (json_int_t)(t3 - t2), "hold_ns",
+			    (json_int_t)(clock_mono_ns() - t3), "total_ns",
+			    (json_int_t)(clock_mono_ns() - t0), "bytes",
 			    (json_int_t)(stream_bytes(d->s) - bytes));
 	return 0;
 }
 
-/* --- back, or over ---------------------------------------------------------------------------------------- */
+/* --- back, or over
+ * ---------------------------------------------------------------------------------------- */
 static void parts_undo(struct dump *d)
 {
 	for (size_t k = 0; k < 2; k++) {
@@ -486,13 +526,16 @@ void dump_free(struct dump *d)
 	cgroup_free(&d->cg);
 	json_decref(d->externals);
 	json_decref(d->volumes);
+	json_decref(d->laps);
 	if (d->root_fd >= 0)
 		close(d->root_fd);
 	free(d->page_buf);
 	free(d);
 }
 
-/* --- object.h ------------------------------------------------------------------------------------------------ */
+/* --- object.h
+ * ------------------------------------------------------------------------------------------------
+ */
 size_t dump_task_count(const struct dump *d)
 {
 	return d->tasks.n;
