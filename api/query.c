@@ -178,7 +178,7 @@ int query_filters(const struct query *q, json_t **out, struct error *err)
 	return text ? filters_parse(text, out, err) : 0;
 }
 
-int filters_check(const json_t *filters, const char *const known[], struct error *err)
+static int filters_check(const json_t *filters, const char *const known[], struct error *err)
 {
 	const char *key;
 	json_t *v;
@@ -192,6 +192,14 @@ int filters_check(const json_t *filters, const char *const known[], struct error
 			return error_set(err, EINVAL, "invalid filter '%.100s'", key);
 	}
 	return 0;
+}
+
+int query_filters_known(const struct query *q, const char *const known[], json_t **out,
+			struct error *err)
+{
+	int r = query_filters(q, out, err);
+
+	return r < 0 ? r : filters_check(*out, known, err);
 }
 
 bool filter_allows(const json_t *filters, const char *key, const char *value)

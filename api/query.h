@@ -47,8 +47,9 @@ int query_time_ns(const struct query *q, const char *key, int64_t *out, struct e
 int query_filters(const struct query *q, json_t **out, struct error *err);
 int filters_parse(const char *text, json_t **out, struct error *err);
 
-/* 0, or -EINVAL "invalid filter 'x'" where a key is not among the `known` (NULL-ended). */
-int filters_check(const json_t *filters, const char *const known[], struct error *err);
+/* The same; -EINVAL "invalid filter 'x'" where a key is not among the `known` (NULL-ended). */
+int query_filters_known(const struct query *q, const char *const known[], json_t **out,
+			struct error *err);
 
 /* True where the filter is not given, or one of its values equals `value`. */
 bool filter_allows(const json_t *filters, const char *key, const char *value);

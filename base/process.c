@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -158,4 +159,29 @@ void clock_sleep_ns(int64_t ns)
 
 	while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
 		;
+}
+
+int signal_number(const char *name)
+{
+	int64_t n;
+
+	if (!name)
+		return 0;
+	if (str_to_i64(name, 1, SIGRTMAX, &n) == 0)
+		return (int)n;
+	if (!strncasecmp(name, "SIG", 3))
+		name += 3;
+	for (int i = 1; i < NSIG; i++) {
+		const char *abbrev = sigabbrev_np(i);
+
+		if (abbrev && !strcasecmp(abbrev, name))
+			return i;
+	}
+	if (!strncasecmp(name, "RTMIN", 5) && (!name[5] || name[5] == '+') &&
+	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
+		return SIGRTMIN + (int)n;
+	if (!strncasecmp(name, "RTMAX", 5) && (!name[5] || name[5] == '-') &&
+	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
+		return SIGRTMAX - (int)n;
+	return 0;
 }

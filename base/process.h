@@ -34,6 +34,9 @@ int process_start_time(pid_t pid, uint64_t *ticks);
 /* Enters one namespace ("net", "mnt", "uts", "time" …) of a process. 0 or -errno. */
 int process_enter_ns(pid_t pid, const char *ns, struct error *err);
 
+/* Signal by number or name ("15", "TERM", "SIGTERM", "RTMIN+3"); 0 for an unknown one. */
+int signal_number(const char *name);
+
 /* CLOCK_MONOTONIC and CLOCK_REALTIME in nanoseconds. */
 int64_t clock_mono_ns(void);
 int64_t clock_real_ns(void);

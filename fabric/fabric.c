@@ -187,9 +187,8 @@ static int want_address(const struct fabric *f, struct error *err)
 			 "/etc/ferry/ferry.json and restart ferryd");
 }
 
-int fabric_cluster_init(struct fabric *f, json_t **out, struct error *err)
+static int may_enter_cluster(struct fabric *f, struct error *err)
 {
-	struct cluster_params p;
 	int r = want_address(f, err);
 
 	if (r < 0)
@@ -197,7 +196,14 @@ int fabric_cluster_init(struct fabric *f, json_t **out, struct error *err)
 	if (f->cluster)
 		return error_set(err, EALREADY, "host %s is in cluster %s already", f->host,
 				 cluster_name(f->cluster));
-	r = no_containers(f, err);
+	return no_containers(f, err);
+}
+
+int fabric_cluster_init(struct fabric *f, json_t **out, struct error *err)
+{
+	struct cluster_params p;
+	int r = may_enter_cluster(f, err);
+
 	if (r < 0)
 		return r;
 	cluster_params(f, &p);
@@ -211,14 +217,8 @@ int fabric_cluster_join(struct fabric *f, const char *address, const char *token
 			struct error *err)
 {
 	struct cluster_params p;
-	int r = want_address(f, err);
+	int r = may_enter_cluster(f, err);
 
-	if (r < 0)
-		return r;
-	if (f->cluster)
-		return error_set(err, EALREADY, "host %s is in cluster %s already", f->host,
-				 cluster_name(f->cluster));
-	r = no_containers(f, err);
 	if (r < 0)
 		return r;
 	cluster_params(f, &p);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "fabric/internal.h"
 
 #define OP_TIMEOUT_NS 90000000000ll
@@ -381,7 +382,7 @@ int fabric_container_restart(struct fabric *f, const char *ref, int timeout_s, s
 int fabric_container_kill(struct fabric *f, const char *ref, const char *signal, struct error *err)
 {
 	CLEANUP_JSON json_t *doc = NULL;
-	int signo = signal && *signal ? container_signal(signal) : SIGKILL;
+	int signo = signal && *signal ? signal_number(signal) : SIGKILL;
 	int r = container_find(f, ref, &doc, err);
 
 	if (r < 0)

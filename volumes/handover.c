@@ -110,7 +110,7 @@ int volume_promote(struct volumes *vs, const char *name, bool tentative, struct 
 
 	if (rc == 0 && !op.driver->promote)
 		rc = op_refuse(&op, "promote", err);
-	if (rc == 0)
+	else if (rc == 0)
 		rc = op.driver->promote(op.state, &op.a, tentative, err);
 	if (rc == 0) {
 		path = volume_path(vs, name);

@@ -386,7 +386,7 @@ static int driver_list(void *state, json_t **names, struct error *err)
 		return err && err->code ? rc : error_sys(err, -rc, "listing images");
 	}
 	*names = json_array();
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; images && i < n; i++)
 		json_array_append_new(*names, json_string(images[i].name));
 	rbd_image_spec_list_cleanup(images, n);
 	free(images);

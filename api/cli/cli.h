@@ -54,6 +54,18 @@ int client_upload(const char *path, const char *file, client_line_fn *fn, void *
 /* Percent-encodes a part of a path or a query (caller frees). */
 char *client_escape(const char *text);
 
+/* --- each.c ------------------------------------------------------------------------- */
+
+/*
+ * `ferry NOUN VERB NAME...` (argv[0] is the verb): METHOD /NOUNs/NAME for each of them. Prints
+ * what GET answers, else the name. The exit status; one that fails does not keep the others
+ * from it.
+ */
+int cmd_each(const char *noun, const char *method, int argc, char **argv);
+
+/* The options of `ferry NOUN ls`: 0, or the exit status of a usage error. */
+int ls_format(const char *noun, int argc, char **argv, const char **format);
+
 /* --- output.c --------------------------------------------------------------------------------- */
 
 /* Prints "ferry: message" on stderr; the exit status for it. */

@@ -18,8 +18,6 @@ static int help(void)
 
 static int list(int argc, char **argv)
 {
-	static const struct option options[] = { { "format", required_argument, NULL, 'f' },
-						 { NULL, 0, NULL, 0 } };
 	static const struct column columns[] = {
 		{ "NAME", "Name", NULL },
 		{ "ADDRESS", "Address", NULL },
@@ -31,14 +29,11 @@ static int list(int argc, char **argv)
 	};
 	CLEANUP_JSON json_t *out = NULL;
 	struct error err = { 0 };
-	const char *format = NULL;
-	int c;
+	const char *format;
+	int status = ls_format("host", argc, argv, &format);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c != 'f')
-			return usage_error("ferry host", "that option is not known");
-		format = optarg;
-	}
+	if (status)
+		return status;
 	if (client_call("GET", "/ferry/v1/hosts", NULL, &out, &err) < 0)
 		return fail(&err);
 	return print_rows(format, out, columns, sizeof(columns) / sizeof(columns[0]));

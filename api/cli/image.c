@@ -29,14 +29,18 @@ static char *first_tag(const json_t *tags)
 	return str_dup(tag ? tag : "<none>");
 }
 
-static int list(const char *format)
+static int list(int argc, char **argv)
 {
 	static const struct column columns[] = { { "IMAGE", "RepoTags", first_tag },
 						 { "ID", "Id", NULL },
 						 { "SIZE", "Size", show_bytes } };
 	CLEANUP_JSON json_t *out = NULL;
 	struct error err = { 0 };
+	const char *format;
+	int status = ls_format("image", argc, argv, &format);
 
+	if (status)
+		return status;
 	if (client_call("GET", "/images/json", NULL, &out, &err) < 0)
 		return fail(&err);
 	return print_rows(format, out, columns, sizeof(columns) / sizeof(columns[0]));
@@ -48,10 +52,8 @@ int cmd_image(int argc, char **argv)
 	struct error err = { 0 };
 	int status = 0;
 
-	if (!strcmp(verb, "ls") && argc == 2)
-		return list(NULL);
-	if (!strcmp(verb, "ls") && argc == 4 && !strcmp(argv[2], "--format"))
-		return list(argv[3]);
+	if (!strcmp(verb, "ls"))
+		return list(argc - 1, argv + 1);
 	if (!strcmp(verb, "load") && argc == 3) {
 		if (client_upload("/images/load", argv[2], show, &status, &err) < 0)
 			return fail(&err);

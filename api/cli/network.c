@@ -66,35 +66,14 @@ static int list(int argc, char **argv)
 						 { "ID", "Id", NULL } };
 	CLEANUP_JSON json_t *out = NULL;
 	struct error err = { 0 };
+	const char *format;
+	int status = ls_format("network", argc, argv, &format);
 
+	if (status)
+		return status;
 	if (client_call("GET", "/networks", NULL, &out, &err) < 0)
 		return fail(&err);
-	return print_rows(argc > 2 && !strcmp(argv[1], "--format") ? argv[2] : NULL, out, columns,
-			  sizeof(columns) / sizeof(columns[0]));
-}
-
-static int each(int argc, char **argv, const char *method)
-{
-	int status = 0;
-
-	if (argc < 2)
-		return usage_error("ferry network", "%s takes a name", argv[0]);
-	for (int i = 1; i < argc; i++) {
-		CLEANUP_FREE char *name = client_escape(argv[i]);
-		CLEANUP_FREE char *path = str_format("/networks/%s", name);
-		CLEANUP_JSON json_t *out = NULL;
-		struct error err = { 0 };
-
-		if (client_call(method, path, NULL, &out, &err) < 0) {
-			status = fail(&err);
-		} else if (!strcmp(method, "GET")) {
-			json_dumpf(out, stdout, JSON_INDENT(2));
-			puts("");
-		} else {
-			puts(argv[i]);
-		}
-	}
-	return status;
+	return print_rows(format, out, columns, sizeof(columns) / sizeof(columns[0]));
 }
 
 int cmd_network(int argc, char **argv)
@@ -106,9 +85,9 @@ int cmd_network(int argc, char **argv)
 	if (!strcmp(verb, "ls"))
 		return list(argc - 1, argv + 1);
 	if (!strcmp(verb, "inspect"))
-		return each(argc - 1, argv + 1, "GET");
+		return cmd_each("network", "GET", argc - 1, argv + 1);
 	if (!strcmp(verb, "rm"))
-		return each(argc - 1, argv + 1, "DELETE");
+		return cmd_each("network", "DELETE", argc - 1, argv + 1);
 	if (!strcmp(verb, "--help") || !strcmp(verb, "-h"))
 		return help();
 	return usage_error("ferry network", "unknown command %s", verb);

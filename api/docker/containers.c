@@ -141,10 +141,8 @@ static int prune(struct request *req, struct error *err)
 	int64_t until = 0, freed = 0;
 	json_t *row;
 	size_t i, k;
-	int r = query_filters(&req->query, &filters, err);
+	int r = query_filters_known(&req->query, known, &filters, err);
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (!r)
 		r = until_ns(filters, &until, err);
 	if (!r)

@@ -51,11 +51,9 @@ static int list(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *images = NULL;
 	json_t *image, *out;
-	int r = query_filters(&req->query, &filters, err), dangling;
+	int r = query_filters_known(&req->query, known, &filters, err), dangling;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (r < 0)
 		return r;
 	dangling = filter_bool(filters, "dangling", err);
@@ -120,11 +118,9 @@ static int prune(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *images = NULL;
 	json_t *image, *deleted = NULL;
 	json_int_t freed = 0;
-	int r = query_filters(&req->query, &filters, err), dangling;
+	int r = query_filters_known(&req->query, known, &filters, err), dangling;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (r < 0)
 		return r;
 	dangling = filter_bool(filters, "dangling", err);

@@ -35,12 +35,10 @@ static int list(struct request *req, struct error *err)
 					     "scope", "label", "dangling", NULL };
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *networks = NULL;
-	int r = query_filters(&req->query, &filters, err), dangling;
+	int r = query_filters_known(&req->query, known, &filters, err), dangling;
 	json_t *n, *out;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (r < 0)
 		return r;
 	dangling = filter_bool(filters, "dangling", err);
@@ -92,12 +90,10 @@ static int prune(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *networks = NULL;
 	CLEANUP_JSON json_t *gone = json_array();
-	int r = query_filters(&req->query, &filters, err);
+	int r = query_filters_known(&req->query, known, &filters, err);
 	json_t *n;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (!r)
 		r = fabric_network_list(req->fabric, &networks, err);
 	if (r < 0)

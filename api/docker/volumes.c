@@ -27,12 +27,10 @@ static int list(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *volumes = NULL;
 	CLEANUP_JSON json_t *containers = NULL;
 	CLEANUP_JSON json_t *out = json_array();
-	int r = query_filters(&req->query, &filters, err), dangling;
+	int r = query_filters_known(&req->query, known, &filters, err), dangling;
 	json_t *v;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (r < 0)
 		return r;
 	dangling = filter_bool(filters, "dangling", err);
@@ -91,12 +89,10 @@ static int prune(struct request *req, struct error *err)
 	CLEANUP_JSON json_t *filters = NULL;
 	CLEANUP_JSON json_t *volumes = NULL;
 	CLEANUP_JSON json_t *gone = json_array();
-	int r = query_filters(&req->query, &filters, err), all;
+	int r = query_filters_known(&req->query, known, &filters, err), all;
 	json_t *v;
 	size_t i;
 
-	if (!r)
-		r = filters_check(filters, known, err);
 	if (r < 0)
 		return r;
 	all = filter_bool(filters, "all", err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "runtime/container/bundle.h"
 
@@ -215,7 +216,7 @@ int bundle_check(const json_t *docker, const json_t *image, struct error *err)
 			"the working directory '%s' is invalid, it needs to be an absolute "
 			"path",
 			wd);
-	if (sig[0] && !container_signal(sig))
+	if (sig[0] && !signal_number(sig))
 		return error_set(err, EINVAL, "invalid signal: %s", sig);
 	if (hc && !json_is_null(hc) && !json_is_object(hc))
 		return error_set(err, EINVAL, "HostConfig must be an object");

@@ -242,9 +242,4 @@ int container_exec_resize(struct container_manager *m, const char *exec_id, unsi
 int container_mount_into(pid_t pid, const char *source, const char *dest, bool readonly,
 			 struct error *err);
 
-/* --- pure helpers (also for tests and the API) ------------------------------------------ */
-
-/* Signal by number or name ("15", "TERM", "SIGTERM", "RTMIN+3"); 0 for an unknown one. */
-int container_signal(const char *name);
-
 #endif

@@ -255,7 +255,7 @@ int container_stop(struct container_manager *m, const char *id, int timeout_s, s
 	name = json_str(json_object_get(c->doc, "docker"), "StopSignal", "");
 	if (!name[0])
 		name = json_str(json_object_get(c->doc, "image_config"), "StopSignal", "");
-	signo = container_signal(name);
+	signo = signal_number(name);
 	if (timeout_s < 0)
 		timeout_s = (int)json_int(json_object_get(c->doc, "docker"), "StopTimeout", 10);
 	alive = c->status == RUNNING || c->stub;

@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -449,30 +447,5 @@ int container_list(struct container_manager *m, json_t **ids, struct error *err)
 		if (!c->removed)
 			json_array_append_new(*ids, json_string(c->id));
 	pthread_mutex_unlock(&m->lock);
-	return 0;
-}
-
-int container_signal(const char *name)
-{
-	int64_t n;
-
-	if (!name || !name[0])
-		return 0;
-	if (str_to_i64(name, 1, SIGRTMAX, &n) == 0)
-		return (int)n;
-	if (!strncasecmp(name, "SIG", 3))
-		name += 3;
-	for (int i = 1; i < NSIG; i++) {
-		const char *abbrev = sigabbrev_np(i);
-
-		if (abbrev && !strcasecmp(abbrev, name))
-			return i;
-	}
-	if (!strncasecmp(name, "RTMIN", 5) && (!name[5] || name[5] == '+') &&
-	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
-		return SIGRTMIN + (int)n;
-	if (!strncasecmp(name, "RTMAX", 5) && (!name[5] || name[5] == '-') &&
-	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
-		return SIGRTMAX - (int)n;
 	return 0;
 }

@@ -77,7 +77,7 @@ static int describe(struct save *sv, const json_t *index, const char *id, json_t
 	CLEANUP_FREE char *config = str_format("blobs/sha256/%s", id);
 	CLEANUP_FREE char *text = NULL;
 	char manifest[IMAGE_HEX_LEN + 1];
-	uint64_t size;
+	uint64_t size = 0;
 	const json_t *v;
 	size_t i;
 	int r;

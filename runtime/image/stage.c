@@ -187,7 +187,8 @@ static int stage_file(struct image_stage *st, struct archive *outer, struct arch
 		image_hash_of("", 0, f->plain);
 		return 0;
 	}
-	in.buf = buf = mem_zalloc(CHUNK);
+	buf = mem_zalloc(CHUNK);
+	in.buf = buf;
 	image_hash_begin(&in.hash);
 	a = reader_new();
 	archive_read_support_format_raw(a);

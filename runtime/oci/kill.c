@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,29 +13,6 @@
 #include "base/str.h"
 #include "runtime/oci/cgroup.h"
 #include "runtime/oci/oci.h"
-
-int signal_number(const char *name)
-{
-	int64_t n;
-
-	if (str_to_i64(name, 1, SIGRTMAX, &n) == 0)
-		return (int)n;
-	if (!strncasecmp(name, "SIG", 3))
-		name += 3;
-	for (int i = 1; i < NSIG; i++) {
-		const char *abbrev = sigabbrev_np(i);
-
-		if (abbrev && !strcasecmp(abbrev, name))
-			return i;
-	}
-	if (!strncasecmp(name, "RTMIN", 5) && (!name[5] || name[5] == '+') &&
-	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
-		return SIGRTMIN + (int)n;
-	if (!strncasecmp(name, "RTMAX", 5) && (!name[5] || name[5] == '-') &&
-	    str_to_i64(name[5] ? name + 6 : "0", 0, SIGRTMAX - SIGRTMIN, &n) == 0)
-		return SIGRTMAX - (int)n;
-	return 0;
-}
 
 int cmd_kill(const struct global *g, int argc, char **argv, int *status, struct error *err)
 {

@@ -76,8 +76,6 @@ int container_begin(const struct global *g, const char *id, struct error *err);
 int container_destroy(const struct global *g, const char *id, bool force, struct error *err);
 
 int pid_file_write(const char *path, pid_t pid, struct error *err);
-/* Number or name with or without SIG; 0 for an unknown one. */
-int signal_number(const char *name);
 /* Waits for a child while passing signals on to it; its exit status as a shell's. */
 int wait_forwarding(pid_t pid);
 /* Blocks what wait_forwarding() passes on; before the child is made. */

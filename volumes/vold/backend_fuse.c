@@ -309,6 +309,7 @@ static void *serve(void *arg)
 			break; /* ENODEV: the file system is gone */
 		fuse_session_process_buf(be->session, &buf);
 	}
+	current_buffer = NULL;
 	free(buf.mem);
 	return NULL;
 }

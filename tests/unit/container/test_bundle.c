@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "base/str.h"
 #include "runtime/container/bundle.h"
 #include "runtime/container/jsonlog.h"
@@ -282,13 +283,13 @@ static void test_times_survive_formatting(void **state)
 static void test_signals_by_any_name(void **state)
 {
 	(void)state;
-	assert_int_equal(container_signal("15"), SIGTERM);
-	assert_int_equal(container_signal("term"), SIGTERM);
-	assert_int_equal(container_signal("SIGUSR1"), SIGUSR1);
-	assert_int_equal(container_signal("RTMIN+3"), SIGRTMIN + 3);
-	assert_int_equal(container_signal("0"), 0);
-	assert_int_equal(container_signal("SIGNOPE"), 0);
-	assert_int_equal(container_signal(""), 0);
+	assert_int_equal(signal_number("15"), SIGTERM);
+	assert_int_equal(signal_number("term"), SIGTERM);
+	assert_int_equal(signal_number("SIGUSR1"), SIGUSR1);
+	assert_int_equal(signal_number("RTMIN+3"), SIGRTMIN + 3);
+	assert_int_equal(signal_number("0"), 0);
+	assert_int_equal(signal_number("SIGNOPE"), 0);
+	assert_int_equal(signal_number(""), 0);
 }
 
 int main(void)
