@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
-#define PER_MESSAGE 250
+#define PER_MESSAGE	     250
+#define CLOSE_RANGE_CLOEXEC_ (1u << 2)
 
 /* --- passing ------------------------------------------------------------------------------ */
 static int open_sock(struct task *t, int above, struct error *err)
@@ -63,7 +65,8 @@ void task_drop_sock(struct task *t)
 }
 
 /* Sends n (at most PER_MESSAGE) descriptors; their numbers in the task in nums. */
-static int pass(struct task *t, const int *fds, size_t n, int *nums, struct error *err)
+static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexec,
+		struct error *err)
 {
 	struct {
 		struct msghdr m;
@@ -89,7 +92,7 @@ static int pass(struct task *t, const int *fds, size_t n, int *nums, struct erro
 	r = remote_write(t, at, &a, sizeof(a));
 	got = r < 0 ? r
 		    : remote_syscall(t, SYS_recvmsg, (unsigned long)t->sock_num, at,
-				     MSG_CMSG_CLOEXEC, 0, 0, 0);
+				     cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0);
 	if (got >= 0)
 		got = remote_read(t, at, &a, sizeof(a));
 	if (got < 0)
@@ -107,7 +110,7 @@ int task_send_fd(struct task *t, int fd, struct error *err)
 
 	r = open_sock(t, 0, err);
 	if (r == 0)
-		r = pass(t, &fd, 1, &num, err);
+		r = pass(t, &fd, 1, &num, true, err);
 	return r < 0 ? r : num;
 }
 
@@ -247,6 +250,63 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 	return 0;
 }
 
+/* One remote call for each run of descriptors first … last: closed, or close-on-exec. */
+static long range(struct task *t, size_t first, size_t last, unsigned int flags)
+{
+	return remote_syscall(t, SYS_close_range, first, last, flags, 0, 0, 0);
+}
+
+/*
+ * The whole table by one message: the kernel gives the lowest free numbers in turn, so with
+ * a filler for each number that is to stay free, all lie where they belong at once. Runs of
+ * the same kind are finished by one call each. 0 where the table is too sparse for that.
+ */
+static int install_dense(struct restore *r, struct task *t, struct error *err)
+{
+	Ck__FdTable *f = t->fds;
+	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0, k = 0;
+	int fds[PER_MESSAGE], nums[PER_MESSAGE], filler, e = 0;
+	enum { FREE, OPEN, CLOEXEC } kind[PER_MESSAGE];
+	bool placed = true;
+	long n = 0;
+
+	if (!slots || slots > PER_MESSAGE || slots > 2 * f->n_fds + 8)
+		return 0;
+	for (size_t i = 0; i < f->n_fds; i++)
+		if (i && f->fds[i]->num == f->fds[i - 1]->num)
+			return error_set(err, EBADMSG, "descriptor %u of process %d came twice",
+					 f->fds[i]->num, t->vpid);
+	filler = eventfd(0, EFD_CLOEXEC);
+	if (filler < 0)
+		return error_sys(err, errno, "making a filler");
+	for (size_t i = 0; i < slots && e >= 0; i++) {
+		kind[i] = FREE;
+		fds[i] = filler;
+		if (f->fds[k]->num != i)
+			continue;
+		kind[i] = f->fds[k]->cloexec ? CLOEXEC : OPEN;
+		e = fds[i] = restore_fd(r, f->fds[k++]->id, err);
+	}
+	if (e >= 0)
+		e = pass(t, fds, slots, nums, false, err);
+	close(filler);
+	if (e < 0)
+		return e;
+	for (size_t i = 0; i < slots; i++)
+		placed &= nums[i] == (int)i;
+	if (!placed)
+		n = range(t, 0, (size_t)t->sock_num - 1, 0);
+	for (size_t i = 0, j; placed && i < slots && n >= 0; i = j) {
+		for (j = i + 1; j < slots && kind[j] == kind[i]; j++)
+			;
+		if (kind[i] != OPEN)
+			n = range(t, i, j - 1, kind[i] == FREE ? 0 : CLOSE_RANGE_CLOEXEC_);
+	}
+	if (n < 0)
+		return error_sys(err, (int)-n, "installing descriptors of process %d", t->vpid);
+	return placed;
+}
+
 static int install(struct restore *r, struct task *t, struct error *err)
 {
 	Ck__FdTable *f = t->fds;
@@ -266,6 +326,10 @@ static int install(struct restore *r, struct task *t, struct error *err)
 	if (n < 0)
 		return error_sys(err, (int)-n, "clearing descriptors of process %d", t->vpid);
 	e = open_sock(t, above, err);
+	if (e == 0)
+		e = install_dense(r, t, err);
+	if (e != 0)
+		return e < 0 ? e : 0;
 	for (size_t i = 0; i < f->n_fds && e == 0; i += PER_MESSAGE) {
 		size_t k = f->n_fds - i < PER_MESSAGE ? f->n_fds - i : PER_MESSAGE;
 		int fds[PER_MESSAGE], nums[PER_MESSAGE];
@@ -273,7 +337,7 @@ static int install(struct restore *r, struct task *t, struct error *err)
 		for (size_t j = 0; j < k && e >= 0; j++)
 			e = fds[j] = restore_fd(r, f->fds[i + j]->id, err);
 		if (e >= 0)
-			e = pass(t, fds, k, nums, err);
+			e = pass(t, fds, k, nums, true, err);
 		if (e == 0)
 			e = place(t, f->fds + i, nums, k, above, err);
 	}

@@ -418,11 +418,14 @@ int restore_task_early(struct task *t, struct error *err)
 
 static uint64_t last_capability(void)
 {
+	static uint64_t last;
 	CLEANUP_FREE char *text = NULL;
 
-	return file_read("/proc/sys/kernel/cap_last_cap", 16, &text, NULL, NULL) < 0
-		       ? 40
-		       : strtoull(text, NULL, 10);
+	if (!last)
+		last = file_read("/proc/sys/kernel/cap_last_cap", 16, &text, NULL, NULL) < 0
+			       ? 40
+			       : strtoull(text, NULL, 10);
+	return last;
 }
 
 static uint64_t bounding_set(struct thread *th)
