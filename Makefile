@@ -89,7 +89,7 @@ $(B)/%.bpf.o: %.bpf.c $(B)/bpf/vmlinux.h $(wildcard netd/bpf/*.h runtime/checkpo
 	@mkdir -p $(@D)
 	$(Q)echo '  BPF	$<'; clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I. -I$(B)/bpf -Wall -Werror -c -o $@ $<
 $(B)/%.skel.h: $(B)/%.bpf.o
-	$(Q)$(BPFTOOL) gen skeleton $< >$@
+	$(Q)(echo '/* NOLINTBEGIN: generated */' && $(BPFTOOL) gen skeleton $< && echo '/* NOLINTEND */') >$@
 
 # --- tests ---------------------------------------------------------------------------
 # tests/unit/PART/test_x.c: one cmocka program each, linked with every part it may use.
