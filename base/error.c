@@ -98,6 +98,7 @@ int error_http_status(int code)
 	case ETIMEDOUT:
 	case EHOSTUNREACH:
 	case EAGAIN:
+	case ENOMEM: /* a destination without memory */
 		return 503;
 	default:
 		return 500;

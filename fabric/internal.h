@@ -187,12 +187,14 @@ int volume_ensure(struct fabric *f, const char *name, const char *driver, json_t
 /* Offsets of the time namespace this daemon itself is in (ns); zero on real hosts. */
 void fabric_clock_offsets(int64_t *mono, int64_t *boot);
 
-/* --- memory.c ------------------------------------------------------------------------- */
+/* --- admit.c ------------------------------------------------------------------------- */
 
 /* Bytes of a container on this host that a migration has to carry: anonymous memory, tmpfs. */
 int64_t memory_to_carry(struct fabric *f, const char *id);
 /* May a container that uses so much come here? ENOMEM with both figures and the remedy. */
 int memory_admit(struct fabric *f, int64_t need_bytes, struct error *err);
+/* Has this CPU every state component (XCR0) of that one? EPROTO. */
+int cpu_admit(struct fabric *f, uint64_t xsave_mask, struct error *err);
 
 /* --- migrate*.c ----------------------------------------------------------------------------- */
 

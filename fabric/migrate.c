@@ -190,10 +190,8 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 	need = memory_to_carry(m->f, id); /* tmpfs that no task has open, too */
 	if (need < m->memory_bytes)
 		need = m->memory_bytes;
-	params = json_pack("{s:O, s:I, s:O*, s:O*}", "doc", m->doc, "memory_bytes",
-			   (json_int_t)need, "xsave_mask",
-			   json_object_get(answer, "xsave_mask"), "xsave_bytes",
-			   json_object_get(answer, "xsave_bytes"));
+	params = json_pack("{s:O, s:I, s:O*}", "doc", m->doc, "memory_bytes", (json_int_t)need,
+			   "xsave_mask", json_object_get(answer, "xsave_mask"));
 	return migration_rpc(m, "migrate.admit", params, ADMIT_TIMEOUT_NS, NULL, err);
 }
 

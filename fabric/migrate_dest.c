@@ -268,21 +268,14 @@ static int rpc_admit(void *ctx, struct rpc_request *req, json_t *params, json_t 
 	struct fabric *f = ctx;
 	const json_t *doc = json_object_get(params, "doc");
 	CLEANUP_JSON json_t *image = NULL;
-	CLEANUP_JSON json_t *facts = host_facts();
-	uint64_t there, here;
-	const char *mask = json_str(params, "xsave_mask", NULL);
 	int r;
 
 	(void)result;
 	r = memory_admit(f, json_int(params, "memory_bytes", 0), err);
+	if (!r)
+		r = cpu_admit(f, (uint64_t)json_int(params, "xsave_mask", 0), err);
 	if (r < 0)
 		return r;
-	if (mask && !str_to_u64x(str_starts(mask, "0x") ? mask + 2 : mask, UINT64_MAX, &there) &&
-	    !str_to_u64x(json_str(facts, "xsave_mask", "0x0") + 2, UINT64_MAX, &here) &&
-	    (there & ~here))
-		return error_set(err, ENODEV,
-				 "the CPU of host %s lacks features the container may use (xsave mask %#llx, there %s); choose another host",
-				 f->host, (unsigned long long)here, mask);
 	r = image_ensure(f, json_str(doc, "image", ""), rpc_request_peer(req), &image, err);
 	if (r < 0)
 		return error_wrap(err, "host %s lacks the container's image", f->host);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * May a container's memory come to this host? There are two bounds: what the kernel still
- * has (MemAvailable), and what the configuration gives to containers in all
+ * May a running container come to this host? Its memory has two bounds: what the kernel
+ * still has (MemAvailable), and what the configuration gives to containers in all
  * ("memory_bytes"), of which those that run here use a part. What is on its way here counts
- * as it arrives.
+ * as it arrives. The processor must be able to hold every register the container may use.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/str.h"
 #include "fabric/internal.h"
 
 static int64_t memory_available(void)
@@ -87,4 +88,19 @@ int memory_admit(struct fabric *f, int64_t need_bytes, struct error *err)
 			f->host, (long long)(f->memory_bytes >> 20), (long long)(used >> 20),
 			(long long)(need_bytes >> 20));
 	return 0;
+}
+
+int cpu_admit(struct fabric *f, uint64_t xsave_mask, struct error *err)
+{
+	CLEANUP_JSON json_t *facts = host_facts();
+	const char *text = json_str(facts, "xsave_mask", "");
+	uint64_t here = 0;
+
+	if (!str_starts(text, "0x") || str_to_u64x(text + 2, UINT64_MAX, &here) < 0 ||
+	    !(xsave_mask & ~here))
+		return 0;
+	return error_set(err, EPROTO,
+			 "the CPU of host %s lacks features the container may use (of its state "
+			 "components %#llx, here are %#llx); choose another host",
+			 f->host, (unsigned long long)xsave_mask, (unsigned long long)here);
 }
