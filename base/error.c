@@ -76,6 +76,8 @@ int error_http_status(int code)
 		return 400;
 	case EACCES:
 	case EPERM:
+	case EKEYREJECTED: /* a token or certificate of another cluster */
+	case ETIME:	   /* a token that has expired */
 		return 403;
 	case ENOENT:
 	case ESRCH:
@@ -98,6 +100,7 @@ int error_http_status(int code)
 	case ETIMEDOUT:
 	case EHOSTUNREACH:
 	case EAGAIN:
+	case ECONNRESET:
 	case ENOMEM: /* a destination without memory */
 		return 503;
 	default:

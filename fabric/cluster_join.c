@@ -211,7 +211,10 @@ static int rpc_join(void *ctx, struct rpc_request *req, json_t *params, json_t *
 		r = cluster_put_member(cluster_store(c), name, address, (uint16_t)port, cert,
 				       expected, err);
 	if (r == -ECANCELED)
-		return error_set(err, EEXIST, "another host is joining as %s at this moment", name);
+		return error_set(err, EEXIST,
+				 "another host is joining as %s at this moment; give this one "
+				 "another name (\"host\" in /etc/ferry/ferry.json)",
+				 name);
 	if (r < 0)
 		return r;
 	*result = json_object();

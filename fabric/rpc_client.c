@@ -122,8 +122,10 @@ int rpc_client_connect(struct rpc_client *c, const char *host, int64_t deadline_
 		return r;
 	r = tls_connect(c->tls, address, port, rpc_left(deadline_ns), &tls, err);
 	if (r == -ETIMEDOUT) /* so that a timeout always means: perhaps it was done */
-		return error_set(err, EHOSTUNREACH, "host %s (%s port %u) does not answer", host,
-				 address, port);
+		return error_set(err, EHOSTUNREACH,
+				 "host %s (%s port %u) does not answer; is ferryd running there, "
+				 "and the port open?",
+				 host, address, port);
 	if (r < 0) {
 		error_wrap(err, "host %s", host);
 		return r;

@@ -112,7 +112,10 @@ int ipam_pick(const char *subnet, json_t *used, const char *wanted, char **ip, s
 		*ip = addr_text(&a);
 		return 0;
 	}
-	return error_set(err, ENOSPC, "all addresses of subnet %s are in use", subnet);
+	return error_set(
+		err, ENOSPC,
+		"all addresses of subnet %s are in use; remove containers or make a larger network",
+		subnet);
 }
 
 int ipam_pick_subnet(json_t *used, char **subnet, struct error *err)

@@ -361,7 +361,9 @@ static int driver_remove(void *state, const char *name, struct error *err)
 	if (rc == -ENOTEMPTY)
 		return error_set(err, EBUSY, "volume %s has snapshots: remove them first", name);
 	if (rc == -EBUSY)
-		return error_set(err, EBUSY, "volume %s is in use on some host", name);
+		return error_set(
+			err, EBUSY,
+			"volume %s is in use on some host; stop the container that uses it", name);
 	if (rc < 0)
 		return error_sys(err, -rc, "removing image %s/%s", d->config->pool, name);
 	return registry_forget(d->ceph.io, name, err);

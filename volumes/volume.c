@@ -364,9 +364,10 @@ static int refuse_users(const struct op *op, const struct volume_info *info, str
 				 "volume %s is in use: it is attached to this host (%s)", op->name,
 				 op->a.mode);
 	if (info->owner_address || user)
-		return error_set(err, EBUSY, "volume %s is in use on host %s", op->name,
-				 info->owner_host ? info->owner_host
-						  : json_str(user, "host", "(unknown)"));
+		return error_set(
+			err, EBUSY, "volume %s is in use on host %s; stop or migrate its container",
+			op->name,
+			info->owner_host ? info->owner_host : json_str(user, "host", "(unknown)"));
 	return 0;
 }
 
