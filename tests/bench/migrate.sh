@@ -16,7 +16,7 @@ TMP=$(mktemp -d /tmp/ferry-bench.XXXXXX)
 lab() { "$LAB_DIR/lab" --name "$FERRY_LAB" "$@"; }
 on() { lab exec "$@"; }
 . "$LAB_DIR/migrate.sh"
-trap 'trap - EXIT INT TERM; jobs -p | xargs -r kill 2>/dev/null; lab down >/dev/null 2>&1; rm -rf "$TMP"' EXIT INT TERM
+trap 'trap - EXIT INT TERM; jobs -p | xargs -r kill 2>/dev/null || true; lab down >/dev/null 2>&1; rm -rf "$TMP"' EXIT INT TERM
 median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
 row() { # row NAME FILE-OF-MS BAR
 	local m
