@@ -20,8 +20,7 @@ int engine_start(const char *program, struct engine **out, struct error *err);
 int engine_reach(const char *socket, struct engine **out, struct error *err);
 
 /* One request; `args` (reference taken) and `answer` may be NULL. */
-int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer,
-		struct error *err);
+int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer, struct error *err);
 
 /* Kills it, whatever it does: what it was building dies with it. */
 void engine_kill(struct engine *e);

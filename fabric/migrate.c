@@ -57,9 +57,9 @@ void migrate_hold_point(struct fabric *f, const char *point)
 
 void migration_enter(struct migration *m, enum migration_state state)
 {
-	CLEANUP_JSON json_t *p = json_pack("{s:s, s:s, s:s, s:s}", "State", state_names[state], "Id",
-					   m->id, "Container", json_str(m->doc, "name", ""), "To",
-					   m->to);
+	CLEANUP_JSON json_t *p =
+		json_pack("{s:s, s:s, s:s, s:s}", "State", state_names[state], "Id", m->id,
+			  "Container", json_str(m->doc, "name", ""), "To", m->to);
 	json_t *shown;
 
 	m->state = state;
@@ -98,13 +98,13 @@ static json_t *own_obstacles(struct migration *m)
 	json_t *list = json_array(), *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(m->doc, "binds"), i, v)
+	json_array_foreach (json_object_get(m->doc, "binds"), i, v)
 		json_array_append_new(
 			list, json_pack("{s:i, s:i, s:s+, s:s, s:s}", "pid", 1, "fd", -1, "object",
 					"bind mount ", json_str(v, "source", ""), "why",
 					"a folder of this host is not on the other one", "remedy",
 					"use a volume of driver rbd instead"));
-	json_array_foreach(json_object_get(m->doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(m->doc, "volumes"), i, v) {
 		CLEANUP_JSON json_t *vol = NULL;
 
 		if (volume_inspect(m->f->volumes, json_str(v, "name", ""), &vol, NULL) < 0 ||
@@ -117,11 +117,11 @@ static json_t *own_obstacles(struct migration *m)
 					"copy the data to a volume of driver rbd"));
 	}
 	if (!strcmp(json_str(m->doc, "network_mode", ""), "host"))
-		json_array_append_new(
-			list, json_pack("{s:i, s:i, s:s, s:s, s:s}", "pid", 1, "fd", -1, "object",
-					"host network", "why",
-					"the addresses of this host stay on this host", "remedy",
-					"run the container on a ferry network"));
+		json_array_append_new(list,
+				      json_pack("{s:i, s:i, s:s, s:s, s:s}", "pid", 1, "fd", -1,
+						"object", "host network", "why",
+						"the addresses of this host stay on this host",
+						"remedy", "run the container on a ferry network"));
 	return list;
 }
 
@@ -146,13 +146,13 @@ static int obstacles_error(const json_t *list, struct error *err)
 static json_t *check_args(struct migration *m)
 {
 	static const char *const names[] = { "stdin", "stdout", "stderr" };
-	json_t *args = json_pack("{s:O, s:O, s:[], s:[]}", "cgroup",
-				 json_object_get(m->live, "Cgroup"), "init_pid",
-				 json_object_get(m->live, "Pid"), "externals", "volumes");
+	json_t *args =
+		json_pack("{s:O, s:O, s:[], s:[]}", "cgroup", json_object_get(m->live, "Cgroup"),
+			  "init_pid", json_object_get(m->live, "Pid"), "externals", "volumes");
 	json_t *stdio, *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(m->live, "Stdio"), i, stdio) {
+	json_array_foreach (json_object_get(m->live, "Stdio"), i, stdio) {
 		int64_t fd = json_int(stdio, "fd", -1);
 
 		if (fd >= 0 && fd <= 2 && strcmp(json_str(stdio, "link", ""), "/dev/null"))
@@ -161,7 +161,7 @@ static json_t *check_args(struct migration *m)
 							json_str(stdio, "link", ""), "name",
 							names[fd]));
 	}
-	json_array_foreach(json_object_get(m->doc, "volumes"), i, v)
+	json_array_foreach (json_object_get(m->doc, "volumes"), i, v)
 		json_array_append(json_object_get(args, "volumes"),
 				  json_object_get(v, "destination"));
 	return args;
@@ -195,7 +195,7 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 	return migration_rpc(m, "migrate.admit", params, ADMIT_TIMEOUT_NS, NULL, err);
 }
 
-/* --- PREPARE ------------------------------------------------------------------------------------ */
+/* --- PREPARE ------------------------------------------------------------------------ */
 
 int migration_mark(void *ctx, json_t *doc, struct error *err)
 {
@@ -224,8 +224,8 @@ static json_t *clocks(struct migration *m)
 
 	fabric_clock_read(&own);
 	return json_pack("{s:I, s:I, s:I}", "real_ns", (json_int_t)own.real_ns, "mono_ns",
-			 (json_int_t)(own.mono_ns + json_int(off, "mono_ns", 0)), "boot_ns",
-			 (json_int_t)(own.boot_ns + json_int(off, "boot_ns", 0)));
+			 (json_int_t)own.mono_ns + json_int(off, "mono_ns", 0), "boot_ns",
+			 (json_int_t)own.boot_ns + json_int(off, "boot_ns", 0));
 }
 
 static int prepare(struct migration *m, struct error *err)
@@ -255,7 +255,7 @@ static int prepare(struct migration *m, struct error *err)
 	return engine_call(m->engine, "connect", args, NULL, err);
 }
 
-/* --- PRECOPY ------------------------------------------------------------------------------------ */
+/* --- PRECOPY ------------------------------------------------------------------------ */
 
 static void on_engine_event(void *ctx, json_t *event)
 {
@@ -284,14 +284,15 @@ static json_t *trees(struct migration *m)
 
 	json_array_append_new(list, json_pack("{s:s, s:s}", "source",
 					      json_str(m->live, "Upper", ""), "dest", "/"));
-	json_array_append_new(list, json_pack("{s:o, s:s}", "source",
-					      json_sprintf("/proc/%lld/root/dev/shm", (long long)pid),
-					      "dest", "/dev/shm"));
-	json_object_foreach(json_at(m->doc, "docker.HostConfig.Tmpfs"), path, v)
-		json_array_append_new(list,
-				      json_pack("{s:o, s:s}", "source",
-						json_sprintf("/proc/%lld/root%s", (long long)pid, path),
-						"dest", path));
+	json_array_append_new(list,
+			      json_pack("{s:o, s:s}", "source",
+					json_sprintf("/proc/%lld/root/dev/shm", (long long)pid),
+					"dest", "/dev/shm"));
+	json_object_foreach (json_at(m->doc, "docker.HostConfig.Tmpfs"), path, v)
+		json_array_append_new(
+			list, json_pack("{s:o, s:s}", "source",
+					json_sprintf("/proc/%lld/root%s", (long long)pid, path),
+					"dest", path));
 	return list;
 }
 
@@ -301,7 +302,7 @@ static void sync_volumes(struct migration *m)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(m->doc, "volumes"), i, v)
+	json_array_foreach (json_object_get(m->doc, "volumes"), i, v)
 		if (volume_sync(m->f->volumes, json_str(v, "name", ""), &err) < 0)
 			log_warn("migration %s: %s", m->id, err.msg);
 }
@@ -310,11 +311,12 @@ static int precopy(struct migration *m, struct error *err)
 {
 	const struct fabric_migrate_options *o = &m->options;
 	CLEANUP_JSON json_t *answer = NULL;
-	json_t *args = json_pack("{s:I, s:I, s:s, s:b, s:o}", "downtime_ns",
-				 (json_int_t)(o->downtime_ns ? o->downtime_ns : DOWNTIME_NS),
-				 "timeout_ns", (json_int_t)(o->timeout_ns ? o->timeout_ns : PRECOPY_NS),
-				 "on_timeout", o->force_on_timeout ? "go" : "refuse", "auto_converge",
-				 !o->no_auto_converge, "trees", trees(m));
+	json_t *args =
+		json_pack("{s:I, s:I, s:s, s:b, s:o}", "downtime_ns",
+			  (json_int_t)(o->downtime_ns ? o->downtime_ns : DOWNTIME_NS), "timeout_ns",
+			  (json_int_t)(o->timeout_ns ? o->timeout_ns : PRECOPY_NS), "on_timeout",
+			  o->force_on_timeout ? "go" : "refuse", "auto_converge",
+			  !o->no_auto_converge, "trees", trees(m));
 	int r;
 
 	sync_volumes(m);
@@ -330,7 +332,7 @@ static int precopy(struct migration *m, struct error *err)
 	return 0;
 }
 
-/* --- BLACKOUT ------------------------------------------------------------------------------------ */
+/* --- BLACKOUT ----------------------------------------------------------------------- */
 
 struct storage {
 	struct migration *m;
@@ -348,7 +350,7 @@ static void *storage_thread(void *arg)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(m->doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(m->doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 
 		m->volumes_touched = i + 1;
@@ -358,8 +360,8 @@ static void *storage_thread(void *arg)
 		if (s->result < 0)
 			return NULL;
 	}
-	s->result = migration_rpc(m, "migrate.storage", json_object(), STEP_TIMEOUT_NS, NULL,
-				  &s->err);
+	s->result =
+		migration_rpc(m, "migrate.storage", json_object(), STEP_TIMEOUT_NS, NULL, &s->err);
 	s->ns = clock_mono_ns() - start;
 	return NULL;
 }
@@ -412,7 +414,7 @@ static int blackout(struct migration *m, struct error *err)
 	return 0;
 }
 
-/* --- COMMIT ------------------------------------------------------------------------------------ */
+/* --- COMMIT ------------------------------------------------------------------------- */
 
 static int unmark(void *ctx, json_t *doc, struct error *err)
 {
@@ -471,7 +473,7 @@ static int commit(struct migration *m, struct error *err)
 	return 0;
 }
 
-/* --- UNDO and CLEANUP ------------------------------------------------------------------------------- */
+/* --- UNDO and CLEANUP --------------------------------------------------------------- */
 
 /*
  * The lock of a volume comes back within moments, or once B's restarted ferryd has cleaned up.
@@ -513,7 +515,7 @@ void migrate_take_back(struct fabric *f, const json_t *doc, const char *from)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v)
+	json_array_foreach (json_object_get(doc, "volumes"), i, v)
 		retake_volume(f, json_str(v, "name", ""), from);
 	netd_forward(f->netd, id, NULL, NULL);
 	network_repoint(f, doc, f->host, NULL);
@@ -525,8 +527,8 @@ static void undo(struct migration *m)
 	struct error err = { 0 };
 
 	migration_enter(m, MIGRATION_UNDO);
-	if (m->marked && migration_rpc(m, "migrate.abort", json_object(), STEP_TIMEOUT_NS, NULL,
-				       &err) < 0)
+	if (m->marked &&
+	    migration_rpc(m, "migrate.abort", json_object(), STEP_TIMEOUT_NS, NULL, &err) < 0)
 		log_warn("migration %s: host %s cleans up by itself: %s", m->id, m->to, err.msg);
 	if (m->turned)
 		migrate_take_back(m->f, m->doc, m->to);
@@ -551,21 +553,21 @@ static void clean_up(struct migration *m)
 
 static json_t *summary(const struct migration *m)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
-			 "s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*}}",
-			 "State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""),
-			 "From", m->f->host, "To", m->to, "TotalNs",
-			 (json_int_t)(clock_mono_ns() - m->start_ns), "Rounds", (json_int_t)m->rounds,
-			 "Bytes", (json_int_t)m->bytes, "MemoryBytes", (json_int_t)m->memory_bytes,
-			 "BlackoutNs", (json_int_t)m->blackout_ns, "Verified", m->verified, "Cold",
-			 m->cold, "Split", "FreezeNs", (json_int_t)m->freeze_ns, "StorageNs",
-			 (json_int_t)m->storage_ns, "MemoryNs", (json_int_t)m->memory_ns, "RestoreNs",
-			 (json_int_t)m->restore_ns, "NetworkNs", (json_int_t)m->network_ns, "CommitNs",
-			 (json_int_t)m->commit_ns, "Engine", "dump", m->engine_dump, "restore",
-			 m->engine_restore);
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
+		"s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*}}",
+		"State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""), "From",
+		m->f->host, "To", m->to, "TotalNs", (json_int_t)(clock_mono_ns() - m->start_ns),
+		"Rounds", (json_int_t)m->rounds, "Bytes", (json_int_t)m->bytes, "MemoryBytes",
+		(json_int_t)m->memory_bytes, "BlackoutNs", (json_int_t)m->blackout_ns, "Verified",
+		m->verified, "Cold", m->cold, "Split", "FreezeNs", (json_int_t)m->freeze_ns,
+		"StorageNs", (json_int_t)m->storage_ns, "MemoryNs", (json_int_t)m->memory_ns,
+		"RestoreNs", (json_int_t)m->restore_ns, "NetworkNs", (json_int_t)m->network_ns,
+		"CommitNs", (json_int_t)m->commit_ns, "Engine", "dump", m->engine_dump, "restore",
+		m->engine_restore);
 }
 
-/* --- the machine ------------------------------------------------------------------------------------ */
+/* --- the machine -------------------------------------------------------------------- */
 
 static int run_live(struct migration *m, json_t **out, struct error *err)
 {
@@ -619,24 +621,27 @@ static int check_target(struct fabric *f, const json_t *doc, const char *host, s
 	int r;
 
 	if (!f->cluster)
-		return error_set(err, ENOENT,
-				 "unknown host %s: this host is in no cluster; see 'ferry cluster init'",
-				 host);
+		return error_set(
+			err, ENOENT,
+			"unknown host %s: this host is in no cluster; see 'ferry cluster init'",
+			host);
 	r = host_list(f->store, &hosts, err);
 	if (r < 0)
 		return r;
 	buf_add(&names, "", 0);
-	json_array_foreach(hosts, i, h) {
+	json_array_foreach (hosts, i, h) {
 		if (strcmp(json_str(h, "name", ""), host)) {
 			buf_addf(&names, "%s%s", names.len ? ", " : "", json_str(h, "name", ""));
 			continue;
 		}
 		if (!strcmp(json_str(doc, "host", ""), host))
-			return error_set(err, EINVAL, "container %s is on host %s already; name another host",
+			return error_set(err, EINVAL,
+					 "container %s is on host %s already; name another host",
 					 json_str(doc, "name", ""), host);
 		if (!json_bool(h, "alive", false))
-			return error_set(err, EHOSTUNREACH,
-					 "host %s is down; start ferryd there or choose another host", host);
+			return error_set(
+				err, EHOSTUNREACH,
+				"host %s is down; start ferryd there or choose another host", host);
 		return 0;
 	}
 	return error_set(err, ENOENT, "unknown host %s; the hosts are: %s", host, names.data);
@@ -682,7 +687,12 @@ static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
 {
 	CLEANUP_FREE char *id = str_random_hex(8), *container = str_dup(json_str(doc, "id", ""));
 	struct migration m = {
-		.f = f, .id = id, .to = host, .options = *options, .progress = progress, .ctx = ctx,
+		.f = f,
+		.id = id,
+		.to = host,
+		.options = *options,
+		.progress = progress,
+		.ctx = ctx,
 		.start_ns = clock_mono_ns(),
 	};
 	int r = op_begin(f, container, "migrating", false, err);
@@ -702,7 +712,7 @@ static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
 	return r;
 }
 
-/* --- from any host ----------------------------------------------------------------------------------- */
+/* --- from any host ------------------------------------------------------------------ */
 
 struct relay {
 	fabric_progress *progress;
@@ -718,8 +728,8 @@ static void relay_progress(void *ctx, json_t *body)
 }
 
 int fabric_migrate(struct fabric *f, const char *ref, const char *host,
-		   const struct fabric_migrate_options *options, fabric_progress *progress, void *ctx,
-		   json_t **out, struct error *err)
+		   const struct fabric_migrate_options *options, fabric_progress *progress,
+		   void *ctx, json_t **out, struct error *err)
 {
 	CLEANUP_JSON json_t *doc = NULL;
 	CLEANUP_JSON json_t *params = NULL;
@@ -781,7 +791,7 @@ int fabric_migration_list(struct fabric *f, json_t **out, struct error *err)
 	(void)err;
 	*out = json_array();
 	pthread_mutex_lock(&f->lock);
-	json_object_foreach(f->outgoing, id, v)
+	json_object_foreach (f->outgoing, id, v)
 		json_array_append(*out, v);
 	pthread_mutex_unlock(&f->lock);
 	return 0;

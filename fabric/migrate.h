@@ -21,7 +21,7 @@ enum migration_state {
 struct migration {
 	struct fabric *f;
 	const char *id, *to;
-	json_t *doc, *live; /* document; what the container manager says */
+	json_t *doc, *live;		      /* document; what the container manager says */
 	json_t *engine_dump, *engine_restore; /* where the engines' time went */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
@@ -71,8 +71,8 @@ void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from
 /* After the commit, at the destination, by a ferryd that was restarted in between. */
 void migrate_roll_forward(struct fabric *f, const json_t *doc);
 
-int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params,
-		     struct rpc_stream *stream, json_t **result, struct error *err);
+int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
+		     json_t **result, struct error *err);
 
 /*
  * Volumes retaken from host `from` (NULL: unknown), packets turned back to this host: the

@@ -56,10 +56,19 @@ static int end_tar(pid_t pid, const char *folder, struct error *err)
 static int send_upper(struct migration *m, struct rpc_stream *stream, struct error *err)
 {
 	const char *upper = json_str(m->live, "Upper", "");
-	const char *const argv[] = { "tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-S",
-				     "-C", upper, "-cf", "-", ".", NULL };
+	const char *const argv[] = { "tar",
+				     "--xattrs",
+				     "--xattrs-include=*",
+				     "--numeric-owner",
+				     "-S",
+				     "-C",
+				     upper,
+				     "-cf",
+				     "-",
+				     ".",
+				     NULL };
 	uint64_t bytes = 0;
-	pid_t pid;
+	pid_t pid = 0;
 	int fd, r = start_tar(argv, false, &fd, &pid, err);
 
 	if (r < 0)
@@ -96,9 +105,10 @@ int migrate_cold(struct migration *m, struct error *err)
 
 	if (json_array_size(json_object_get(m->doc, "binds")))
 		return error_set(err, EPROTO,
-				 "bind mount %s is a folder of this host; use a volume of driver rbd instead",
-				 json_str(json_array_get(json_object_get(m->doc, "binds"), 0), "source",
-					  ""));
+				 "bind mount %s is a folder of this host; use a volume of driver "
+				 "rbd instead",
+				 json_str(json_array_get(json_object_get(m->doc, "binds"), 0),
+					  "source", ""));
 	r = container_inspect(m->f->containers, id, &m->live, err);
 	if (r < 0)
 		return r;
@@ -134,15 +144,16 @@ int migrate_cold(struct migration *m, struct error *err)
 		clock_sleep_ns(500000000);
 	}
 	if (!m->committed)
-		return r < 0 ? r : error_set(err, EIO, "host %s did not take container %s", m->to,
-					     json_str(m->doc, "name", ""));
+		return r < 0 ? r
+			     : error_set(err, EIO, "host %s did not take container %s", m->to,
+					 json_str(m->doc, "name", ""));
 	error_clear(err);
 	migration_enter(m, MIGRATION_CLEANUP);
 	container_unmake(m->f, m->doc);
 	return 0;
 }
 
-/* --- destination ----------------------------------------------------------------------------------- */
+/* --- destination -------------------------------------------------------------------- */
 
 struct cold_swap {
 	struct fabric *f;
@@ -169,7 +180,7 @@ static int receive_upper(struct fabric *f, const char *id, struct rpc_stream *st
 {
 	CLEANUP_JSON json_t *live = NULL;
 	const char *upper;
-	pid_t pid;
+	pid_t pid = 0;
 	int fd, r = container_inspect(f->containers, id, &live, err);
 
 	if (r < 0)
@@ -183,8 +194,16 @@ static int receive_upper(struct fabric *f, const char *id, struct rpc_stream *st
 			return r;
 	}
 	{
-		const char *const argv[] = { "tar", "--xattrs", "--xattrs-include=*",
-					     "--numeric-owner", "-S", "-p", "-C", upper, "-xf", "-",
+		const char *const argv[] = { "tar",
+					     "--xattrs",
+					     "--xattrs-include=*",
+					     "--numeric-owner",
+					     "-S",
+					     "-p",
+					     "-C",
+					     upper,
+					     "-xf",
+					     "-",
 					     NULL };
 
 		r = dir_make(upper, 0755, err);

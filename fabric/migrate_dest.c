@@ -36,12 +36,12 @@ struct incoming {
 	json_t *doc;
 	struct engine *engine;
 	pid_t stub;
-	bool committed;	  /* the document names us: only forward */
-	bool ending;	  /* somebody is taking it down */
-	int users;	  /* RPC handlers that work on it */
+	bool committed; /* the document names us: only forward */
+	bool ending;	/* somebody is taking it down */
+	int users;	/* RPC handlers that work on it */
 };
 
-/* --- clocks ------------------------------------------------------------------------------------ */
+/* --- clocks ------------------------------------------------------------------------- */
 
 void fabric_clock_offsets(int64_t *mono, int64_t *boot)
 {
@@ -89,7 +89,7 @@ static struct container_time_offsets offsets_for(const json_t *clocks)
 	};
 }
 
-/* --- the list ----------------------------------------------------------------------------------- */
+/* --- the list ----------------------------------------------------------------------- */
 
 static struct incoming *incoming_get(struct fabric *f, const char *id)
 {
@@ -163,7 +163,7 @@ static void incoming_free(struct incoming *in)
 	free(in);
 }
 
-/* --- taking it down ------------------------------------------------------------------------------ */
+/* --- taking it down ----------------------------------------------------------------- */
 
 static void give_volumes_back(struct fabric *f, const json_t *doc)
 {
@@ -171,7 +171,7 @@ static void give_volumes_back(struct fabric *f, const json_t *doc)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 
 		volume_unmount(f->volumes, name, NULL);
@@ -282,14 +282,14 @@ static int rpc_admit(void *ctx, struct rpc_request *req, json_t *params, json_t 
 	return 0;
 }
 
-/* --- prepare ------------------------------------------------------------------------------------ */
+/* --- prepare ------------------------------------------------------------------------ */
 
 static int standby_volumes(struct fabric *f, const json_t *doc, struct error *err)
 {
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		int r = volume_attach(f->volumes, json_str(v, "name", ""), VOLUME_STANDBY, err);
 
 		if (r < 0)
@@ -319,17 +319,16 @@ static int start_engine(struct fabric *f, struct incoming *in, const json_t *std
 		r = container_inspect(f->containers, in->container, &live, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(stdio, i, s) {
+	json_array_foreach (stdio, i, s) {
 		int64_t fd = json_int(s, "fd", -1);
 
 		if (fd >= 0 && fd <= 2 && strcmp(json_str(s, "link", ""), "/dev/null"))
-			json_array_append_new(externals,
-					      json_pack("{s:s, s:I}", "name", names[fd],
-							"fd_of_stub", (json_int_t)fd));
+			json_array_append_new(externals, json_pack("{s:s, s:I}", "name", names[fd],
+								   "fd_of_stub", (json_int_t)fd));
 	}
 	args = json_pack("{s:i, s:O, s:O, s:s, s:s, s:{s:s, s:s, s:s}}", "init_pid", (int)in->stub,
-			 "cgroup", json_object_get(live, "Cgroup"), "externals", externals, "listen",
-			 cluster_address(f->cluster), "token", in->id, "tls", "cert",
+			 "cgroup", json_object_get(live, "Cgroup"), "externals", externals,
+			 "listen", cluster_address(f->cluster), "token", in->id, "tls", "cert",
 			 cluster_cert_path(f->cluster), "key", cluster_key_path(f->cluster), "ca",
 			 cluster_ca_path(f->cluster));
 	r = engine_call(in->engine, "prepare", args, &answer, err);
@@ -351,8 +350,8 @@ static void append_log(struct fabric *f, const char *container, const json_t *pa
 			 container);
 }
 
-static int build_skeleton(struct fabric *f, struct incoming *in, json_t *params,
-			  json_int_t *port, struct error *err)
+static int build_skeleton(struct fabric *f, struct incoming *in, json_t *params, json_int_t *port,
+			  struct error *err)
 {
 	struct container_time_offsets offsets;
 	CLEANUP_JSON json_t *image = NULL;
@@ -397,15 +396,16 @@ static int rpc_prepare(void *ctx, struct rpc_request *req, json_t *params, json_
 	return 0;
 }
 
-/* --- hold, storage ------------------------------------------------------------------------------ */
+/* --- hold, storage ------------------------------------------------------------------ */
 
 static int incoming_want(struct fabric *f, const json_t *params, struct incoming **in,
 			 struct error *err)
 {
 	*in = incoming_get(f, json_str(params, "migration", ""));
 	return *in ? 0
-		   : error_set(err, ECANCELED, "host %s knows nothing of migration %s: it was undone",
-			       f->host, json_str(params, "migration", ""));
+		   : error_set(err, ECANCELED,
+			       "host %s knows nothing of migration %s: it was undone", f->host,
+			       json_str(params, "migration", ""));
 }
 
 static int rpc_hold(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -432,7 +432,7 @@ static int take_volumes(struct fabric *f, struct incoming *in, struct error *err
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(in->doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(in->doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 		CLEANUP_FREE char *path = NULL;
 		int r = volume_promote(f->volumes, name, true, err);
@@ -466,7 +466,7 @@ static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_
 	return r;
 }
 
-/* --- commit -------------------------------------------------------------------------------------- */
+/* --- commit ------------------------------------------------------------------------- */
 
 struct swap {
 	struct fabric *f;
@@ -515,7 +515,7 @@ static void settle(struct fabric *f, const json_t *doc)
 
 	if (container_adopt(f->containers, id, &err) < 0)
 		log_error("container %.12s: %s", id, err.msg);
-	json_array_foreach(json_object_get(doc, "volumes"), i, v) {
+	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
 		error_clear(&err);
 		if (volume_settle(f->volumes, json_str(v, "name", ""), &err) < 0)
 			log_error("volume %s: %s", json_str(v, "name", ""), err.msg);
@@ -634,7 +634,7 @@ static int rpc_abort(void *ctx, struct rpc_request *req, json_t *params, json_t 
 	return 0;
 }
 
-/* --- logs ------------------------------------------------------------------------------------------ */
+/* --- logs --------------------------------------------------------------------------- */
 
 void migrate_log_tail(struct migration *m, json_t *params)
 {
@@ -655,8 +655,7 @@ void migrate_log_tail(struct migration *m, json_t *params)
 	if (lseek(fd, from, SEEK_SET) < 0 || fd_read_all(fd, text, n) < 0)
 		return;
 	/* Whole lines only: a line that was cut at the front is left out. */
-	json_set_str(params, "log",
-		     cut && strchr(text, '\n') ? strchr(text, '\n') + 1 : text);
+	json_set_str(params, "log", cut && strchr(text, '\n') ? strchr(text, '\n') + 1 : text);
 	m->log_sent = st.st_size;
 }
 

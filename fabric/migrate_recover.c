@@ -55,7 +55,8 @@ static void recover_ours(struct fabric *f, const json_t *doc)
 			clock_sleep_ns(500000000);
 		}
 		if (container_is_local(f, fresh))
-			roll_back(f, fresh, json_str(json_object_get(doc, "migration"), "to", NULL));
+			roll_back(f, fresh,
+				  json_str(json_object_get(doc, "migration"), "to", NULL));
 		else
 			container_unmake(f, fresh);
 		return;
@@ -71,7 +72,7 @@ static void recover_ours(struct fabric *f, const json_t *doc)
 		size_t i;
 
 		/* Adopted, but cut before the volumes were settled or the packets released. */
-		json_array_foreach(json_object_get(doc, "volumes"), i, v)
+		json_array_foreach (json_object_get(doc, "volumes"), i, v)
 			volume_settle(f->volumes, json_str(v, "name", ""), NULL);
 		if (json_array_size(json_object_get(doc, "endpoints")))
 			netd_release(f->netd, id, NULL);
@@ -85,12 +86,12 @@ void migrate_recover(struct fabric *f)
 	json_t *doc, *id;
 	size_t i;
 
-	json_array_foreach(docs, i, doc)
+	json_array_foreach (docs, i, doc)
 		if (container_is_local(f, doc))
 			recover_ours(f, doc);
 	if (container_list(f->containers, &known, NULL) < 0)
 		return;
-	json_array_foreach(known, i, id) {
+	json_array_foreach (known, i, id) {
 		CLEANUP_FREE char *key = container_key(json_string_value(id));
 		CLEANUP_JSON json_t *live = NULL;
 		CLEANUP_JSON json_t *fresh = NULL;

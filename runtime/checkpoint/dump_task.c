@@ -137,13 +137,15 @@ static int sigactions(struct state *s)
 		if (sig == SIGKILL || sig == SIGSTOP)
 			continue;
 		if ((caught >> (sig - 1) & 1) || sig == SIGCHLD) {
-			n = remote_syscall(s->t, SYS_rt_sigaction, (unsigned long)sig, 0, at, 8, 0, 0);
+			n = remote_syscall(s->t, SYS_rt_sigaction, (unsigned long)sig, 0, at, 8, 0,
+					   0);
 			if (n == 0)
 				n = remote_read(s->t, at, &sa, sizeof(sa));
 		}
 		if (n < 0)
-			return error_sys(s->err, (int)-n, "reading the action of signal %d of process %d",
-					 sig, s->t->vpid);
+			return error_sys(s->err, (int)-n,
+					 "reading the action of signal %d of process %d", sig,
+					 s->t->vpid);
 		m = take(&s->a, sizeof(*m));
 		ck__sigaction__init(m);
 		m->signo = (uint32_t)sig;
@@ -181,7 +183,8 @@ static int posix_timers(struct state *s)
 	char *save = NULL;
 	Ck__PosixTimer *m = NULL;
 
-	for (char *l = text ? strtok_r(text, "\n", &save) : NULL; l; l = strtok_r(NULL, "\n", &save)) {
+	for (char *l = text ? strtok_r(text, "\n", &save) : NULL; l;
+	     l = strtok_r(NULL, "\n", &save)) {
 		unsigned int id;
 		void *value;
 		char how[16], whom[8];
@@ -191,13 +194,14 @@ static int posix_timers(struct state *s)
 			m = take(&s->a, sizeof(*m));
 			ck__posix_timer__init(m);
 			m->id = id;
-			s->m.timers = mem_grow(s->m.timers, s->m.n_timers + 1, sizeof(*s->m.timers));
+			s->m.timers =
+				mem_grow(s->m.timers, s->m.n_timers + 1, sizeof(*s->m.timers));
 			s->m.timers[s->m.n_timers++] = m;
 		} else if (m && sscanf(l, "signal: %d/%p", &a, &value) == 2) {
 			m->signo = a;
 			m->value = (uint64_t)(uintptr_t)value;
 		} else if (m && sscanf(l, "notify: %15[^/]/%7[^.].%d", how, whom, &b) == 3) {
-			m->notify = strcmp(how, "signal") == 0 ? SIGEV_SIGNAL
+			m->notify = strcmp(how, "signal") == 0	 ? SIGEV_SIGNAL
 				    : strcmp(how, "thread") == 0 ? SIGEV_THREAD
 								 : SIGEV_NONE;
 			if (strcmp(whom, "tid") == 0) {
@@ -215,8 +219,8 @@ static int posix_timers(struct state *s)
 			if (n == 0)
 				n = remote_read(s->t, at, &v, sizeof(v));
 			if (n < 0)
-				return error_sys(s->err, (int)-n, "reading timer %u of process %d", m->id,
-						 s->t->vpid);
+				return error_sys(s->err, (int)-n, "reading timer %u of process %d",
+						 m->id, s->t->vpid);
 			m->itimerspec = bytes(&s->a, &v, sizeof(v));
 		}
 	}
@@ -287,8 +291,8 @@ static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 		if (n < 0 && errno == ENOENT)
 			break;
 		if (n < 0)
-			return error_sys(s->err, errno, "reading seccomp filter %ld of thread %d", i,
-					 th->vtid);
+			return error_sys(s->err, errno, "reading seccomp filter %ld of thread %d",
+					 i, th->vtid);
 		memmove(m->seccomp + 1, m->seccomp, m->n_seccomp * sizeof(*m->seccomp));
 		m->seccomp[0] = bytes(&s->a, prog, (size_t)n * sizeof(*prog));
 		m->n_seccomp++;
@@ -304,8 +308,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	struct user_regs_struct regs = th->regs;
 	struct __ptrace_rseq_configuration rs = { 0 };
 	unsigned long at = remote_scratch(s->t);
-	CLEANUP_FREE char *slack_path =
-		str_format("/proc/%d/timerslack_ns", th->tid);
+	CLEANUP_FREE char *slack_path = str_format("/proc/%d/timerslack_ns", th->tid);
 	CLEANUP_FREE char *slack = NULL;
 	CLEANUP_FREE char *status_path = str_format("/proc/%d/task/%d/status", s->t->pid, th->tid);
 	struct sched_param sp = { 0 };
@@ -326,7 +329,8 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	arch_regs_restart(&regs);
 	m->regs = bytes(&s->a, &regs, sizeof(regs));
 	if (ptrace(PTRACE_GETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
-		return error_sys(s->err, errno, "reading the vector registers of thread %d", th->vtid);
+		return error_sys(s->err, errno, "reading the vector registers of thread %d",
+				 th->vtid);
 	m->xstate = bytes(&s->a, xstate, iov.iov_len);
 	m->sigmask = th->sigmask;
 	r = peek_pending(s, th, false, &m->n_pending, &m->pending);
@@ -348,7 +352,8 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	if (n == 0)
 		n = remote_read(s->t, at, &alt, sizeof(alt));
 	if (n < 0)
-		return error_sys(s->err, (int)-n, "reading the signal stack of thread %d", th->vtid);
+		return error_sys(s->err, (int)-n, "reading the signal stack of thread %d",
+				 th->vtid);
 	m->has_altstack = 1;
 	m->altstack = bytes(&s->a, &alt, sizeof(alt));
 	n = thread_syscall(th, SYS_prctl, PR_GET_TID_ADDRESS, at, 0, 0, 0, 0);
@@ -422,10 +427,11 @@ static int mm_fields(struct state *s)
 static void rlimits(struct state *s)
 {
 	static const char *const names[16] = {
-		"Max cpu time", "Max file size", "Max data size", "Max stack size",
-		"Max core file size", "Max resident set", "Max processes", "Max open files",
-		"Max locked memory", "Max address space", "Max file locks", "Max pending signals",
-		"Max msgqueue size", "Max nice priority", "Max realtime priority",
+		"Max cpu time",		"Max file size",      "Max data size",
+		"Max stack size",	"Max core file size", "Max resident set",
+		"Max processes",	"Max open files",     "Max locked memory",
+		"Max address space",	"Max file locks",     "Max pending signals",
+		"Max msgqueue size",	"Max nice priority",  "Max realtime priority",
 		"Max realtime timeout",
 	};
 	CLEANUP_FREE char *text = text_of(s, "limits");

@@ -81,7 +81,7 @@ static bool is_external(struct dump *d, const char *link)
 	/* A container without stdin has the null device there: that is nobody's own. */
 	if (strcmp(link, "/dev/null") == 0)
 		return false;
-	json_array_foreach(d->externals, i, e) {
+	json_array_foreach (d->externals, i, e) {
 		const char *l = json_string_value(json_object_get(e, "link"));
 
 		if (l && strcmp(l, link) == 0)
@@ -102,12 +102,15 @@ static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
 	int fd;
 
 	if (stat(path, &st) < 0 || file_read(info_path, 16 << 20, &info, NULL, NULL) < 0)
-		return d->seized ? error_sys(err, errno, "descriptor %d of process %d", num, t->vpid) : 0;
+		return d->seized
+			       ? error_sys(err, errno, "descriptor %d of process %d", num, t->vpid)
+			       : 0;
 	flags = strstr(info, "flags:");
 	cloexec = flags && (strtoul(flags + 6, NULL, 8) & O_CLOEXEC);
 	for (size_t i = 0; i < d->nofds; i++) {
 		o = d->ofds[i];
-		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev && same_file(o, t, num)) {
+		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev &&
+		    same_file(o, t, num)) {
 			add_holder(o, t, num, cloexec);
 			if (!o->task) {
 				o->task = t;
@@ -228,7 +231,7 @@ static const char *external_name(struct dump *d, const struct ofd *o)
 	size_t i;
 	json_t *e;
 
-	json_array_foreach(d->externals, i, e) {
+	json_array_foreach (d->externals, i, e) {
 		const char *l = json_string_value(json_object_get(e, "link"));
 
 		if (l && strcmp(l, o->link) == 0)

@@ -25,7 +25,7 @@
 static int open_sock(struct task *t, int above, struct error *err)
 {
 	unsigned long at = remote_scratch(t);
-	int pair[2];
+	int pair[2] = { -1, -1 };
 	long n;
 
 	if (t->sock >= 0)
@@ -106,7 +106,7 @@ static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexe
 
 int task_send_fd(struct task *t, int fd, struct error *err)
 {
-	int num, r;
+	int num = -1, r;
 
 	r = open_sock(t, 0, err);
 	if (r == 0)
@@ -205,8 +205,7 @@ bool restore_holder(struct restore *r, uint32_t id, size_t i, struct task **t, i
 	return false;
 }
 
-/* --- installing --------------------------------------------------------------------------------
- */
+/* --- installing --------------------------------------------------------------------- */
 static int by_number(const void *a, const void *b)
 {
 	const Ck__Descriptor *const *x = a, *const *y = b;

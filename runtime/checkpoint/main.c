@@ -17,12 +17,13 @@ int main(int argc, char **argv)
 
 	c = getopt_long(argc, argv, "h", options, NULL);
 	if (c != -1 || optind != argc) {
-		fprintf(c == 'h' ? stdout : stderr,
-			"usage: ferry-checkpoint   (started by ferryd, control socket as descriptor 3)\n");
+		fprintf(c == 'h' ? stdout : stderr, "usage: ferry-checkpoint   (started by ferryd, "
+						    "control socket as descriptor 3)\n");
 		return c == 'h' ? 0 : 2;
 	}
 	if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
-		fprintf(stderr, "ferry-checkpoint: descriptor 3 is no socket; ferryd starts this\n");
+		fprintf(stderr,
+			"ferry-checkpoint: descriptor 3 is no socket; ferryd starts this\n");
 		return 2;
 	}
 	return control_serve(CONTROL_FD);

@@ -79,7 +79,7 @@ static int send_changed(struct copy *c, uint64_t start, uint64_t end)
 			else if (c->d->final)
 				r = error_set(c->err, EFAULT,
 					      "page %#llx of process %d cannot be read",
-					      (unsigned long long)(start + i * PAGE), c->t->vpid);
+					      (unsigned long long)start + i * PAGE, c->t->vpid);
 		}
 	}
 	return r;

@@ -136,11 +136,12 @@ static int transform(struct task *t, const Ck__Layout *l, struct error *err)
 	if (r < 0)
 		return r;
 	if (!t->syscall_ip)
-		return error_set(err, EOPNOTSUPP, "no system call instruction in the vdso of the stub");
+		return error_set(err, EOPNOTSUPP,
+				 "no system call instruction in the vdso of the stub");
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, t->pid, sizeof(rs), &rs) > 0 &&
 	    rs.rseq_abi_pointer)
-		remote_syscall(t, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 1, rs.signature, 0,
-			       0);
+		remote_syscall(t, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 1, rs.signature,
+			       0, 0);
 	remote_syscall(t, SYS_set_robust_list, 0, 24, 0, 0, 0, 0);
 	remote_syscall(t, SYS_set_tid_address, 0, 0, 0, 0, 0, 0);
 	for (size_t i = 0; i < t->vmas.n; i++) {
@@ -148,9 +149,10 @@ static int transform(struct task *t, const Ck__Layout *l, struct error *err)
 
 		if (v->kind != VMA_VSYSCALL && is_special(v) &&
 		    (!special_of(l, v->kind, &want) || want.end - want.start != v->end - v->start))
-			return error_set(err, EOPNOTSUPP,
-					 "the vdso of this kernel differs from the source's; run the "
-					 "same kernel on both hosts");
+			return error_set(
+				err, EOPNOTSUPP,
+				"the vdso of this kernel differs from the source's; run the "
+				"same kernel on both hosts");
 	}
 	r = clear(t, err);
 	if (r < 0)
@@ -212,8 +214,10 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 	if (v->kind == VMA_FILE) {
 		num = open_remote(t, v);
 		if (num < 0 && r->storage_ready && r->final)
-			return error_sys(err, (int)-num, "process %d has %s mapped, which cannot be "
-							 "opened here", t->vpid, v->path);
+			return error_sys(err, (int)-num,
+					 "process %d has %s mapped, which cannot be "
+					 "opened here",
+					 t->vpid, v->path);
 		if (num < 0) {
 			v->pending = true;
 			flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
@@ -342,8 +346,8 @@ static int map_new(struct restore *r, struct task *t, const struct vmas *old, st
 			if (o && same_thing(o, n)) {
 				n->pending |= o->pending;
 				if (o->prot != n->prot) {
-					long p = remote_syscall(t, SYS_mprotect, at, stop - at, n->prot,
-								0, 0, 0);
+					long p = remote_syscall(t, SYS_mprotect, at, stop - at,
+								n->prot, 0, 0, 0);
 
 					if (p < 0)
 						return fail(t, p, err, "protecting memory", at);
@@ -436,7 +440,7 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 	return e;
 }
 
-/* --- pages ------------------------------------------------------------------------------------- */
+/* --- pages -------------------------------------------------------------------------- */
 static int zero_pages(struct task *t, const struct page_run *run, struct error *err)
 {
 	static const uint8_t zeros[16 * PAGE];
@@ -482,8 +486,7 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 		return error_set(err, EBADMSG, "a damaged frame of pages");
 	memcpy(&run, f->data, sizeof(run));
 	if (run.start % PAGE || run.npages > (1ull << 35) ||
-	    (!(f->flags & (FRAME_ZERO | FRAME_DROP)) &&
-	     f->len != sizeof(run) + run.npages * PAGE))
+	    (!(f->flags & (FRAME_ZERO | FRAME_DROP)) && f->len != sizeof(run) + run.npages * PAGE))
 		return error_set(err, EBADMSG, "a damaged frame of pages");
 	if (run.space == SPACE_SHARED)
 		return restore_shared_pages(r, &run, f->flags, f->data + sizeof(run), err);
@@ -520,7 +523,7 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 	return e;
 }
 
-/* --- the end -------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------ */
 /* Maps a file that can be opened now over its stand-in; received pages go on top again. */
 static int map_pending(struct restore *r, struct task *t, struct vma *v, struct error *err)
 {
@@ -571,10 +574,10 @@ static const struct {
 	uint32_t advice;
 	int madv;
 } advices[] = {
-	{ ADVICE_DONTFORK, MADV_DONTFORK },	{ ADVICE_DONTDUMP, MADV_DONTDUMP },
-	{ ADVICE_HUGEPAGE, MADV_HUGEPAGE },	{ ADVICE_NOHUGEPAGE, MADV_NOHUGEPAGE },
-	{ ADVICE_MERGEABLE, MADV_MERGEABLE },	{ ADVICE_WIPEONFORK, MADV_WIPEONFORK },
-	{ ADVICE_RANDOM, MADV_RANDOM },		{ ADVICE_SEQUENTIAL, MADV_SEQUENTIAL },
+	{ ADVICE_DONTFORK, MADV_DONTFORK },   { ADVICE_DONTDUMP, MADV_DONTDUMP },
+	{ ADVICE_HUGEPAGE, MADV_HUGEPAGE },   { ADVICE_NOHUGEPAGE, MADV_NOHUGEPAGE },
+	{ ADVICE_MERGEABLE, MADV_MERGEABLE }, { ADVICE_WIPEONFORK, MADV_WIPEONFORK },
+	{ ADVICE_RANDOM, MADV_RANDOM },	      { ADVICE_SEQUENTIAL, MADV_SEQUENTIAL },
 };
 
 int restore_memory_finish(struct restore *r, struct task *t, struct error *err)
@@ -600,8 +603,9 @@ int restore_memory_finish(struct restore *r, struct task *t, struct error *err)
 		}
 	}
 	for (size_t i = 0; i + 1 < t->nguards; i += 2) {
-		long n = remote_syscall(t, SYS_madvise, t->guards[i], t->guards[i + 1] - t->guards[i],
-					MADV_GUARD_INSTALL_, 0, 0, 0);
+		long n = remote_syscall(t, SYS_madvise, t->guards[i],
+					t->guards[i + 1] - t->guards[i], MADV_GUARD_INSTALL_, 0, 0,
+					0);
 
 		if (n < 0)
 			return fail(t, n, err, "setting guard pages", t->guards[i]);

@@ -23,15 +23,15 @@ static int map_file(const void *map, size_t len)
 	char path[96];
 
 	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)map,
-		 (unsigned long)map + len);
+		 (unsigned long)((uintptr_t)map + len));
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
 static int make_anon(struct shared *s, struct error *err)
 {
 	size_t len = (s->size + PAGE - 1) / PAGE * PAGE;
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-		       -1, 0);
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return error_sys(err, errno, "making %zu bytes of shared memory", len);
@@ -178,7 +178,8 @@ int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return error_sys(err, n < 0 ? errno : EIO, "writing shared memory %s", s->name);
+			return error_sys(err, n < 0 ? errno : EIO, "writing shared memory %s",
+					 s->name);
 		done += (size_t)n;
 	}
 	return 0;

@@ -84,8 +84,8 @@ void task_free(struct task *t)
 }
 
 /* --- page sets ------------------------------------------------------------------------- */
-#define CHUNK	  (512 * PAGE)
-#define NO_CHUNK  (~0ull)
+#define CHUNK	 (512 * PAGE)
+#define NO_CHUNK (~0ull)
 
 void pageset_free(struct pageset *s)
 {
@@ -194,11 +194,11 @@ static const struct {
 	char name[3];
 	uint32_t advice;
 } flag_names[] = {
-	{ "lo", ADVICE_LOCKED },      { "dc", ADVICE_DONTFORK },   { "dd", ADVICE_DONTDUMP },
-	{ "hg", ADVICE_HUGEPAGE },    { "nh", ADVICE_NOHUGEPAGE }, { "mg", ADVICE_MERGEABLE },
-	{ "wf", ADVICE_WIPEONFORK },  { "rr", ADVICE_RANDOM },	   { "sr", ADVICE_SEQUENTIAL },
-	{ "dp", ADVICE_DROPPABLE },   { "sl", ADVICE_SEALED },	   { "lf", ADVICE_LOCKONFAULT },
-	{ "ht", ADVICE_HUGETLB },     { "io", ADVICE_IO },	   { "pf", ADVICE_IO },
+	{ "lo", ADVICE_LOCKED },       { "dc", ADVICE_DONTFORK },   { "dd", ADVICE_DONTDUMP },
+	{ "hg", ADVICE_HUGEPAGE },     { "nh", ADVICE_NOHUGEPAGE }, { "mg", ADVICE_MERGEABLE },
+	{ "wf", ADVICE_WIPEONFORK },   { "rr", ADVICE_RANDOM },	    { "sr", ADVICE_SEQUENTIAL },
+	{ "dp", ADVICE_DROPPABLE },    { "sl", ADVICE_SEALED },	    { "lf", ADVICE_LOCKONFAULT },
+	{ "ht", ADVICE_HUGETLB },      { "io", ADVICE_IO },	    { "pf", ADVICE_IO },
 	{ "ss", ADVICE_SHADOW_STACK }, { "um", ADVICE_UFFD },
 };
 
@@ -219,10 +219,9 @@ static void parse_flags(struct vma *v, const char *p)
 		v->flags = (v->flags & ~(unsigned)MAP_PRIVATE) | MAP_DROPPABLE;
 }
 
-static const char *const specials[][2] = { { "[vdso]", "d" },
-					   { "[vvar]", "v" },
-					   { "[vvar_vclock]", "c" },
-					   { "[vsyscall]", "s" } };
+static const char *const specials[][2] = {
+	{ "[vdso]", "d" }, { "[vvar]", "v" }, { "[vvar_vclock]", "c" }, { "[vsyscall]", "s" }
+};
 
 static bool parse_head(char *line, struct vma *v)
 {
@@ -370,8 +369,8 @@ int task_read_vmas(struct task *t, bool quick, struct error *err)
 	vmas_free(&t->vmas);
 	t->vmas = l;
 	if (r < 0)
-		return error_sys(err, r == -ENOENT ? ESRCH : -r, "reading the memory map of process %d",
-				 t->vpid);
+		return error_sys(err, r == -ENOENT ? ESRCH : -r,
+				 "reading the memory map of process %d", t->vpid);
 	if (!l.n)
 		return error_set(err, ESRCH, "process %d has no memory any more", t->vpid);
 	return 0;

@@ -296,8 +296,7 @@ static bool peer_outside(struct dump *d, uint32_t ino)
 	return obj_held_outside(d, link);
 }
 
-/* --- preflight ----------------------------------------------------------------------------------
- */
+/* --- preflight ---------------------------------------------------------------------- */
 static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
 	int type = int_option(o->fd, SO_TYPE);
@@ -347,8 +346,7 @@ static int unix_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	return 0;
 }
 
-/* --- queues
- * ---------------------------------------------------------------------------------------- */
+/* --- queues ------------------------------------------------------------------------- */
 struct queue {
 	struct dump *d;
 	Cko__Unix *m;
@@ -563,8 +561,7 @@ static int gather_in_flight(struct dump *d, struct error *err)
 	return 0;
 }
 
-/* --- dump
- * ------------------------------------------------------------------------------------------ */
+/* --- dump --------------------------------------------------------------------------- */
 static void options_dump(int fd, Cko__Unix *m)
 {
 	static const int sizes[] = { SO_SNDBUF, SO_RCVBUF, 0 };

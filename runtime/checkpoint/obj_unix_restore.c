@@ -415,8 +415,7 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 	return 0;
 }
 
-/* --- late ----------------------------------------------------------------------------------------
- */
+/* --- late --------------------------------------------------------------------------- */
 /* One queued message, written by `from`; `to`: where an unconnected sender sends it. */
 static int send_message(struct restore *r, int from, const Cko__UnixMessage *msg,
 			const struct sockaddr_un *to, socklen_t to_len, struct error *err)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const struct object_type *const *const tables[] = { object_types_sockets,
-							    object_types_files };
+							   object_types_files };
 
 const struct object_type *object_type_for(const struct ofd *o)
 {

@@ -61,7 +61,7 @@ int remote_write(struct task *t, unsigned long addr, const void *buf, size_t len
 /* --- open file descriptions, source ------------------------------------------------ */
 struct ofd_holder {
 	struct task *task;
-	int num;     /* descriptor number in that task */
+	int num; /* descriptor number in that task */
 	bool cloexec;
 };
 

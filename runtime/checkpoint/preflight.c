@@ -21,8 +21,9 @@
 void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object, const char *why,
 		  const char *remedy)
 {
-	json_array_append_new(out->list, json_pack("{s:i,s:i,s:s,s:s,s:s}", "pid", (int)vpid, "fd", fd,
-						   "object", object, "why", why, "remedy", remedy));
+	json_array_append_new(out->list,
+			      json_pack("{s:i,s:i,s:s,s:s,s:s}", "pid", (int)vpid, "fd", fd,
+					"object", object, "why", why, "remedy", remedy));
 }
 
 /* --- memory -------------------------------------------------------------------------------- */
@@ -86,9 +87,10 @@ static void check_namespaces(struct dump *d, struct task *t, struct obstacles *o
 		if (!same_ns(t->pid, d->init_pid, names[i])) {
 			CLEANUP_FREE char *name = str_format("%s namespace", names[i]);
 
-			obstacle_add(out, t->vpid, -1, name,
-				     "the process lives in a namespace of its own inside the container",
-				     "stop it, or run it as a container of its own");
+			obstacle_add(
+				out, t->vpid, -1, name,
+				"the process lives in a namespace of its own inside the container",
+				"stop it, or run it as a container of its own");
 		}
 }
 
@@ -119,7 +121,8 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 		obstacle_add(out, t->vpid, -1, exe, "the program's file was deleted",
 			     "restart the program from the present file");
 	if (t->vsid == 0 && d->init_pid != t->pid)
-		obstacle_add(out, t->vpid, -1, "session", "its session was made outside of the container",
+		obstacle_add(out, t->vpid, -1, "session",
+			     "its session was made outside of the container",
 			     "start it from inside the container");
 	else if (t->vsid && t->vsid != t->vpid && !tasks_by_vpid(&d->tasks, t->vsid))
 		obstacle_add(out, t->vpid, -1, "session", "the leader of its session has ended",
@@ -133,7 +136,8 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 		if (o == t || o->zombie || o->vppid != t->vpid)
 			continue;
 		if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_VM, 0, 0) == 0)
-			obstacle_add(out, o->vpid, -1, "memory", "it shares its parent's memory (vfork)",
+			obstacle_add(out, o->vpid, -1, "memory",
+				     "it shares its parent's memory (vfork)",
 				     "wait until it has started its program, and migrate again");
 		else if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_FILES, 0, 0) == 0)
 			obstacle_add(out, o->vpid, -1, "descriptor table",
@@ -142,13 +146,13 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 	}
 }
 
-/* --- descriptors ------------------------------------------------------------------------------- */
+/* --- descriptors -------------------------------------------------------------------- */
 static int check_fd(struct dump *d, struct ofd *o, struct obstacles *out)
 {
 	size_t i;
 	json_t *e;
 
-	json_array_foreach(d->externals, i, e) {
+	json_array_foreach (d->externals, i, e) {
 		const char *l = json_string_value(json_object_get(e, "link"));
 
 		if (l && strcmp(l, o->link) == 0)
@@ -156,15 +160,16 @@ static int check_fd(struct dump *d, struct ofd *o, struct obstacles *out)
 	}
 	if (!o->kind) {
 		obstacle_add(out, o->task ? o->task->vpid : 0, o->num, o->link,
-			     strstr(o->link, "io_uring") ? "io_uring does not travel"
-							 : "ferry does not know this kind of object",
+			     strstr(o->link, "io_uring")
+				     ? "io_uring does not travel"
+				     : "ferry does not know this kind of object",
 			     "close it, or stop the program that uses it");
 		return 0;
 	}
 	return o->kind->check ? o->kind->check(d, o, out) : 0;
 }
 
-/* --- System V: segments that nobody has attached are in no memory map ---------------------------- */
+/* --- System V: segments that nobody has attached are in no memory map --------------- */
 struct sysv {
 	struct dump *d;
 	struct obstacles *out;
@@ -187,7 +192,8 @@ static int check_sysv(void *arg)
 		if (sscanf(l, "%ld %d", &key, &id) != 2)
 			continue;
 		for (size_t i = 0; i < x->d->shared.n; i++)
-			known |= x->d->shared.s[i]->kind == SHARED_SYSV && x->d->shared.s[i]->shmid == id;
+			known |= x->d->shared.s[i]->kind == SHARED_SYSV &&
+				 x->d->shared.s[i]->shmid == id;
 		if (known)
 			continue;
 		name = str_format("SysV segment %d", id);
@@ -256,7 +262,7 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 	}
 	arch_xsave(&mask, &size);
 	*answer = json_pack("{s:o,s:I,s:i,s:I,s:i}", "obstacles", out.list, "memory_bytes",
-			    (json_int_t)bytes, "tasks", (int)d->tasks.n, "xsave_mask", (json_int_t)mask,
-			    "xsave_bytes", (int)size);
+			    (json_int_t)bytes, "tasks", (int)d->tasks.n, "xsave_mask",
+			    (json_int_t)mask, "xsave_bytes", (int)size);
 	return 0;
 }

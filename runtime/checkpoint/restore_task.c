@@ -69,7 +69,9 @@ static int threads(struct task *t, struct error *err)
 		if (n < 0 || !t->threads[0].new_pid)
 			return error_sys(err, n < 0 ? (int)-n : ECHILD, "making thread %u",
 					 s->threads[i]->vtid);
-		*th = (struct thread){ .tid = (pid_t)t->threads[0].new_pid, .vtid = a.tid, .task = t,
+		*th = (struct thread){ .tid = (pid_t)t->threads[0].new_pid,
+				       .vtid = a.tid,
+				       .task = t,
 				       .traced = true };
 		t->nthreads++;
 		n = thread_wait_stop(th, err);
@@ -90,11 +92,12 @@ static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 	if (n == 0)
 		n = remote_syscall(t, SYS_chdir, at, 0, 0, 0, 0, 0);
 	if (n < 0)
-		return error_sys(err, (int)-n, "the working directory %s of process %d", s->cwd, t->vpid);
+		return error_sys(err, (int)-n, "the working directory %s of process %d", s->cwd,
+				 t->vpid);
 	n = put(t, s->exe, strlen(s->exe) + 1);
 	exe = n < 0 ? n
-		    : remote_syscall(t, SYS_openat, (unsigned long)AT_FDCWD, at, O_RDONLY | O_CLOEXEC, 0,
-				     0, 0);
+		    : remote_syscall(t, SYS_openat, (unsigned long)AT_FDCWD, at,
+				     O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	if (exe < 0)
 		return error_sys(err, (int)-exe, "the program %s of process %d", s->exe, t->vpid);
 	if (s->mm_map.len != sizeof(mm) || s->auxv.len > REMOTE_SCRATCH - sizeof(mm))
@@ -116,7 +119,8 @@ static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 		if (n == 0)
 			n = remote_syscall(t, SYS_chroot, at, 0, 0, 0, 0, 0);
 		if (n < 0)
-			return error_sys(err, (int)-n, "the root %s of process %d", s->root, t->vpid);
+			return error_sys(err, (int)-n, "the root %s of process %d", s->root,
+					 t->vpid);
 	}
 	remote_syscall(t, SYS_umask, s->umask, 0, 0, 0, 0, 0);
 	return 0;
@@ -213,14 +217,16 @@ static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
 				n = remote_syscall(t, SYS_timer_create, (unsigned long)m->clock, at,
 						   at + offsetof(__typeof__(a), id), 0, 0, 0);
 			if (n == 0)
-				n = remote_read(t, at + offsetof(__typeof__(a), id), &got, sizeof(got));
+				n = remote_read(t, at + offsetof(__typeof__(a), id), &got,
+						sizeof(got));
 			if (n < 0 || tries > 10000)
 				return failed(t, n < 0 ? n : -EEXIST, err, "making a timer");
 			if (got != (int)m->id)
-				remote_syscall(t, SYS_timer_delete, (unsigned long)got, 0, 0, 0, 0, 0);
+				remote_syscall(t, SYS_timer_delete, (unsigned long)got, 0, 0, 0, 0,
+					       0);
 		}
-		n = remote_syscall(t, SYS_timer_settime, m->id, 0, at + offsetof(__typeof__(a), v), 0, 0,
-				   0);
+		n = remote_syscall(t, SYS_timer_settime, m->id, 0, at + offsetof(__typeof__(a), v),
+				   0, 0, 0);
 		if (n < 0)
 			return failed(t, n, err, "starting a timer");
 	}
@@ -260,7 +266,8 @@ static long set_caps(struct thread *th, uint64_t inh, uint64_t prm, uint64_t eff
 	long n = put(th->task, &a, sizeof(a));
 
 	return n < 0 ? n
-		     : thread_syscall(th, SYS_capset, at, at + offsetof(__typeof__(a), d), 0, 0, 0, 0);
+		     : thread_syscall(th, SYS_capset, at, at + offsetof(__typeof__(a), d), 0, 0, 0,
+				      0);
 }
 
 static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struct error *err)
@@ -289,9 +296,11 @@ static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struc
 	if (n == 0 && (c->uids[0] | c->uids[1] | c->uids[2])) {
 		/* Keeps the kernel from dropping capabilities along with uid 0. */
 		what = "users";
-		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0, 0);
+		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0,
+				   0, 0);
 		if (n == 0)
-			n = thread_syscall(th, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0, 0, 0);
+			n = thread_syscall(th, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0,
+					   0, 0);
 	}
 	if (n == 0 && c->uids[3] != c->uids[1])
 		thread_syscall(th, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
@@ -300,8 +309,8 @@ static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struc
 		n = set_caps(th, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
 		for (uint64_t cap = 0; n == 0 && cap <= last_cap; cap++)
 			if (c->cap_amb >> cap & 1)
-				n = thread_syscall(th, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap,
-						   0, 0, 0);
+				n = thread_syscall(th, SYS_prctl, PR_CAP_AMBIENT,
+						   PR_CAP_AMBIENT_RAISE, cap, 0, 0, 0);
 	}
 	if (n == 0 && (c->securebits || (c->uids[0] | c->uids[1] | c->uids[2]))) {
 		what = "secure bits";
@@ -323,7 +332,8 @@ static int seccomp(struct thread *th, const Ck__Thread *m, struct error *err)
 	for (size_t i = 0; i < m->n_seccomp; i++) {
 		struct task *t = th->task;
 		size_t len = m->seccomp[i].len, room = (len + 2 * PAGE) / PAGE * PAGE;
-		struct sock_fprog prog = { .len = (unsigned short)(len / sizeof(struct sock_filter)) };
+		struct sock_fprog prog = { .len = (unsigned short)(len /
+								   sizeof(struct sock_filter)) };
 		long at, n;
 
 		at = thread_syscall(th, SYS_mmap, 0, room, 3, 0x22, -1ul, 0);
@@ -332,10 +342,11 @@ static int seccomp(struct thread *th, const Ck__Thread *m, struct error *err)
 		prog.filter = (void *)(at + (long)sizeof(prog));
 		n = remote_write(t, (unsigned long)at, &prog, sizeof(prog));
 		if (n == 0)
-			n = remote_write(t, (unsigned long)at + sizeof(prog), m->seccomp[i].data, len);
+			n = remote_write(t, (unsigned long)at + sizeof(prog), m->seccomp[i].data,
+					 len);
 		if (n == 0)
-			n = thread_syscall(th, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (unsigned long)at, 0,
-					   0, 0);
+			n = thread_syscall(th, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0,
+					   (unsigned long)at, 0, 0, 0);
 		thread_syscall(th, SYS_munmap, (unsigned long)at, room, 0, 0, 0, 0);
 		if (n < 0)
 			return error_sys(err, (int)-n, "installing a seccomp filter of thread %d",
@@ -363,7 +374,8 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 			if (n == 0)
 				n = thread_syscall(th, SYS_sigaltstack, at, 0, 0, 0, 0, 0);
 			if (n < 0)
-				return error_sys(err, (int)-n, "the signal stack of thread %d", th->vtid);
+				return error_sys(err, (int)-n, "the signal stack of thread %d",
+						 th->vtid);
 		}
 	}
 	if (m->robust_head)
@@ -375,8 +387,8 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 		memcpy(&rs, m->rseq.data, sizeof(rs));
 		th->rseq = rs.rseq_abi_pointer;
 		th->rseq_len = rs.rseq_abi_size;
-		n = thread_syscall(th, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0, rs.signature,
-				   0, 0);
+		n = thread_syscall(th, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0,
+				   rs.signature, 0, 0);
 		if (n < 0)
 			return error_sys(err, (int)-n, "registering rseq of thread %d", th->vtid);
 	}
@@ -485,8 +497,8 @@ static void drain_signals(struct thread *th)
 	if (put(th->task, &a, sizeof(a)) < 0)
 		return;
 	for (int i = 0; i < 1000; i++)
-		if (thread_syscall(th, SYS_rt_sigtimedwait, at, 0,
-				   at + offsetof(__typeof__(a), ts), 8, 0, 0) < 0)
+		if (thread_syscall(th, SYS_rt_sigtimedwait, at, 0, at + offsetof(__typeof__(a), ts),
+				   8, 0, 0) < 0)
 			return;
 }
 
@@ -503,14 +515,16 @@ static int queue_signals(struct thread *th, size_t n, ProtobufCBinaryData *info,
 		memcpy(&si, info[i].data, sizeof(si));
 		e = put(th->task, &si, sizeof(si));
 		if (e == 0)
-			e = shared ? thread_syscall(th, SYS_rt_sigqueueinfo, (unsigned long)th->task->vpid,
+			e = shared ? thread_syscall(th, SYS_rt_sigqueueinfo,
+						    (unsigned long)th->task->vpid,
 						    (unsigned long)si.si_signo, at, 0, 0, 0)
 				   : thread_syscall(th, SYS_rt_tgsigqueueinfo,
-						    (unsigned long)th->task->vpid, (unsigned long)th->vtid,
+						    (unsigned long)th->task->vpid,
+						    (unsigned long)th->vtid,
 						    (unsigned long)si.si_signo, at, 0, 0);
 		if (e < 0)
-			return error_sys(err, (int)-e, "queueing signal %d of thread %d", si.si_signo,
-					 th->vtid);
+			return error_sys(err, (int)-e, "queueing signal %d of thread %d",
+					 si.si_signo, th->vtid);
 	}
 	return 0;
 }
@@ -540,7 +554,8 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 				       (unsigned long)s->threads[i]->pdeathsig, 0, 0, 0, 0);
 	}
 	if (e == 0 && (s->dumpable == 0 || s->dumpable == 1))
-		remote_syscall(t, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0, 0, 0, 0);
+		remote_syscall(t, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0, 0, 0,
+			       0);
 	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
 		struct thread *th = &t->threads[i];
 		const Ck__Thread *m = s->threads[i];

@@ -26,8 +26,8 @@
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
-#define STUB_OPTIONS                                                                        \
-	(PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEVFORK | \
+#define STUB_OPTIONS                                                                               \
+	(PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEVFORK |      \
 	 PTRACE_O_SUSPEND_SECCOMP)
 
 static int add_leader(struct task *t, pid_t tid, pid_t vtid)
@@ -185,7 +185,8 @@ static int make(struct restore *r, const Ck__Process *p, struct error *err)
 		pid = spawn(parent, (pid_t)p->vpid, 0);
 	} else if (!leader) {
 		return error_set(err, EOPNOTSUPP,
-				 "process %u is in session %u, whose leader has ended", p->vpid, p->vsid);
+				 "process %u is in session %u, whose leader has ended", p->vpid,
+				 p->vsid);
 	} else if (leader->vppid == parent->vpid && leader->vpid != 1) {
 		maker = leader;
 		pid = spawn(leader, (pid_t)p->vpid, CLONE_PARENT);
@@ -223,7 +224,8 @@ static int reap(struct restore *r, struct task *t, struct error *err)
 		t->threads[i].traced = t->threads[i].stopped = false;
 	}
 	if (parent) {
-		long n = remote_syscall(parent, SYS_wait4, (unsigned long)t->vpid, 0, __WALL, 0, 0, 0);
+		long n = remote_syscall(parent, SYS_wait4, (unsigned long)t->vpid, 0, __WALL, 0, 0,
+					0);
 
 		if (n < 0 && n != -ECHILD)
 			return error_sys(err, (int)-n, "reaping process %d", t->vpid);
@@ -250,9 +252,9 @@ static int drop_ended(struct restore *r, const Ck__Tree *tree, struct error *err
 			bool leaf = true;
 			int e;
 
-			if (t->vpid == 1 || (p && (pid_t)p->vppid == t->vppid &&
-					     p->start_time == t->start_time &&
-					     ((pid_t)p->vsid == t->vsid || p->vsid == p->vpid)))
+			if (t->vpid == 1 ||
+			    (p && (pid_t)p->vppid == t->vppid && p->start_time == t->start_time &&
+			     ((pid_t)p->vsid == t->vsid || p->vsid == p->vpid)))
 				continue;
 			/* Children first: they are made anew below their new parent. */
 			for (size_t j = 0; j < r->tasks.n; j++)
@@ -285,7 +287,8 @@ static int sessions(struct task *t, const Ck__Process *p, struct error *err)
 	if (p->vsid == p->vpid && t->vsid != t->vpid) {
 		n = remote_syscall(t, SYS_setsid, 0, 0, 0, 0, 0, 0);
 		if (n < 0)
-			return error_sys(err, (int)-n, "making process %u a session leader", p->vpid);
+			return error_sys(err, (int)-n, "making process %u a session leader",
+					 p->vpid);
 		t->vsid = t->vpgid = t->vpid;
 	}
 	return 0;
@@ -330,8 +333,8 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 		for (unsigned long cap = 0; cap < 64; cap++)
 			/* EINVAL: this kernel has no such capability. */
 			if (!(tree->cap_bnd >> cap & 1) &&
-			    remote_syscall(r->tasks.t[0], SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0) ==
-				    -EINVAL)
+			    remote_syscall(r->tasks.t[0], SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0,
+					   0) == -EINVAL)
 				break;
 	/* Until every process has found its parent and its session's leader. */
 	while (r->tasks.n < tree->n_processes && made != before) {

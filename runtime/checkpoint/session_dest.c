@@ -45,7 +45,7 @@ static int take_externals(struct restore *r, struct error *err)
 	size_t i;
 	json_t *e;
 
-	json_array_foreach(r->externals, i, e) {
+	json_array_foreach (r->externals, i, e) {
 		int num = (int)json_integer_value(json_object_get(e, "fd_of_stub"));
 		int fd = (int)syscall(SYS_pidfd_getfd, init->pidfd, num, 0);
 
@@ -119,8 +119,10 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 	if (!m)
 		return error_set(err, EBADMSG, "a damaged greeting");
 	if (m->version != STREAM_VERSION)
-		e = error_set(err, EPROTO, "the source speaks version %u of the stream, this host %u: "
-					   "run the same ferry on both", m->version, STREAM_VERSION);
+		e = error_set(err, EPROTO,
+			      "the source speaks version %u of the stream, this host %u: "
+			      "run the same ferry on both",
+			      m->version, STREAM_VERSION);
 	else if (strcmp(m->token ? m->token : "", r->token) != 0)
 		e = error_set(err, EACCES, "the source named another migration");
 	else if (!m->arch || strcmp(m->arch, u.machine) != 0)
@@ -129,10 +131,11 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 	else if (m->page_size != PAGE)
 		e = error_set(err, EOPNOTSUPP, "the source has pages of %u bytes", m->page_size);
 	else if (m->xsave_mask & ~mask)
-		e = error_set(err, EOPNOTSUPP,
-			      "the source's processor has features that this one lacks (xsave %#llx, "
-			      "here %#llx)",
-			      (unsigned long long)m->xsave_mask, (unsigned long long)mask);
+		e = error_set(
+			err, EOPNOTSUPP,
+			"the source's processor has features that this one lacks (xsave %#llx, "
+			"here %#llx)",
+			(unsigned long long)m->xsave_mask, (unsigned long long)mask);
 	ck__hello__free_unpacked(m, NULL);
 	if (e == 0) {
 		control_event(r->control, json_pack("{s:s}", "event", "connected"));
@@ -189,7 +192,8 @@ static int part_message(struct restore *r, const struct frame *f, struct error *
 	int e;
 
 	if (!p || !p->receive)
-		e = error_set(err, EPROTO, "the source sent a part that this host does not know: %s",
+		e = error_set(err, EPROTO,
+			      "the source sent a part that this host does not know: %s",
 			      m ? m->name : "damaged");
 	else
 		e = p->receive(r, m->body.data, m->body.len, err);
@@ -198,13 +202,13 @@ static int part_message(struct restore *r, const struct frame *f, struct error *
 	return e;
 }
 
-#define MESSAGE(kind_, unpack, free_, call)                                               \
-	do {                                                                             \
-		kind_ *m = unpack(NULL, f->len, f->data);                                \
-		if (!m)                                                                  \
-			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type); \
-		e = call(r, m, err);                                                     \
-		free_(m, NULL);                                                          \
+#define MESSAGE(kind_, unpack, free_, call)                                                        \
+	do {                                                                                       \
+		kind_ *m = unpack(NULL, f->len, f->data);                                          \
+		if (!m)                                                                            \
+			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type);     \
+		e = call(r, m, err);                                                               \
+		free_(m, NULL);                                                                    \
 	} while (0)
 
 static int one_frame(struct restore *r, const struct frame *f, struct error *err)
@@ -225,7 +229,8 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 		MESSAGE(Ck__Shared, ck__shared__unpack, ck__shared__free_unpacked, restore_shared);
 		return e;
 	case FRAME_OBJECT:
-		MESSAGE(Ck__Object, ck__object__unpack, ck__object__free_unpacked, restore_add_object);
+		MESSAGE(Ck__Object, ck__object__unpack, ck__object__free_unpacked,
+			restore_add_object);
 		return e;
 	case FRAME_PAGES:
 		return restore_pages(r, f, err);
@@ -306,7 +311,8 @@ static int build(struct restore *r, struct error *err)
 		if (t->to_be_zombie)
 			continue;
 		if (!t->state || !t->fds)
-			return error_set(err, EBADMSG, "process %d came without its state", t->vpid);
+			return error_set(err, EBADMSG, "process %d came without its state",
+					 t->vpid);
 		e = restore_pending_files(r, t, err);
 		if (e == 0)
 			e = restore_memory_finish(r, t, err);
@@ -397,7 +403,8 @@ void restore_abort(struct restore *r)
 		;
 	for (size_t i = r->tasks.n; i-- > 0;)
 		for (size_t k = r->tasks.t[i]->nthreads; k-- > 0;)
-			r->tasks.t[i]->threads[k].traced = r->tasks.t[i]->threads[k].stopped = false;
+			r->tasks.t[i]->threads[k].traced = r->tasks.t[i]->threads[k].stopped =
+				false;
 	tasks_free(&r->tasks);
 }
 
@@ -416,7 +423,7 @@ void restore_free(struct restore *r)
 		free(r->objects[k].body);
 	}
 	free(r->objects);
-	json_array_foreach(r->externals, i, e)
+	json_array_foreach (r->externals, i, e)
 		if (json_object_get(e, "fd"))
 			close((int)json_integer_value(json_object_get(e, "fd")));
 	json_decref(r->externals);
@@ -433,7 +440,7 @@ void restore_free(struct restore *r)
 	free(r);
 }
 
-/* --- object.h ----------------------------------------------------------------------------------- */
+/* --- object.h ----------------------------------------------------------------------- */
 size_t restore_task_count(const struct restore *r)
 {
 	return r->tasks.n;

@@ -112,8 +112,7 @@ void dump_lap(struct dump *d, const char *name)
 	d->lap_ns = now;
 }
 
-/* --- one round ----------------------------------------------------------------------------------
- */
+/* --- one round ---------------------------------------------------------------------- */
 static int send_tree(struct dump *d, struct error *err)
 {
 	size_t n = d->tasks.n;
@@ -231,8 +230,7 @@ static int end_round(struct dump *d, struct error *err)
 	return r < 0 ? r : stream_flush(d->s, err);
 }
 
-/* --- pre-copy
- * -------------------------------------------------------------------------------------- */
+/* --- pre-copy ----------------------------------------------------------------------- */
 static int64_t transfer_ns(const struct dump *d, double bytes)
 {
 	return d->rate > 0 ? (int64_t)(bytes * 1e9 / d->rate) : 0;
@@ -344,8 +342,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	return 0;
 }
 
-/* --- the rest ----------------------------------------------------------------------------------
- */
+/* --- the rest ----------------------------------------------------------------------- */
 int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns(), t1, t2, t3;
@@ -415,8 +412,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	return 0;
 }
 
-/* --- back, or over
- * ---------------------------------------------------------------------------------------- */
+/* --- back, or over ------------------------------------------------------------------ */
 static void parts_undo(struct dump *d)
 {
 	for (size_t k = 0; k < 2; k++) {

@@ -164,8 +164,7 @@ static int take_one(int fd, Cks__Tcp *m, bool *kept, struct error *err)
 	return n;
 }
 
-int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
-		     struct error *err)
+int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m, struct error *err)
 {
 	struct held *h;
 	struct pollfd p = { .fd = o->fd, .events = POLLIN };
@@ -177,7 +176,8 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 	if (!tcp_pending_possible())
 		return error_set(err, EAGAIN,
 				 "%zu connections wait to be accepted, and this kernel cannot move "
-				 "them (Linux 6.9 can); try again", waiting);
+				 "them (Linux 6.9 can); try again",
+				 waiting);
 	n = d ? dump_in_netns(d, cookies_are_on, NULL, err) : cookies_are_on(NULL);
 	if (n < 0)
 		return error_set(err, ENOTSUP,
@@ -207,7 +207,8 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 			close(fd);
 	}
 	if (n == 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLIN))
-		n = error_set(err, EAGAIN, "connections still come in: its packets are not blocked");
+		n = error_set(err, EAGAIN,
+			      "connections still come in: its packets are not blocked");
 	/* the message borrows the list: tcp_dump() packs it before anything is freed */
 	m->pending = h->m->pending;
 	m->n_pending = h->m->n_pending;
@@ -309,18 +310,22 @@ int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct err
 	int n;
 
 	if (!tcp_pending_possible())
-		return error_set(err, ENOTSUP,
-				 "%zu connections wait to be accepted, which this host's kernel cannot "
-				 "take over (Linux 6.9 can); try again", m->n_pending);
+		return error_set(
+			err, ENOTSUP,
+			"%zu connections wait to be accepted, which this host's kernel cannot "
+			"take over (Linux 6.9 can); try again",
+			m->n_pending);
 	n = r ? restore_in_netns(r, cookies_are_on, NULL, err) : cookies_are_on(NULL);
 	if (n < 0)
-		return error_set(err, ENOTSUP, "waiting connections need net.ipv4.tcp_syncookies=1");
+		return error_set(err, ENOTSUP,
+				 "waiting connections need net.ipv4.tcp_syncookies=1");
 	n = r ? restore_in_netns(r, attach, NULL, err) : attach(NULL);
 	if (n < 0)
 		return error_sys(err, -n, "attaching to lo");
 	for (size_t i = 0; n == 0 && i < m->n_pending; i++)
-		n = is_whole(m->pending[i]) ? put_back(r, m->pending[i], err)
-					    : error_set(err, EBADMSG, "a damaged waiting connection");
+		n = is_whole(m->pending[i])
+			    ? put_back(r, m->pending[i], err)
+			    : error_set(err, EBADMSG, "a damaged waiting connection");
 	detach();
 	if (n == 0)
 		n = await_queue(fd, m->n_pending, err);

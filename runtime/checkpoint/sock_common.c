@@ -92,8 +92,9 @@ int sock_address_load(int fd, const Cks__Address *m, union sock_addr *a, struct 
 	int index;
 
 	memset(a, 0, sizeof(*a));
-	if (!m || m->port > 65535 || !((m->family == AF_INET && m->ip.len == 4) ||
-				       (m->family == AF_INET6 && m->ip.len == 16)))
+	if (!m || m->port > 65535 ||
+	    !((m->family == AF_INET && m->ip.len == 4) ||
+	      (m->family == AF_INET6 && m->ip.len == 16)))
 		return error_set(err, EBADMSG, "a damaged socket address");
 	a->sa.sa_family = (sa_family_t)m->family;
 	a->in.sin_port = htons((uint16_t)m->port);
@@ -106,7 +107,8 @@ int sock_address_load(int fd, const Cks__Address *m, union sock_addr *a, struct 
 	if (*m->interface) {
 		index = sock_ifindex(fd, m->interface);
 		if (index < 0)
-			return error_set(err, ENODEV, "there is no interface %s here", m->interface);
+			return error_set(err, ENODEV, "there is no interface %s here",
+					 m->interface);
 		a->in6.sin6_scope_id = (uint32_t)index;
 	}
 	return sizeof(a->in6);
@@ -301,10 +303,11 @@ int sock_pool_take(struct restore *r, int family, int type, int protocol, struct
 	}
 	if (n < 0 || !s->n)
 		return error_sys(err, n < 0 ? -n : EMFILE,
-				 "making a socket (family %d, type %d, protocol %d)%s", family, type,
-				 protocol,
-				 n == -EACCES && type == SOCK_DGRAM ?
-					 "; is net.ipv4.ping_group_range set there?" : "");
+				 "making a socket (family %d, type %d, protocol %d)%s", family,
+				 type, protocol,
+				 n == -EACCES && type == SOCK_DGRAM
+					 ? "; is net.ipv4.ping_group_range set there?"
+					 : "");
 	return s->fd[--s->n];
 }
 
@@ -374,12 +377,11 @@ int sock_common_finish(int fd, const Cks__Common *c, struct error *err)
 static struct spilled {
 	uint64_t key;
 	struct buf data;
-} *spilled;
+} * spilled;
 static size_t nspilled;
 static uint64_t spill_key;
 
-int sock_queue_dump(struct dump *d, uint8_t *data, size_t len, Cks__Queue **out,
-		    struct error *err)
+int sock_queue_dump(struct dump *d, uint8_t *data, size_t len, Cks__Queue **out, struct error *err)
 {
 	Cks__Queue *q = mem_zalloc(sizeof(*q));
 	int n = 0;

@@ -84,8 +84,7 @@ int sock_opt_set(int fd, int level, int name, int value);
 /* --- queues ------------------------------------------------------------------------------- */
 extern const struct checkpoint_part sock_part;
 /* Fresh message; takes over `data`. Long ones are sent at once where d is not NULL. */
-int sock_queue_dump(struct dump *d, uint8_t *data, size_t len, Cks__Queue **out,
-		    struct error *err);
+int sock_queue_dump(struct dump *d, uint8_t *data, size_t len, Cks__Queue **out, struct error *err);
 void sock_queue_free(Cks__Queue *q);
 /* Content, borrowed until the process ends. */
 int sock_queue_data(const Cks__Queue *q, const uint8_t **data, size_t *len, struct error *err);
@@ -97,8 +96,8 @@ int sock_queue_data(const Cks__Queue *q, const uint8_t **data, size_t *len, stru
  */
 struct sock_packet {
 	const Cks__Address *from, *to;
-	uint32_t seq, ack;	/* TCP */
-	uint8_t flags;		/* TCP: TH_* */
+	uint32_t seq, ack; /* TCP */
+	uint8_t flags;	   /* TCP: TH_* */
 	uint16_t window;
 	const uint8_t *options; /* TCP, a multiple of 4 bytes */
 	size_t options_len;

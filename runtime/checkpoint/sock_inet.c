@@ -36,8 +36,8 @@ static bool inet_claims(const struct ofd *o)
 
 	if (!sock_kind(o, &k) || (k.family != AF_INET && k.family != AF_INET6))
 		return false;
-	return k.type == SOCK_RAW || (k.type == SOCK_DGRAM && k.protocol != IPPROTO_DCCP &&
-				      k.protocol != IPPROTO_SCTP);
+	return k.type == SOCK_RAW ||
+	       (k.type == SOCK_DGRAM && k.protocol != IPPROTO_DCCP && k.protocol != IPPROTO_SCTP);
 }
 
 static const char *inet_obstacle(int fd, const char **remedy)
@@ -101,7 +101,8 @@ static void ask_group(int fd, int family, int index, const void *ip, Cks__Inet *
 	q->f.gf_interface = (uint32_t)index;
 	fill_group(&q->f.gf_group, family, ip);
 	q->f.gf_numsrc = MAX_SOURCES;
-	if (getsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_MSFILTER, q, &len) < 0)
+	if (getsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_MSFILTER, q, &len) <
+	    0)
 		return;
 	g = mem_zalloc(sizeof(*g));
 	cks__membership__init(g);
@@ -185,7 +186,8 @@ static int load_membership(int fd, const Cks__Membership *g, struct error *err)
 			return error_set(err, EBADMSG, "a damaged multicast membership");
 		fill_group(&q->f.gf_slist[i], g->family, g->sources[i].data);
 	}
-	if (setsockopt(fd, level, MCAST_MSFILTER, q, (socklen_t)GROUP_FILTER_SIZE(g->n_sources)) < 0)
+	if (setsockopt(fd, level, MCAST_MSFILTER, q, (socklen_t)GROUP_FILTER_SIZE(g->n_sources)) <
+	    0)
 		return error_sys(err, errno, "filtering a multicast group");
 	return 0;
 }
@@ -314,7 +316,7 @@ int inet_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err
 	return n;
 }
 
-/* --- destination ------------------------------------------------------------------------------- */
+/* --- destination -------------------------------------------------------------------- */
 static uint32_t queue_memory(int fd)
 {
 	uint32_t info[16] = { 0 };
@@ -344,8 +346,7 @@ static bool is_unicast(const Cks__Address *a)
 
 	if (a->family == AF_INET6 && a->ip.data[0] == 0xff)
 		return false;
-	return !(a->family == AF_INET || IN6_IS_ADDR_V4MAPPED(a->ip.data)) ||
-	       a->ip.data[at] < 224;
+	return !(a->family == AF_INET || IN6_IS_ADDR_V4MAPPED(a->ip.data)) || a->ip.data[at] < 224;
 }
 
 static int deliver_one(struct restore *r, int fd, const Cks__Common *c, const Cks__Datagram *g,
@@ -432,7 +433,7 @@ static struct made {
 	uint32_t id;
 	Cks__Common *c;
 	Cks__Inet *m;
-} *made;
+} * made;
 static size_t nmade;
 
 int inet_restore(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,

@@ -171,8 +171,7 @@ int sock_inject_tcp(struct restore *r, const struct sock_packet *p, struct error
 	return raw_send(r, &a, p->to, IPPROTO_TCP, b.data, b.len, err);
 }
 
-int sock_inject_udp(struct restore *r, int protocol, const struct sock_packet *p,
-		    struct error *err)
+int sock_inject_udp(struct restore *r, int protocol, const struct sock_packet *p, struct error *err)
 {
 	CLEANUP_BUF struct buf b = { 0 };
 	struct udphdr u = { 0 };

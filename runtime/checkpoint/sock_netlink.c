@@ -93,8 +93,9 @@ static int netlink_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 	if (why)
 		return error_set(err, ENOTSUP, "%s; %s", why, remedy);
 	if (poll(&p, 1, 0) > 0 && (p.revents & POLLIN))
-		return error_set(err, EAGAIN,
-				 "messages of the kernel wait to be read from a netlink socket; try again");
+		return error_set(
+			err, EAGAIN,
+			"messages of the kernel wait to be read from a netlink socket; try again");
 	n = sock_common_dump(d, o, false, &m.common, err);
 	if (n == 0 && getsockname(o->fd, (struct sockaddr *)&a, &len) == 0) {
 		m.portid = a.nl_pid;

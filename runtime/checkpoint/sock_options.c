@@ -25,7 +25,7 @@
 #define O_UNCONNECTED 1 /* only in states CLOSE and LISTEN */
 #define O_INTERFACE   2 /* the value is an interface index (O_NET: in network order) */
 #define O_NET	      4
-#define O_EARLY	      8 /* set first: others depend on it */
+#define O_EARLY	      8	 /* set first: others depend on it */
 #define O_NOSTREAM    16 /* TCP keeps the peer's hop limit in it */
 
 static const struct option {
@@ -34,7 +34,10 @@ static const struct option {
 	int type; /* socket type, 0: any */
 	const char *text;
 } options[] = {
-#define OPT(level, name, flags, type) { level, name, flags, type, #name }
+#define OPT(level, name, flags, type)                                                              \
+	{                                                                                          \
+		level, name, flags, type, #name                                                    \
+	}
 	OPT(IPPROTO_IPV6, IPV6_V6ONLY, O_EARLY, 0),
 	OPT(SOL_SOCKET, SO_REUSEPORT, O_EARLY, 0),
 	OPT(SOL_SOCKET, SO_MARK, O_EARLY, 0),
@@ -255,7 +258,8 @@ static int option_load(int fd, const Cks__Option *m, const struct option *o, str
 	if (o->flags & O_INTERFACE) {
 		index = sock_ifindex(fd, m->interface);
 		if (index <= 0)
-			return error_set(err, ENODEV, "there is no interface %s here", m->interface);
+			return error_set(err, ENODEV, "there is no interface %s here",
+					 m->interface);
 		if (o->flags & O_NET)
 			index = (int)htonl((uint32_t)index);
 		if (setsockopt(fd, o->level, o->name, &index, sizeof(index)) < 0)
@@ -282,7 +286,8 @@ int sock_options_load(int fd, const Cks__Common *c, struct error *err)
 			int n;
 
 			if (!o)
-				return error_set(err, EPROTO, "unknown socket option %d of level %d",
+				return error_set(err, EPROTO,
+						 "unknown socket option %d of level %d",
 						 c->options[i]->name, c->options[i]->level);
 			if (late == !!(o->flags & O_EARLY))
 				continue;

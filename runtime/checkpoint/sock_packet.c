@@ -107,7 +107,8 @@ static int packet_details(struct dump *d, const struct ofd *o, struct details *t
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)
-				return error_set(err, ENOTSUP, "sock_diag knows no packet sockets here");
+				return error_set(err, ENOTSUP,
+						 "sock_diag knows no packet sockets here");
 			take_message(h, o->st.st_ino, t);
 		}
 	}
@@ -205,7 +206,8 @@ static int packet_restore(struct restore *r, uint32_t id, const void *body, size
 	if (*m->interface) {
 		index = sock_ifindex(s, m->interface);
 		if (index < 0)
-			return error_set(err, ENODEV, "there is no interface %s here", m->interface);
+			return error_set(err, ENODEV, "there is no interface %s here",
+					 m->interface);
 	}
 	a.sll_protocol = htons((uint16_t)m->ethertype);
 	a.sll_ifindex = index;

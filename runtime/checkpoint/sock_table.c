@@ -3,8 +3,11 @@
 #include "runtime/checkpoint/sock_common.h"
 
 const struct object_type *const object_types_sockets[] = {
-	&sock_type_tcp,	    &sock_type_inet,	&sock_type_netlink,
-	&sock_type_packet,  &sock_type_refused, /* claims every other socket: last */
+	&sock_type_tcp,
+	&sock_type_inet,
+	&sock_type_netlink,
+	&sock_type_packet,
+	&sock_type_refused, /* claims every other socket: last */
 	NULL,
 };
 

@@ -68,8 +68,8 @@ static const char *tcp_obstacle(const struct ofd *o, const char **remedy)
 		*remedy = "close the connection";
 		return "its state cannot be read";
 	}
-	if (protocol != IPPROTO_MPTCP &&
-	    getsockopt(o->fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && len > 0 && ulp[0]) {
+	if (protocol != IPPROTO_MPTCP && getsockopt(o->fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 &&
+	    len > 0 && ulp[0]) {
 		*remedy = "switch off kernel TLS in the program";
 		return "an upper layer protocol (kernel TLS) is attached to it";
 	}
@@ -200,8 +200,8 @@ static int read_queues(int fd, Cks__Tcp *m, struct queues *q, struct error *err)
 		unsent -= unsent > 0;
 	}
 	m->fin_acked = m->state == TCP_FIN_WAIT2;
-	m->fin_received = m->state == TCP_CLOSE_WAIT || m->state == TCP_LAST_ACK ||
-			  m->state == TCP_CLOSING;
+	m->fin_received =
+		m->state == TCP_CLOSE_WAIT || m->state == TCP_LAST_ACK || m->state == TCP_CLOSING;
 	q->nreceived = (size_t)in;
 	q->nout = (size_t)out;
 	q->nunsent = (size_t)unsent;
@@ -362,7 +362,8 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	if (!mptcp && getsockopt(o->fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
 		return error_sys(err, errno, "TCP_INFO");
 	m->state = mptcp ? TCP_LISTEN : i.tcpi_state;
-	n = sock_common_dump(d, o, m->state == TCP_CLOSE || m->state == TCP_LISTEN, &m->common, err);
+	n = sock_common_dump(d, o, m->state == TCP_CLOSE || m->state == TCP_LISTEN, &m->common,
+			     err);
 	if (n < 0)
 		return n;
 	if (!m->common->peer)
@@ -406,7 +407,8 @@ int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 	else if (m.common) {
 		char a[70], b[70];
 
-		error_wrap(err, "TCP socket %s to %s", sock_address_text(m.common->local, a, sizeof(a)),
+		error_wrap(err, "TCP socket %s to %s",
+			   sock_address_text(m.common->local, a, sizeof(a)),
 			   sock_address_text(m.common->peer, b, sizeof(b)));
 	}
 	tcp_message_free(&m);

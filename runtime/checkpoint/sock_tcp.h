@@ -25,8 +25,7 @@ void tcp_message_free(Cks__Tcp *m);
 /* Whether this kernel can put connections back into an accept queue; loads the means. */
 bool tcp_pending_possible(void);
 /* Takes `waiting` connections out of the listener's queue and appends them to m->pending. */
-int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
-		     struct error *err);
+int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m, struct error *err);
 /* Puts them back: the source goes on. */
 void tcp_pending_undo(struct dump *d, struct ofd *o);
 /* Puts them into the restored listener's queue. */

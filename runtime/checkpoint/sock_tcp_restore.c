@@ -36,7 +36,7 @@
 static struct made {
 	uint32_t id;
 	Cks__Tcp *m;
-} *made;
+} * made;
 static size_t nmade;
 
 static Cks__Tcp *made_find(uint32_t id)
@@ -181,15 +181,16 @@ static int set_options(int fd, const Cks__TcpSequence *s, struct error *err)
 
 	o[n++] = (struct tcp_repair_opt){ TCPOPT_MAXSEG, s->mss };
 	if (s->wscale_ok)
-		o[n++] = (struct tcp_repair_opt){ TCPOPT_WINDOW, s->snd_wscale | s->rcv_wscale << 16 };
+		o[n++] = (struct tcp_repair_opt){ TCPOPT_WINDOW,
+						  s->snd_wscale | s->rcv_wscale << 16 };
 	if (s->sack)
 		o[n++] = (struct tcp_repair_opt){ TCPOPT_SACK_PERMITTED, 0 };
 	if (s->timestamps)
 		o[n++] = (struct tcp_repair_opt){ TCPOPT_TIMESTAMP, 0 };
 	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, o, (socklen_t)(n * sizeof(o[0]))) < 0)
 		return error_sys(err, errno, "TCP_REPAIR_OPTIONS");
-	if (s->timestamps && setsockopt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &s->timestamp,
-					sizeof(s->timestamp)) < 0)
+	if (s->timestamps &&
+	    setsockopt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &s->timestamp, sizeof(s->timestamp)) < 0)
 		return error_sys(err, errno, "TCP_TIMESTAMP");
 	return 0;
 }
@@ -387,15 +388,16 @@ static int await_state(int fd, int state, struct error *err)
 			return 0;
 		usleep(i < 50 ? 10 : 100);
 	}
-	return error_set(err, EIO, "a restored TCP socket is in state %d instead of %d", state_of(fd),
-			 state);
+	return error_set(err, EIO, "a restored TCP socket is in state %d instead of %d",
+			 state_of(fd), state);
 }
 
 /* What the peer has acknowledged. */
 static uint32_t acknowledged(const Cks__Tcp *m)
 {
 	return m->seq->write_seq - (uint32_t)(m->sent->data.len + m->sent->spilled) -
-	       (uint32_t)(m->unsent->data.len + m->unsent->spilled) - (m->fin_sent || m->fin_unsent);
+	       (uint32_t)(m->unsent->data.len + m->unsent->spilled) -
+	       (m->fin_sent || m->fin_unsent);
 }
 
 static int late_connection(struct restore *r, const Cks__Tcp *m, int fd, struct error *err)
@@ -495,7 +497,10 @@ static int acknowledge_early(struct restore *r, const Cks__Tcp *m, int fd, struc
 	struct {
 		uint8_t nop[2], kind, len;
 		uint32_t val, ecr;
-	} o = { { TCPOPT_NOP, TCPOPT_NOP }, TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP, 0,
+	} o = { { TCPOPT_NOP, TCPOPT_NOP },
+		TCPOPT_TIMESTAMP,
+		TCPOLEN_TIMESTAMP,
+		0,
 		htonl(now & 1 ? now - 2 : now) };
 	struct sock_packet p = { .from = m->common->peer,
 				 .to = m->common->local,
@@ -509,7 +514,7 @@ static int acknowledge_early(struct restore *r, const Cks__Tcp *m, int fd, struc
 	return sock_inject_tcp(r, &p, err);
 }
 
-/* --- finish ------------------------------------------------------------------------------------ */
+/* --- finish ------------------------------------------------------------------------- */
 static int finish_connection(struct restore *r, int fd, const Cks__Tcp *m, struct error *err)
 {
 	const uint8_t *unsent;

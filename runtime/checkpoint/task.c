@@ -28,7 +28,8 @@ int cgroup_find(const char *name, struct cgroup *cg, struct error *err)
 					     "/sys/fs/cgroup/unified" };
 
 	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
-		CLEANUP_FREE char *p = str_format("%s%s%s", roots[i], name[0] == '/' ? "" : "/", name);
+		CLEANUP_FREE char *p =
+			str_format("%s%s%s", roots[i], name[0] == '/' ? "" : "/", name);
 		bool v1 = has_file(p, "freezer.state");
 
 		if (!v1 && !has_file(p, "cgroup.freeze"))

@@ -23,8 +23,9 @@ static bool find_file(struct dump *d)
 
 	if (d->cpu_file)
 		return true;
-	d->cpu_file = d->cg.v1 && rel ? str_format("/sys/fs/cgroup/cpu/%s/cpu.cfs_quota_us", rel + 9)
-				      : str_format("%s/cpu.max", d->cg.path);
+	d->cpu_file = d->cg.v1 && rel
+			      ? str_format("/sys/fs/cgroup/cpu/%s/cpu.cfs_quota_us", rel + 9)
+			      : str_format("%s/cpu.max", d->cg.path);
 	if (access(d->cpu_file, W_OK) < 0 || file_read(d->cpu_file, 128, &text, NULL, &err) < 0) {
 		free(d->cpu_file);
 		d->cpu_file = NULL;

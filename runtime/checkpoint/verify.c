@@ -88,7 +88,8 @@ int dump_verify(struct dump *d, struct error *err)
 			const struct vma *v = &x.t->vmas.v[k];
 
 			/* Shared memory comes below; devices and dropped pages have no content. */
-			if ((v->flags & MAP_SHARED) || (v->kind != VMA_ANON && v->kind != VMA_FILE) ||
+			if ((v->flags & MAP_SHARED) ||
+			    (v->kind != VMA_ANON && v->kind != VMA_FILE) ||
 			    (v->advice & (ADVICE_DROPPABLE | ADVICE_IO)))
 				continue;
 			r = pages_scan(x.t, v->start, v->end, false, hash_run, &x);
@@ -108,9 +109,11 @@ int dump_verify(struct dump *d, struct error *err)
 				if (s->kind == SHARED_SYSV)
 					memcpy(d->page_buf, s->map + (p + k) * PAGE, PAGE);
 				else
-					got = pread(s->fd, d->page_buf, PAGE, (off_t)((p + k) * PAGE));
+					got = pread(s->fd, d->page_buf, PAGE,
+						    (off_t)((p + k) * PAGE));
 				if (got < 0)
-					return error_sys(err, errno, "reading shared memory %s", s->name);
+					return error_sys(err, errno, "reading shared memory %s",
+							 s->name);
 				memset(d->page_buf + got, 0, PAGE - (size_t)got);
 				h[k] = page_hash(d->page_buf);
 			}
@@ -140,7 +143,8 @@ static int compare_private(struct restore *r, const Ck__Hash *m, struct error *e
 			continue;
 		v = vmas_find(&t->vmas, at);
 		return error_set(err, EILSEQ, "verify: page %#llx of process %d differs (%s)",
-				 (unsigned long long)at, t->vpid, v && v->path ? v->path : "anonymous");
+				 (unsigned long long)at, t->vpid,
+				 v && v->path ? v->path : "anonymous");
 	}
 	return 0;
 }
@@ -176,7 +180,8 @@ static int compare_shared(struct restore *r, const Ck__Hash *m, struct error *er
 			memset(page + got, 0, PAGE - (size_t)got);
 		}
 		if (page_hash(page) != m->pages[i])
-			return error_set(err, EILSEQ, "verify: page %#llx of shared memory %s differs",
+			return error_set(err, EILSEQ,
+					 "verify: page %#llx of shared memory %s differs",
 					 (unsigned long long)at, s->name);
 	}
 	return 0;
@@ -210,7 +215,8 @@ int restore_verify(struct restore *r, struct error *err)
 		at += len;
 		if (!m)
 			return error_set(err, EBADMSG, "damaged hashes");
-		e = m->space == SPACE_SHARED ? compare_shared(r, m, err) : compare_private(r, m, err);
+		e = m->space == SPACE_SHARED ? compare_shared(r, m, err)
+					     : compare_private(r, m, err);
 		ck__hash__free_unpacked(m, NULL);
 	}
 	for (size_t i = 0; i < r->tasks.n && e == 0; i++)

@@ -17,7 +17,8 @@
 static int private_memory(struct trial *t)
 {
 	enum { SIZE = 8 << 20 };
-	unsigned char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *p =
+		mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *heap = malloc(100000);
 
 	for (int i = 0; i < SIZE; i += 4096)
@@ -209,7 +210,8 @@ static int signals(struct trial *t)
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
 	struct itimerval it = { .it_value = { .tv_sec = 100 } };
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN };
-	struct itimerspec ts = { .it_value = { .tv_nsec = 50000000 }, .it_interval = { .tv_sec = 50 } };
+	struct itimerspec ts = { .it_value = { .tv_nsec = 50000000 },
+				 .it_interval = { .tv_sec = 50 } };
 	struct itimerspec left;
 	static char stack[65536];
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) }, now;
@@ -268,7 +270,7 @@ static void test_signals_and_timers_stay_pending(void **state)
 	trial_run(&t, 0);
 }
 
-/* --- credentials -------------------------------------------------------------------------------- */
+/* --- credentials -------------------------------------------------------------------- */
 static int child_creds(void)
 {
 	gid_t groups[2];
@@ -288,7 +290,8 @@ static int child_creds(void)
 		return 2;
 	if (chown_on != CAP_SET || admin_on != CAP_CLEAR)
 		return 3;
-	if (prctl(PR_CAPBSET_READ, CAP_SYS_BOOT) != 0 || prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1 ||
+	if (prctl(PR_CAPBSET_READ, CAP_SYS_BOOT) != 0 ||
+	    prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1 ||
 	    prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		return 4;
 	if (strcmp(name, "renamed") != 0 || getpriority(PRIO_PROCESS, 0) != 5)
@@ -356,7 +359,7 @@ static void test_credentials_and_filters_are_kept(void **state)
 	trial_run(&t, 0);
 }
 
-/* --- undo ----------------------------------------------------------------------------------------- */
+/* --- undo --------------------------------------------------------------------------- */
 static int counting(struct trial *t)
 {
 	volatile unsigned long n = 0;
@@ -401,7 +404,8 @@ static void cut(enum cut at, bool source)
 		if (at == CUT_DUMPED) {
 			t.engine_a = trial_engine(&t.ca.sock, -1, -1);
 			r = control_call(&t.ca, "resume",
-					 json_pack("{s:s,s:i}", "cgroup", t.cg_a, "init_pid", t.a), NULL, &err);
+					 json_pack("{s:s,s:i}", "cgroup", t.cg_a, "init_pid", t.a),
+					 NULL, &err);
 		}
 	} else if (r == 0) {
 		kill(t.engine_b, SIGKILL);
@@ -464,7 +468,7 @@ static void test_a_resumed_container_can_be_migrated_again(void **state)
 	assert_int_equal(status, 0);
 }
 
-/* --- preflight ---------------------------------------------------------------------------------- */
+/* --- preflight ---------------------------------------------------------------------- */
 static int obstacles(struct trial *t)
 {
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
@@ -486,7 +490,7 @@ static bool names(const json_t *list, const char *object, int pid)
 	size_t i;
 	json_t *o;
 
-	json_array_foreach(list, i, o)
+	json_array_foreach (list, i, o)
 		if (strstr(json_string_value(json_object_get(o, "object")), object) &&
 		    json_integer_value(json_object_get(o, "pid")) == pid &&
 		    json_string_length(json_object_get(o, "why")) > 10 &&

@@ -56,7 +56,8 @@ static bool has_changed(struct trial *t)
 }
 
 /* One pre-copy, then the program does its thing, then the rest of the migration. */
-static void change_between(int (*program)(struct trial *t), int (*setup)(struct trial *t, bool stub))
+static void change_between(int (*program)(struct trial *t),
+			   int (*setup)(struct trial *t, bool stub))
 {
 	struct trial t = { .program = program, .setup = setup };
 	int r, status = -1;
@@ -141,7 +142,8 @@ static int late_child(struct trial *t)
 		p[0] = 8;
 		trial_touch(t, "changed");
 		trial_await(t);
-		_exit(p[0] == 8 && p[1] == 7 && p[MIB] == 0 && p[2 * MIB - 1] == 0 && p[2 * MIB] == 7
+		_exit(p[0] == 8 && p[1] == 7 && p[MIB] == 0 && p[2 * MIB - 1] == 0 &&
+				      p[2 * MIB] == 7
 			      ? 0
 			      : 1);
 	}

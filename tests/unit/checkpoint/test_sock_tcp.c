@@ -300,7 +300,8 @@ static void test_connections_inside_the_container(void **state)
 	shutdown(c[3].own, SHUT_WR);
 	usleep(50000);
 	net_move((int *const[]){ &c[0].own, &c[0].peer, &l[0], &c[1].peer, &c[2].own, &l[1],
-				 &c[1].own, &c[2].peer, &c[3].peer, &c[3].own }, 10);
+				 &c[1].own, &c[2].peer, &c[3].peer, &c[3].own },
+		 10);
 	pump_both(&c[0], MIB);
 	pump_both(&c[1], MIB);
 	conn_await_end(&c[2], 0);
@@ -357,8 +358,9 @@ static void test_closed_and_dead_sockets(void **state)
 	assert_int_equal(bind(bound, &a.sa, len), 0);
 	conn_send(&reset, 0, 1000);
 	usleep(20000);
-	assert_int_equal(setsockopt(reset.peer, SOL_SOCKET, SO_LINGER,
-				    &(struct linger){ 1, 0 }, sizeof(struct linger)), 0);
+	assert_int_equal(setsockopt(reset.peer, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 },
+				    sizeof(struct linger)),
+			 0);
 	close(reset.peer);
 	await_tcp_state(reset.own, TCP_CLOSE);
 	shutdown(ended.peer, SHUT_WR);
@@ -421,14 +423,14 @@ static void test_options_are_carried(void **state)
 	static const struct {
 		int level, name, value;
 	} opts[] = {
-		{ SOL_SOCKET, SO_KEEPALIVE, 1 },       { IPPROTO_TCP, TCP_KEEPIDLE, 77 },
-		{ IPPROTO_TCP, TCP_KEEPINTVL, 33 },    { IPPROTO_TCP, TCP_KEEPCNT, 4 },
-		{ IPPROTO_TCP, TCP_NODELAY, 1 },       { IPPROTO_TCP, TCP_USER_TIMEOUT, 12345 },
-		{ IPPROTO_IP, IP_TOS, 0x20 },	       { IPPROTO_IP, IP_TTL, 33 },
-		{ SOL_SOCKET, SO_PRIORITY, 3 },	       { SOL_SOCKET, SO_MARK, 42 },
-		{ SOL_SOCKET, SO_RCVLOWAT, 1 },	       { IPPROTO_TCP, TCP_NOTSENT_LOWAT, 16384 },
-		{ SOL_SOCKET, SO_OOBINLINE, 1 },       { IPPROTO_TCP, TCP_LINGER2, 9 },
-		{ SOL_SOCKET, SO_REUSEADDR, 0 },       { SOL_SOCKET, SO_SNDBUF, 50000 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },    { IPPROTO_TCP, TCP_KEEPIDLE, 77 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 33 }, { IPPROTO_TCP, TCP_KEEPCNT, 4 },
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },    { IPPROTO_TCP, TCP_USER_TIMEOUT, 12345 },
+		{ IPPROTO_IP, IP_TOS, 0x20 },	    { IPPROTO_IP, IP_TTL, 33 },
+		{ SOL_SOCKET, SO_PRIORITY, 3 },	    { SOL_SOCKET, SO_MARK, 42 },
+		{ SOL_SOCKET, SO_RCVLOWAT, 1 },	    { IPPROTO_TCP, TCP_NOTSENT_LOWAT, 16384 },
+		{ SOL_SOCKET, SO_OOBINLINE, 1 },    { IPPROTO_TCP, TCP_LINGER2, 9 },
+		{ SOL_SOCKET, SO_REUSEADDR, 0 },    { SOL_SOCKET, SO_SNDBUF, 50000 },
 		{ SOL_SOCKET, SO_TIMESTAMPNS, 1 },
 	};
 	struct timeval tv = { 5, 240000 }, got;
@@ -448,7 +450,8 @@ static void test_options_are_carried(void **state)
 	conn_open(&c, l, AF_INET, "10.9.0.2");
 	fcntl(l, F_SETFL, O_NONBLOCK);
 	for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++)
-		assert_int_equal(sock_opt_set(c.own, opts[i].level, opts[i].name, opts[i].value), 0);
+		assert_int_equal(sock_opt_set(c.own, opts[i].level, opts[i].name, opts[i].value),
+				 0);
 	setsockopt(c.own, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	assert_int_equal(setsockopt(c.own, IPPROTO_TCP, TCP_CONGESTION, cc, 4), 0);
 	fcntl(c.own, F_SETFL, O_NONBLOCK);
@@ -501,7 +504,7 @@ static void test_urgent_data_is_refused(void **state)
 	struct error err = { 0 };
 	struct conn c;
 	CLEANUP_BUF struct buf body = { 0 };
-	struct ofd o = { .id = 1, .link = (char *)(uintptr_t)"socket:[1]" };
+	struct ofd o = { .id = 1, .link = (char *)(uintptr_t) "socket:[1]" };
 	int l;
 
 	(void)state;
@@ -540,7 +543,9 @@ static void test_reuseport_group_is_made_again(void **state)
 	}
 	net_move((int *const[]){ &l[0], &l[1], &l[2] }, 3);
 	for (int i = 0; i < 20; i++) {
-		struct pollfd p[3] = { { l[0], POLLIN, 0 }, { l[1], POLLIN, 0 }, { l[2], POLLIN, 0 } };
+		struct pollfd p[3] = { { l[0], POLLIN, 0 },
+				       { l[1], POLLIN, 0 },
+				       { l[2], POLLIN, 0 } };
 
 		c.peer = connect_from(NET_P, AF_INET, "10.9.0.2", 7000);
 		assert_int_equal(poll(p, 3, 10000), 1);
@@ -658,10 +663,14 @@ static void test_mptcp_listener_and_its_plain_connections(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_established_connection_goes_on, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_undone_dump_leaves_the_source_as_it_was, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_queues_both_ways_with_zero_windows, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sent_but_not_acknowledged_data_arrives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_established_connection_goes_on, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_undone_dump_leaves_the_source_as_it_was, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_full_queues_both_ways_with_zero_windows, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_sent_but_not_acknowledged_data_arrives, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_by_the_container, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_with_unsent_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_closed_by_the_peer, setup, teardown),
@@ -669,17 +678,22 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_both_fins_crossing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_last_ack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ipv6_and_mapped_addresses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_connections_inside_the_container, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_connections_inside_the_container, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_a_thousand_connections, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closed_and_dead_sockets, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_handshake_under_way_completes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_handshake_under_way_completes, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_options_are_carried, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_socket_bound_to_a_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_data_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reuseport_group_is_made_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mptcp_listener_and_its_plain_connections, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reuseport_group_is_made_again, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_mptcp_listener_and_its_plain_connections,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_accept_queue_travels, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_accept_queue_is_put_back_on_undo, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_accept_queue_is_put_back_on_undo, setup,
+						teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
