@@ -69,7 +69,7 @@ static int send_upper(struct migration *m, struct rpc_stream *stream, struct err
 				     NULL };
 	uint64_t bytes = 0;
 	pid_t pid = 0;
-	int fd, r = start_tar(argv, false, &fd, &pid, err);
+	int fd = -1, r = start_tar(argv, false, &fd, &pid, err);
 
 	if (r < 0)
 		return r;

@@ -585,7 +585,7 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	*result = json_pack("{s:I, s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
 			    (json_int_t)(t1 - t0 + run_ns), "commit_ns", (json_int_t)(t2 - t1),
 			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "after_ns",
-			    (json_int_t)(clock_mono_ns() - t3), "verified",
+			    (json_int_t)clock_mono_ns() - t3, "verified",
 			    json_bool(restored, "verified", false), "timings",
 			    json_object_get(restored, "timings"));
 	return 0;

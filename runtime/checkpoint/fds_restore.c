@@ -264,7 +264,7 @@ static int install_dense(struct restore *r, struct task *t, struct error *err)
 {
 	Ck__FdTable *f = t->fds;
 	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0, k = 0;
-	int fds[PER_MESSAGE], nums[PER_MESSAGE], filler, e = 0;
+	int fds[PER_MESSAGE], nums[PER_MESSAGE] = { 0 }, filler, e = 0;
 	enum { FREE, OPEN, CLOEXEC } kind[PER_MESSAGE];
 	bool placed = true;
 	long n = 0;
@@ -331,7 +331,7 @@ static int install(struct restore *r, struct task *t, struct error *err)
 		return e < 0 ? e : 0;
 	for (size_t i = 0; i < f->n_fds && e == 0; i += PER_MESSAGE) {
 		size_t k = f->n_fds - i < PER_MESSAGE ? f->n_fds - i : PER_MESSAGE;
-		int fds[PER_MESSAGE], nums[PER_MESSAGE];
+		int fds[PER_MESSAGE], nums[PER_MESSAGE] = { 0 };
 
 		for (size_t j = 0; j < k && e >= 0; j++)
 			e = fds[j] = restore_fd(r, f->fds[i + j]->id, err);

@@ -275,7 +275,8 @@ static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, bool stay, struc
 	}
 	nsent = q.nout - q.nunsent;
 	sent = mem_zalloc(nsent + 1);
-	memcpy(sent, out, nsent);
+	if (nsent)
+		memcpy(sent, out, nsent);
 	unsent = mem_zalloc(q.nunsent + 1);
 	memcpy(unsent, out + nsent, q.nunsent);
 	n = sock_queue_dump(d, q.received, q.nreceived, &m->received, err);
