@@ -93,7 +93,7 @@ int migration_rpc(struct migration *m, const char *method, json_t *params, int64
 /* --- ADMIT ------------------------------------------------------------------------------------ */
 
 /* What the fabric itself knows to stand in the way, in the engine's form. */
-static json_t *own_obstacles(struct migration *m)
+json_t *migration_obstacles(const struct migration *m)
 {
 	json_t *list = json_array(), *v;
 	size_t i;
@@ -116,7 +116,7 @@ static json_t *own_obstacles(struct migration *m)
 					"driver local keeps its data on this host only", "remedy",
 					"copy the data to a volume of driver rbd"));
 	}
-	if (!strcmp(json_str(m->doc, "network_mode", ""), "host"))
+	if (!m->cold && !strcmp(json_str(m->doc, "network_mode", ""), "host"))
 		json_array_append_new(list,
 				      json_pack("{s:i, s:i, s:s, s:s, s:s}", "pid", 1, "fd", -1,
 						"object", "host network", "why",
@@ -125,7 +125,7 @@ static json_t *own_obstacles(struct migration *m)
 	return list;
 }
 
-static int obstacles_error(const json_t *list, struct error *err)
+int migration_refuse(const json_t *list, struct error *err)
 {
 	const json_t *o = json_array_get(list, 0);
 	CLEANUP_BUF struct buf more = { 0 };
@@ -183,7 +183,7 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 		r = engine_call(m->engine, "check", check_args(m), &answer, err);
 	if (r < 0)
 		return r;
-	list = own_obstacles(m);
+	list = migration_obstacles(m);
 	json_array_extend(list, json_object_get(answer, "obstacles"));
 	*obstacles = list;
 	m->memory_bytes = json_int(answer, "memory_bytes", 0);
@@ -433,7 +433,7 @@ static int unmark(void *ctx, json_t *doc, struct error *err)
  * taken out of it, and B's swap can no longer succeed; where it names B, B owns the
  * container. Until the store answers nothing may run, so this waits for it.
  */
-static void decide(struct migration *m)
+void migration_decide(struct migration *m)
 {
 	CLEANUP_FREE char *key = container_key(json_str(m->doc, "id", ""));
 
@@ -582,7 +582,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 		return 0;
 	}
 	if (!r && json_array_size(obstacles))
-		r = obstacles_error(obstacles, err);
+		r = migration_refuse(obstacles, err);
 	if (r < 0)
 		return r;
 	migration_enter(m, MIGRATION_PREPARE);
@@ -602,7 +602,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 	}
 	rcu_expedite(false);
 	if (r < 0 && m->marked)
-		decide(m);
+		migration_decide(m);
 	if (!m->committed) {
 		undo(m);
 		return r;

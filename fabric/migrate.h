@@ -59,11 +59,28 @@ int migration_rpc(struct migration *m, const char *method, json_t *params, int64
 /* store_change_fn: names the migration in the document. */
 int migration_mark(void *ctx, json_t *doc, struct error *err);
 
+/* What the fabric itself knows to stand in the way, in the engine's form (see control.h). */
+json_t *migration_obstacles(const struct migration *m);
+
+/* -EPROTO with the first of them in the message. */
+int migration_refuse(const json_t *list, struct error *err);
+
+/* Asks the store who owns the container now, until it answers; see its body. */
+void migration_decide(struct migration *m);
+
 /* A stopped container: its files, then its document. */
 int migrate_cold(struct migration *m, struct error *err);
 
 /* Puts what was logged at the source, and is not at B yet, into the commit call. */
 void migrate_log_tail(struct migration *m, json_t *params);
+
+/*
+ * The commit point: the container's document names this host instead of `from`, if it still
+ * names `migration`. -ECANCELED where the source has undone it. Waits for a store that does
+ * not answer, since it may have taken the write all the same. `err` must not be NULL.
+ */
+int migrate_swap(struct fabric *f, const char *container, const char *from, const char *migration,
+		 struct error *err);
 
 /* What is left of a skeleton at the destination goes away. from: who has the packets. */
 void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from);

@@ -83,32 +83,17 @@ static int send_upper(struct migration *m, struct rpc_stream *stream, struct err
 	return end_tar(pid, upper, err);
 }
 
-static int unmark_cold(void *ctx, json_t *doc, struct error *err)
-{
-	struct migration *m = ctx;
-
-	(void)err;
-	if (strcmp(json_str(doc, "host", ""), m->f->host)) {
-		m->committed = true;
-		return 1;
-	}
-	return json_object_del(doc, "migration") < 0 ? 1 : 0;
-}
-
 int migrate_cold(struct migration *m, struct error *err)
 {
 	const char *id = json_str(m->doc, "id", "");
 	CLEANUP_FREE char *key = container_key(id);
 	struct rpc_stream *stream = NULL;
+	CLEANUP_JSON json_t *obstacles = migration_obstacles(m);
 	CLEANUP_JSON json_t *params = NULL;
 	int r;
 
-	if (json_array_size(json_object_get(m->doc, "binds")))
-		return error_set(err, EPROTO,
-				 "bind mount %s is a folder of this host; use a volume of driver "
-				 "rbd instead",
-				 json_str(json_array_get(json_object_get(m->doc, "binds"), 0),
-					  "source", ""));
+	if (json_array_size(obstacles))
+		return migration_refuse(obstacles, err);
 	r = container_inspect(m->f->containers, id, &m->live, err);
 	if (r < 0)
 		return r;
@@ -133,16 +118,8 @@ int migrate_cold(struct migration *m, struct error *err)
 			r = rpc_stream_finish(stream, NULL, err);
 		}
 	}
-	/* Whatever came back, the document tells who owns it; until it does we wait. */
-	for (;;) {
-		struct error why = { 0 };
-
-		if (document_change(m->f, key, unmark_cold, m, NULL, &why) >= 0)
-			break;
-		log_warn("migration %s: asking the store who owns container %s: %s", m->id,
-			 json_str(m->doc, "name", ""), why.msg);
-		clock_sleep_ns(500000000);
-	}
+	/* Whatever came back, the document tells who owns it. */
+	migration_decide(m);
 	if (!m->committed)
 		return r < 0 ? r
 			     : error_set(err, EIO, "host %s did not take container %s", m->to,
@@ -155,33 +132,13 @@ int migrate_cold(struct migration *m, struct error *err)
 
 /* --- destination -------------------------------------------------------------------- */
 
-struct cold_swap {
-	struct fabric *f;
-	const char *from, *migration;
-};
-
-static int swap_cold(void *ctx, json_t *doc, struct error *err)
-{
-	struct cold_swap *s = ctx;
-
-	if (!strcmp(json_str(doc, "host", ""), s->f->host))
-		return 1;
-	if (strcmp(json_str(doc, "host", ""), s->from) ||
-	    strcmp(json_str(json_object_get(doc, "migration"), "id", ""), s->migration))
-		return error_set(err, ECANCELED, "host %s has undone migration %s", s->from,
-				 s->migration);
-	json_set_str(doc, "host", s->f->host);
-	json_object_del(doc, "migration");
-	return 0;
-}
-
 static int receive_upper(struct fabric *f, const char *id, struct rpc_stream *stream,
 			 const json_t *params, struct error *err)
 {
 	CLEANUP_JSON json_t *live = NULL;
 	const char *upper;
 	pid_t pid = 0;
-	int fd, r = container_inspect(f->containers, id, &live, err);
+	int fd = -1, r = container_inspect(f->containers, id, &live, err);
 
 	if (r < 0)
 		return r;
@@ -228,22 +185,21 @@ int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params, struct 
 	struct fabric *f = ctx;
 	const json_t *doc = json_object_get(params, "doc");
 	const char *id = json_str(doc, "id", "");
-	CLEANUP_FREE char *key = container_key(id);
+	const char *from = rpc_request_peer(req);
 	CLEANUP_JSON json_t *image = NULL;
-	struct cold_swap s = { f, rpc_request_peer(req), json_str(params, "migration", "") };
 	int r;
 
 	(void)result;
-	if (!*id || !s.from)
+	if (!*id || !from)
 		return error_set(err, EINVAL, "migrate.cold: not a migration");
-	r = image_ensure(f, json_str(doc, "image", ""), s.from, &image, err);
+	r = image_ensure(f, json_str(doc, "image", ""), from, &image, err);
 	if (!r)
 		r = container_materialise(f, doc, err);
 	if (r < 0)
 		return r;
 	r = receive_upper(f, id, stream, params, err);
 	if (!r)
-		r = document_change(f, key, swap_cold, &s, NULL, err);
+		r = migrate_swap(f, id, from, json_str(params, "migration", ""), err);
 	if (r < 0)
 		container_remove(f->containers, id, NULL);
 	return r;

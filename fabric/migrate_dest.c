@@ -470,37 +470,40 @@ static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_
 
 struct swap {
 	struct fabric *f;
-	struct incoming *in;
+	const char *from, *migration;
 };
 
-/* The commit point. */
 static int swap_host(void *ctx, json_t *doc, struct error *err)
 {
 	struct swap *s = ctx;
 
 	if (!strcmp(json_str(doc, "host", ""), s->f->host))
 		return 1; /* an earlier try had got through after all */
-	if (strcmp(json_str(doc, "host", ""), s->in->from) ||
-	    strcmp(json_str(json_object_get(doc, "migration"), "id", ""), s->in->id))
-		return error_set(err, ECANCELED, "host %s has undone migration %s", s->in->from,
-				 s->in->id);
+	if (strcmp(json_str(doc, "host", ""), s->from) ||
+	    strcmp(json_str(json_object_get(doc, "migration"), "id", ""), s->migration))
+		return error_set(err, ECANCELED, "host %s has undone migration %s", s->from,
+				 s->migration);
 	json_set_str(doc, "host", s->f->host);
 	json_object_del(doc, "migration");
 	return 0;
 }
 
-static int swap_document(struct fabric *f, struct incoming *in, struct error *err)
+int migrate_swap(struct fabric *f, const char *container, const char *from, const char *migration,
+		 struct error *err)
 {
-	CLEANUP_FREE char *key = container_key(in->container);
-	struct swap s = { f, in };
-	int r;
+	CLEANUP_FREE char *key = container_key(container);
+	struct swap s = { f, from, migration };
 
-	for (int tries = 0;; tries++) {
+	for (;;) {
+		int r;
+
 		error_clear(err);
 		r = document_change(f, key, swap_host, &s, NULL, err);
-		/* Unknown: the same swap again finds out which it was. */
-		if ((r != -ETIMEDOUT && r != -EHOSTUNREACH) || tries == 20)
+		/* Unknown whether it was written: the same swap again finds out. */
+		if (r != -ETIMEDOUT && r != -EHOSTUNREACH)
 			return r;
+		log_warn("migration %s: the store does not say whether it is committed: %s",
+			 migration, err->msg);
 		clock_sleep_ns(200000000);
 	}
 }
@@ -566,7 +569,7 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 		r = engine_call(in->engine, "arm", json_pack("{s:s}", "socket", path), NULL, err);
 	if (!r) {
 		migrate_hold_point(f, "ARMED");
-		r = swap_document(f, in, err);
+		r = migrate_swap(f, in->container, in->from, in->id, err);
 	}
 	if (r < 0)
 		return r;

@@ -278,7 +278,8 @@ static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, bool stay, struc
 	if (nsent)
 		memcpy(sent, out, nsent);
 	unsent = mem_zalloc(q.nunsent + 1);
-	memcpy(unsent, out + nsent, q.nunsent);
+	if (q.nunsent)
+		memcpy(unsent, out + nsent, q.nunsent);
 	n = sock_queue_dump(d, q.received, q.nreceived, &m->received, err);
 	left = sock_queue_dump(d, sent, nsent, &m->sent, err);
 	if (n == 0)

@@ -35,6 +35,11 @@ log=$(on b docker logs live)
 ok "its log has no gap" awk 'NR != $1 { exit 1 } END { exit NR < 5 }' <<<"$log"
 ok "and what was said on a is in it" grep -qx "$last" <<<"$log"
 ok "it stops on b" on b docker stop -t 1 live
+ok "a volume of driver local" on b ferry volume create here --driver local --size 64m
+ok "in a container that does not run" on b docker create --name localjob -v here:/data busybox:latest true
+refused "keeps it from moving" 'driver local.*rbd' on b ferry migrate localjob a
+ok "it is removed" on b docker rm localjob
+ok "and its volume" on b ferry volume rm here
 refused "a paused container is refused" 'unpause' sh -c "'$LAB_DIR/lab' --name $FERRY_LAB exec b docker start live >/dev/null; '$LAB_DIR/lab' --name $FERRY_LAB exec b docker pause live >/dev/null; '$LAB_DIR/lab' --name $FERRY_LAB exec b ferry migrate live a"
 ok "and goes on when unpaused" on b docker unpause live
 ok "both are removed" on b docker rm -f live job
