@@ -366,7 +366,8 @@ static void *storage_thread(void *arg)
 	return NULL;
 }
 
-static int blackout(struct migration *m, struct error *err)
+/* Packets are turned; tasks stopped, the rest of the state sent, volumes handed over. */
+static int stop_and_send(struct migration *m, struct error *err)
 {
 	const char *id = json_str(m->doc, "id", "");
 	CLEANUP_FREE char *to_address = network_host_address(m->f, m->to);
@@ -377,12 +378,6 @@ static int blackout(struct migration *m, struct error *err)
 	int64_t t;
 	int r;
 
-	m->blackout_start_ns = clock_mono_ns();
-	r = migration_rpc(m, "migrate.hold", json_object(), STEP_TIMEOUT_NS, NULL, err);
-	if (r < 0)
-		return r;
-	m->turned = true;
-	network_repoint(m->f, m->doc, m->to, NULL);
 	r = netd_forward(m->f->netd, id, to_address, err);
 	if (r < 0)
 		return r;
@@ -412,6 +407,33 @@ static int blackout(struct migration *m, struct error *err)
 	m->bytes += json_int(dump, "bytes", 0);
 	m->engine_dump = json_incref(json_object_get(dump, "timings"));
 	return 0;
+}
+
+static void *repoint_thread(void *arg)
+{
+	struct migration *m = arg;
+
+	network_repoint(m->f, m->doc, m->to, NULL);
+	return NULL;
+}
+
+static int blackout(struct migration *m, struct error *err)
+{
+	pthread_t thread;
+	int r;
+
+	m->blackout_start_ns = clock_mono_ns();
+	r = migration_rpc(m, "migrate.hold", json_object(), STEP_TIMEOUT_NS, NULL, err);
+	if (r < 0)
+		return r;
+	m->turned = true;
+	/* Until the other hosts have heard of it, what they send here is passed on. */
+	r = pthread_create(&thread, NULL, repoint_thread, m);
+	if (r)
+		return error_sys(err, r, "starting a thread");
+	r = stop_and_send(m, err);
+	pthread_join(thread, NULL);
+	return r;
 }
 
 /* --- COMMIT ------------------------------------------------------------------------- */

@@ -67,7 +67,7 @@ client_start c client
 for set in $SETS; do
 	case $set in
 	redis)
-		on a ferry run -d --name redis -v redisdata:/data redis:latest redis-server --protected-mode no --save "" --appendonly no >&2
+		on a ferry run -d --name redis -v redisdata:/data redis:latest redis-server --protected-mode no --enable-debug-command yes --save "" --appendonly no >&2
 		ip=$(ip_of a redis)
 		until in_client c client redis-cli -h "$ip" ping >/dev/null 2>&1; do sleep 0.2; done
 		in_client c client redis-cli -h "$ip" debug populate 1000000 key 1000 >&2
