@@ -54,7 +54,7 @@ load_gap() { # load_gap FILE PATTERN: asks the loading client, in ms
 	tail -n 1 "$1" | awk '{ print $2 / 1000 }'
 }
 pg_gap() { # transactions since the last call, longest in ms
-	cat "$TMP"/log/tx.* | awk -v from="$(cat "$TMP/pg.from" 2>/dev/null || echo 0)" '{ t = $5 + $6 / 1e6 } t > from && $3 > max { max = $3 } END { print max / 1000 }'
+	on c docker exec pgclient sh -c 'cat /tmp/tx.*' | awk -v from="$(cat "$TMP/pg.from" 2>/dev/null || echo 0)" '{ t = $5 + $6 / 1e6 } t > from && $3 > max { max = $3 } END { print max / 1000 }'
 	date +%s.%N >"$TMP/pg.from"
 }
 
@@ -82,10 +82,10 @@ for set in $SETS; do
 	postgres)
 		on a ferry run -d --name pg -v pgdata:/var/lib/postgresql postgres:15 >&2
 		ip=$(ip_of a pg)
-		until in_client c client pg_isready -q -h "$ip"; do sleep 0.2; done
-		in_client c client pgbench -h "$ip" -U postgres -i -q -s 5 postgres >&2
-		mkdir "$TMP/log"
-		in_client c client sh -c "cd $TMP/log && exec pgbench -h $ip -U postgres -c 8 -j 2 -T 100000 -l --log-prefix=tx postgres" >/dev/null 2>&1 &
+		client_start c pgclient postgres:15
+		until on c docker exec pgclient pg_isready -q -h "$ip"; do sleep 0.2; done
+		on c docker exec pgclient pgbench -h "$ip" -U postgres -i -q -s 5 postgres >&2
+		on c docker exec -w /tmp pgclient pgbench -h "$ip" -U postgres -c 8 -j 2 -T 100000 -l --log-prefix=tx postgres >/dev/null 2>&1 &
 		sleep 3
 		moves pg pg_gap
 		where pg

@@ -9,16 +9,14 @@ MOVES=${MOVES:-20}
 SECONDS_OF_LOAD=${SECONDS_OF_LOAD:-$((MOVES * 2 + 10))} # pgbench ends by itself: only then its log is whole
 
 lab_up --hosts 3
-for h in a c; do images $h busybox; done
-images a postgres
+for h in a c; do images $h postgres; done # the clients are programs of the same image
 ok "postgres starts on a" on a ferry run -d --name pg -v pgdata:/var/lib/postgresql postgres:15
-client_start c client
+client_start c client postgres:15
 IP=$(ip_of a pg)
-sql() { in_client c client psql -h "$IP" -U postgres -AtX -c "$1"; }
+sql() { on c docker exec client psql -h "$IP" -U postgres -AtX -c "$1"; }
 ok "it answers" wait_until 60 sql 'SELECT 1'
-ok "pgbench fills it" in_client c client pgbench -h "$IP" -U postgres -i -q -s 2 postgres
-mkdir "$TMP/log"
-(cd "$TMP/log" && in_client c client sh -c "cd $TMP/log && exec pgbench -h $IP -U postgres -c 8 -j 2 -T $SECONDS_OF_LOAD -l --log-prefix=tx postgres") >"$TMP/pgbench" 2>&1 &
+ok "pgbench fills it" on c docker exec client pgbench -h "$IP" -U postgres -i -q -s 2 postgres
+on c docker exec -w /tmp client pgbench -h "$IP" -U postgres -c 8 -j 2 -T "$SECONDS_OF_LOAD" -l --log-prefix=tx postgres >"$TMP/pgbench" 2>&1 &
 CLIENT=$!
 cleanup "kill $CLIENT 2>/dev/null; wait $CLIENT 2>/dev/null"
 sleep 1
@@ -33,7 +31,7 @@ done
 wait $CLIENT
 is $? 0 "the clients have worked through it"
 unlike "$(cat "$TMP/pgbench")" 'ERROR|FATAL|aborted|could not|lost' "no client saw an error" || sed 's/^/# /' "$TMP/pgbench"
-acked=$(cat "$TMP"/log/tx.* | wc -l)
+acked=$(on c docker exec client sh -c "cat /tmp/tx.*" | wc -l)
 stored=$(sql 'SELECT count(*) FROM pgbench_history')
 ok "there were transactions" test "$acked" -gt 100
 is "$stored" "$acked" "what was acknowledged is in the table, no more and no less"

@@ -5,8 +5,8 @@
 
 # client_net NAME: a network namespace path of a container that only lends it, on host c, so that
 # programs of this machine can be clients from inside the overlay.
-client_start() { # client_start HOST NAME
-	on "$1" ferry run -d --name "$2" busybox:latest sleep 1000000 >/dev/null
+client_start() { # client_start HOST NAME [IMAGE]
+	on "$1" ferry run -d --name "$2" "${3:-busybox:latest}" sleep 1000000 >/dev/null
 }
 in_client() { # in_client HOST NAME CMD...: CMD in that container's network
 	local host=$1 id
