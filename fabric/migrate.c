@@ -62,7 +62,6 @@ void migration_enter(struct migration *m, enum migration_state state)
 			  "Container", json_str(m->doc, "name", ""), "To", m->to);
 	json_t *shown;
 
-	m->state = state;
 	pthread_mutex_lock(&m->f->lock);
 	shown = json_object_get(m->f->outgoing, m->id);
 	if (shown) {
@@ -353,7 +352,6 @@ static void *storage_thread(void *arg)
 	json_array_foreach (json_object_get(m->doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 
-		m->volumes_touched = i + 1;
 		s->result = volume_freeze(m->f->volumes, name, &s->err);
 		if (!s->result)
 			s->result = volume_demote(m->f->volumes, name, &s->err);

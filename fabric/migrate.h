@@ -26,15 +26,13 @@ struct migration {
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
-	enum migration_state state;
 	struct engine *engine;
 
 	/* What was done, and so has an undo. */
-	bool marked;		/* the document names this migration, B may have a skeleton */
-	bool turned;		/* packets go to B */
-	bool frozen;		/* tasks stand still */
-	size_t volumes_touched; /* so many volumes may be frozen or demoted */
-	bool committed;		/* the document names B */
+	bool marked;	/* the document names this migration, B may have a skeleton */
+	bool turned;	/* packets go to B */
+	bool frozen;	/* tasks stand still */
+	bool committed; /* the document names B */
 
 	int64_t log_sent; /* bytes of the container's log that B has */
 	bool cold, verified;
