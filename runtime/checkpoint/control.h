@@ -24,6 +24,12 @@
  *        "xsave_mask","xsave_bytes"}
  *     pid and fd as seen inside the container, fd -1: none.
  *  connect {"address":"10.0.0.2","port":N | "fd":N (an inherited socket), "token", "tls"}
+ *  or, into a file or a pipe, with no destination that answers:
+ *  save {"path":P | "fd":N, "key":PEM file of the host's private key, "cert":PEM file of its
+ *        certificate (neither: unsigned)}
+ *     P, a path of the host, appears when the checkpoint is whole and on the disk, replacing
+ *     what was there; until then nothing of it can be seen. A descriptor is the caller's: what
+ *     a failure leaves in it he removes.
  *  precopy {"downtime_ns","timeout_ns","on_timeout":"refuse"|"go","auto_converge":bool,
  *           "trees":[{"source":"/upper","dest":"/"}…]}
  *     ← {"rounds","bytes","predicted_ns","converged":bool}
@@ -35,14 +41,37 @@
  *                     register put back, ptrace undone: the tasks now stand still even
  *                     if the engine is killed
  *     ← {"timings":{"memory_ns","tasks_ns","objects_ns","send_ns","total_ns"},"bytes"}
- *  resume {}          undo, allowed from any state: repair mode left, thawed, running
+ *  resume {"discard":bool}
+ *                     undo, allowed from any state: repair mode left, thawed, running. After
+ *                     `save` and `dump`: the container runs on at once, then the file is put on
+ *                     the disk and under its name, unless it is to be discarded. An error says
+ *                     that there is no checkpoint; the container runs all the same.
+ *     ← {"saved":bool,"bytes"}   bytes: the file's size
  *  kill {}            SIGKILL to all tasks, thaw, wait until all are gone. The cgroup's
- *                     folder stays.
+ *                     folder stays. After `save` and `dump`: first the file is put on the disk
+ *                     and under its name; where that fails nothing is killed, and `resume`
+ *                     lets the container run on.
+ *     ← {"saved":bool,"bytes"}
  *
  * DESTINATION:
  *  prepare {"init_pid":N (the --stub init),"cgroup","externals":[{"name":"stdin",
  *           "fd_of_stub":0}…],"listen":"10.0.0.2" | "fd":N, "token","tls"}
  *     ← {"port":N,"xsave_mask","xsave_bytes"}; a source may connect from now on
+ *     or, instead of "listen", from a checkpoint that was saved:
+ *           "load":{"path":P | "fd":N, "ca":PEM file of the cluster's CA,
+ *                   "allow_unsigned":false, "spool":folder for what comes from a pipe},
+ *           "connections":"keep" (default) | "drop",
+ *           "addresses":[{"old":"10.1.0.2","new":"10.1.0.9"}…]
+ *     A file's signature is checked over the whole of it before this is answered:
+ *     -EKEYREJECTED unsigned, by a stranger or altered; -EBADMSG damaged or truncated. What
+ *     comes from a pipe or socket is read into a nameless file first, after the answer; then
+ *     wait_restored (or the event "failed") gives the error. Nothing is built before.
+ *     drop: TCP connections with a peer outside the container come back reset (ECONNRESET);
+ *     those over loopback and between its own addresses are kept, with both ends on the new
+ *     addresses. Everything bound to an old address is bound to the new one. keep: every
+ *     connection as it was, which needs the same address.
+ *     ← {"port":0,"xsave_mask","xsave_bytes","signed_by":"host-a" | null,"saved_at":seconds
+ *        since the epoch | null}   (null: not known, a pipe)
  *  storage_ready {}   volumes are mounted inside the container: files may be opened
  *     ← at once
  *  wait_restored {}   ← {"timings":{…},"tasks","verified":bool} when everything is
@@ -61,6 +90,14 @@
  *  {"event":"connected"}, {"event":"received"}         destination; received: all of the
  *   dump has come
  *  {"event":"failed","error","errno"}                  destination, outside a request
+ *
+ * `ferry-checkpoint --inspect PATH [--ca CA]` prints as JSON what a checkpoint holds:
+ *  {"version","host":"a","kernel","arch","saved_at","bytes","rounds","complete":bool,
+ *   "signature":{"by":"a","good":bool (only with --ca),"error"} | null,
+ *   "processes":[{"pid","parent","name","exe","threads","zombie"}…],
+ *   "memory_bytes" (private and shared pages), "shared_bytes","objects":{"file":3,"tcp":2…},
+ *   "descriptors":N,"sockets":[{"type":"tcp","state","local":"10.1.0.2:80","peer"}…]}
+ *  Exit status 1 and a sentence on stderr where it cannot be read, or is not good with --ca.
  *
  * Exit status: 0 after end of file in a state with nothing to undo, else 1.
  */
