@@ -103,9 +103,16 @@ $(filter $(B)/tests/unit/oci/% $(B)/tests/unit/container/%,$(UNIT)): | $(B)/ferr
 
 unit: $(UNIT)
 
+# tests/lab/objects/: one small program for each kernel object that must travel; run by 65-objects.t.
+OBJECTS := $(patsubst tests/lab/objects/%.c,$(B)/tests/objects/%,$(wildcard tests/lab/objects/*.c))
+$(OBJECTS): $(B)/tests/objects/%: tests/lab/objects/%.c tests/lab/objects/object.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(WARN) -O1 -pthread -D_GNU_SOURCE -o $@ $<
+objects: $(OBJECTS)
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include tests/targets.mk
 
 clean:
 	rm -rf build build-asan build-tsan
-.PHONY: all unit clean
+.PHONY: all unit objects clean

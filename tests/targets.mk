@@ -57,7 +57,7 @@ $(FUZZ): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(addpr
 
 # Whole-system tests: LAB=tests/lab/10-x.t picks some. A hanging one is ended (and cleans up) after 15 minutes.
 LAB	?= $(sort $(wildcard tests/lab/*.t))
-test-lab: all
+test-lab: all objects
 	@echo "== whole-system tests"
 	@FERRY_BIN=$(BINDIR) $(PROVE) --exec 'timeout -k 60 900' $(LAB)
 
