@@ -133,6 +133,8 @@ static int source_op(struct engine *e, const char *op, json_t *args, json_t **ou
 		return dump_check(d, out, err);
 	if (strcmp(op, "connect") == 0)
 		return dump_connect(d, args, err);
+	if (strcmp(op, "save") == 0)
+		return dump_save(d, args, err);
 	if (strcmp(op, "precopy") == 0)
 		return dump_precopy(d, args, out, err);
 	if (strcmp(op, "freeze") == 0)
@@ -140,8 +142,8 @@ static int source_op(struct engine *e, const char *op, json_t *args, json_t **ou
 	if (strcmp(op, "dump") == 0)
 		return dump_final(d, json_is_true(json_object_get(args, "verify")), out, err);
 	if (strcmp(op, "resume") == 0)
-		return dump_resume(d, err);
-	return dump_kill(d, err);
+		return dump_resume(d, json_is_true(json_object_get(args, "discard")), out, err);
+	return dump_kill(d, out, err);
 }
 
 /* From now on the end of the control socket means: wait for the next ferryd. */
@@ -180,8 +182,8 @@ static bool next_ferryd(struct engine *e)
 
 static void request(struct engine *e, json_t *args)
 {
-	static const char *const source_ops[] = { "check", "connect", "precopy", "freeze",
-						  "dump",  "resume",  "kill" };
+	static const char *const source_ops[] = { "check",  "connect", "save",	 "precopy",
+						  "freeze", "dump",    "resume", "kill" };
 	const char *op = json_string_value(json_object_get(args, "op"));
 	struct error err = { 0 };
 	json_t *out = NULL;
@@ -310,8 +312,7 @@ int control_serve(int sock)
 		bool ready = false;
 
 		if (e.r && !e.r->received && !e.r->failed.code) {
-			p[1].fd = e.r->s ? stream_fd(e.r->s) : e.r->listen_fd;
-			ready = e.r->s && stream_buffered(e.r->s);
+			p[1].fd = restore_poll_fd(e.r, &ready);
 		}
 		if (poll(p, 2, ready ? 0 : -1) < 0 && errno != EINTR)
 			break;
@@ -321,10 +322,12 @@ int control_serve(int sock)
 	}
 	if (e.d) {
 		struct error err = { 0 };
+		json_t *unused = NULL;
 
 		/* What the freezer holds, the restarted ferryd decides about. */
 		if (!e.d->frozen && e.d->cg.path && (e.d->seized || e.d->s))
-			status = dump_resume(e.d, &err) < 0;
+			status = dump_resume(e.d, true, &unused, &err) < 0;
+		json_decref(unused);
 		dump_free(e.d);
 	}
 	if (e.r)

@@ -234,14 +234,17 @@ struct dump {
 	json_t *laps; /* parts of the last round's time */
 	int64_t lap_ns;
 	char *cpu_file, *cpu_saved;
+	struct save *save; /* the stream goes into a file; nobody answers */
 };
 int dump_check(struct dump *d, json_t **answer, struct error *err);
 int dump_connect(struct dump *d, json_t *args, struct error *err);
+int dump_save(struct dump *d, json_t *args, struct error *err);
 int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *err);
 int dump_freeze(struct dump *d, json_t **answer, struct error *err);
 int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err);
-int dump_resume(struct dump *d, struct error *err);
-int dump_kill(struct dump *d, struct error *err);
+/* Undo. Afterwards a file that was saved is published, unless it is to be discarded. */
+int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err);
+int dump_kill(struct dump *d, json_t **answer, struct error *err);
 void dump_free(struct dump *d);
 
 /* Notes the time since the last lap of the last round under `name`. */
@@ -320,9 +323,13 @@ struct restore {
 	struct error failed; /* code 0: fine */
 	int64_t received_ns, mem_ns, obj_ns, install_ns, late_ns, task_ns;
 	int64_t done_ns;
-	struct buf hashes; /* frames to be compared before restored is said */
+	struct buf hashes;	     /* frames to be compared before restored is said */
+	struct load *load;	     /* the stream comes from a file; nobody is answered */
+	struct addresses *addresses; /* it is restored with others; NULL: as they were */
 };
 int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct error *err);
+/* What to poll for restore_pump(); *ready: no need to. */
+int restore_poll_fd(const struct restore *r, bool *ready);
 /* One event of the listening socket or the stream. */
 int restore_pump(struct restore *r, struct error *err);
 /* Where everything has come and storage is ready: builds the rest. */

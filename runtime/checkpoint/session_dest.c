@@ -22,13 +22,14 @@
 #include "base/tls.h"
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/file.h"
 
 static int reply(struct restore *r, const struct error *e, uint32_t round)
 {
 	Ck__Reply m = CK__REPLY__INIT;
 	int n;
 
-	if (!r->s)
+	if (!r->s || r->load)
 		return 0;
 	m.code = e ? e->code : 0;
 	m.message = e ? (char *)(uintptr_t)e->msg : NULL;
@@ -61,7 +62,7 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 	const char *cgroup = json_string_value(json_object_get(args, "cgroup"));
 	const char *token = json_string_value(json_object_get(args, "token"));
 	const char *listen_on = json_string_value(json_object_get(args, "listen"));
-	json_t *tls = json_object_get(args, "tls");
+	json_t *tls = json_object_get(args, "tls"), *load = json_object_get(args, "load");
 	uint16_t port = 0;
 	uint64_t mask;
 	uint32_t size;
@@ -75,6 +76,11 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 		r->externals = json_array();
 	if (r->init_pid <= 1)
 		return error_set(err, EINVAL, "prepare needs init_pid");
+	if (load) {
+		e = load_open(load, &r->load, err);
+		if (e < 0)
+			return e;
+	}
 	if (cgroup) {
 		e = cgroup_find(cgroup, &r->cg, err);
 		if (e < 0)
@@ -85,7 +91,10 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 		e = take_externals(r, err);
 	if (e < 0)
 		return e;
-	if (json_object_get(args, "fd")) {
+	if (r->load) {
+		if (load_ready(r->load) && !(r->s = load_stream(r->load, err)))
+			return -err->code;
+	} else if (json_object_get(args, "fd")) {
 		r->s = stream_new_fd((int)json_integer_value(json_object_get(args, "fd")));
 	} else {
 		if (!tls)
@@ -102,6 +111,15 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 	arch_xsave(&mask, &size);
 	*answer = json_pack("{s:i,s:I,s:i}", "port", (int)port, "xsave_mask", (json_int_t)mask,
 			    "xsave_bytes", (int)size);
+	if (r->load) {
+		const struct load_info *info = load_info(r->load);
+
+		json_object_set_new(*answer, "signed_by",
+				    info->signed_by ? json_string(info->signed_by) : json_null());
+		json_object_set_new(*answer, "saved_at",
+				    info->saved_at_s ? json_integer(info->saved_at_s)
+						     : json_null());
+	}
 	return 0;
 }
 
@@ -123,7 +141,7 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 			      "the source speaks version %u of the stream, this host %u: "
 			      "run the same ferry on both",
 			      m->version, STREAM_VERSION);
-	else if (strcmp(m->token ? m->token : "", r->token) != 0)
+	else if (!r->load && strcmp(m->token ? m->token : "", r->token) != 0)
 		e = error_set(err, EACCES, "the source named another migration");
 	else if (!m->arch || strcmp(m->arch, u.machine) != 0)
 		e = error_set(err, EOPNOTSUPP, "the source is %s, this host %s",
@@ -253,6 +271,8 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 		ck__round_end__free_unpacked(end, NULL);
 		return 0;
 	case FRAME_DONE:
+		if (r->load && (e = load_end(r->load, r->s, err)) < 0)
+			return e;
 		r->verify = f->len >= 2 && f->data[1];
 		r->received = true;
 		r->received_ns = clock_mono_ns();
@@ -262,11 +282,25 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 	return error_set(err, EBADMSG, "a frame of unknown type %u", f->type);
 }
 
+int restore_poll_fd(const struct restore *r, bool *ready)
+{
+	*ready = r->s && stream_buffered(r->s);
+	if (r->s)
+		return stream_fd(r->s);
+	return r->load ? load_fd(r->load) : r->listen_fd;
+}
+
 int restore_pump(struct restore *r, struct error *err)
 {
 	struct frame f;
 	int e;
 
+	if (r->load && !load_ready(r->load)) {
+		e = load_pump(r->load, err);
+		if (e == 0 && load_ready(r->load) && !(r->s = load_stream(r->load, err)))
+			return -err->code;
+		return e;
+	}
 	if (!r->s && r->listen_fd >= 0) {
 		int fd = accept4(r->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		struct tls *t;
@@ -428,6 +462,7 @@ void restore_free(struct restore *r)
 			close((int)json_integer_value(json_object_get(e, "fd")));
 	json_decref(r->externals);
 	stream_close(r->s);
+	load_free(r->load);
 	if (r->listen_fd >= 0)
 		close(r->listen_fd);
 	if (r->root_fd >= 0)

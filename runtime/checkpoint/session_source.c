@@ -24,6 +24,7 @@
 #include "base/tls.h"
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/track.h"
 
 /* What a blackout costs beyond memory, before there is a measurement: the freeze, and
@@ -39,6 +40,8 @@ static int recv_reply(struct dump *d, struct error *err)
 	Ck__Reply *m;
 	int r;
 
+	if (d->save)
+		return 0; /* nobody reads yet */
 	r = stream_recv(d->s, &f, err);
 	if (r < 0)
 		return r;
@@ -52,15 +55,48 @@ static int recv_reply(struct dump *d, struct error *err)
 	return -r;
 }
 
+static int send_hello(struct dump *d, const char *token, struct error *err)
+{
+	Ck__Hello m = CK__HELLO__INIT;
+	struct utsname u;
+	uint64_t mask;
+	uint32_t size;
+	int r;
+
+	uname(&u);
+	arch_xsave(&mask, &size);
+	m.version = STREAM_VERSION;
+	m.token = (char *)(uintptr_t)(token ? token : "");
+	m.arch = u.machine;
+	m.kernel = u.release;
+	m.has_page_size = m.has_xsave_mask = m.has_xsave_bytes = 1;
+	m.page_size = PAGE;
+	m.xsave_mask = mask;
+	m.xsave_bytes = size;
+	m.has_saved_at = d->save != NULL;
+	m.saved_at = (uint64_t)time(NULL);
+	r = stream_send_msg(d->s, FRAME_HELLO, &m.base, err);
+	return r < 0 ? r : stream_flush(d->s, err);
+}
+
+int dump_save(struct dump *d, json_t *args, struct error *err)
+{
+	int fd, r;
+
+	if (d->s)
+		return error_set(err, EALREADY, "already connected");
+	r = save_open(args, &d->save, &fd, err);
+	if (r < 0)
+		return r;
+	d->s = stream_new_file(fd);
+	return send_hello(d, NULL, err);
+}
+
 int dump_connect(struct dump *d, json_t *args, struct error *err)
 {
 	json_t *tls = json_object_get(args, "tls");
 	const char *address = json_string_value(json_object_get(args, "address"));
 	const char *token = json_string_value(json_object_get(args, "token"));
-	Ck__Hello m = CK__HELLO__INIT;
-	struct utsname u;
-	uint64_t mask;
-	uint32_t size;
 	int r;
 
 	if (d->s)
@@ -86,19 +122,7 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 			return r;
 		d->s = stream_new_tls(t);
 	}
-	uname(&u);
-	arch_xsave(&mask, &size);
-	m.version = STREAM_VERSION;
-	m.token = (char *)(uintptr_t)(token ? token : "");
-	m.arch = u.machine;
-	m.kernel = u.release;
-	m.has_page_size = m.has_xsave_mask = m.has_xsave_bytes = 1;
-	m.page_size = PAGE;
-	m.xsave_mask = mask;
-	m.xsave_bytes = size;
-	r = stream_send_msg(d->s, FRAME_HELLO, &m.base, err);
-	if (r == 0)
-		r = stream_flush(d->s, err);
+	r = send_hello(d, token, err);
 	return r < 0 ? r : recv_reply(d, err);
 }
 
@@ -246,7 +270,7 @@ static int reason(struct dump *d, int r, struct error *err)
 {
 	struct error why = { 0 };
 
-	if ((r == -EPIPE || r == -ECONNRESET) && d->s && recv_reply(d, &why) < 0 &&
+	if ((r == -EPIPE || r == -ECONNRESET) && d->s && !d->save && recv_reply(d, &why) < 0 &&
 	    why.code != EPIPE && why.code != ECONNRESET) {
 		*err = why;
 		return -why.code;
@@ -384,7 +408,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	if (r == 0)
 		r = stream_send_msg(d->s, FRAME_DONE, &m.base, err);
 	if (r == 0)
-		r = stream_flush(d->s, err);
+		r = d->save ? save_seal(d->save, d->s, err) : stream_flush(d->s, err);
 	t3 = clock_mono_ns();
 	/* From here on the freezer holds them, whatever becomes of this process. A thread in
 	 * a ptrace stop counts as frozen, and stays frozen when it is detached. */
@@ -437,8 +461,21 @@ static void take_over(struct dump *d)
 		d->ofds[i]->dumped = true;
 }
 
-int dump_resume(struct dump *d, struct error *err)
+/* The file of `save`: on the disk, or gone. */
+static int end_save(struct dump *d, bool discard, json_t **answer, struct error *err)
 {
+	bool saved = save_sealed(d->save) && !discard;
+	int r = saved ? save_publish(d->save, err) : 0;
+
+	if (r == 0 && d->save)
+		*answer = json_pack("{s:b,s:I}", "saved", saved, "bytes",
+				    (json_int_t)(saved && d->s ? stream_bytes(d->s) : 0));
+	return r;
+}
+
+int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err)
+{
+	struct error unsaved = { 0 };
 	int r;
 
 	if (!d->seized && !d->round)
@@ -452,8 +489,14 @@ int dump_resume(struct dump *d, struct error *err)
 	r = cgroup_freeze(&d->cg, false, err);
 	d->frozen = d->final = false;
 	dump_drop_fds(d);
+	/* It runs; now there is time for the disk. */
+	if (end_save(d, discard, answer, &unsaved) < 0 && r == 0) {
+		*err = unsaved;
+		r = -unsaved.code;
+	}
 	stream_close(d->s);
 	d->s = NULL;
+	save_free(TAKE_PTR(d->save));
 	/* A later try starts from nothing. */
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);
@@ -479,11 +522,16 @@ static int kill_all(struct dump *d, struct error *err)
 	return r;
 }
 
-int dump_kill(struct dump *d, struct error *err)
+int dump_kill(struct dump *d, json_t **answer, struct error *err)
 {
 	int64_t end = clock_mono_ns() + 30000000000;
 	int r;
 
+	if (d->save && !save_sealed(d->save))
+		return error_set(err, EINVAL, "the checkpoint is not complete: dump first");
+	r = end_save(d, false, answer, err);
+	if (r < 0)
+		return r;
 	/* What leaves repair mode, or writes, must not do so any more: descriptors first. */
 	dump_drop_fds(d);
 	throttle_end(d);
@@ -519,6 +567,7 @@ void dump_free(struct dump *d)
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);
 	stream_close(d->s);
+	save_free(d->save);
 	cgroup_free(&d->cg);
 	json_decref(d->externals);
 	json_decref(d->volumes);

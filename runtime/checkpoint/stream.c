@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/evp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct stream {
 	uint8_t *in; /* payload of the last frame */
 	size_t in_cap;
 	uint64_t bytes;
+	EVP_MD_CTX *hash; /* of a file only */
 };
 
 struct stream *stream_new_fd(int fd)
@@ -62,10 +64,39 @@ struct stream *stream_new_tls(struct tls *tls)
 	return s;
 }
 
+struct stream *stream_new_file(int fd)
+{
+	struct stream *s = stream_new_fd(fd);
+
+	s->hash = EVP_MD_CTX_new();
+	if (!s->hash || EVP_DigestInit_ex(s->hash, EVP_sha256(), NULL) != 1)
+		abort(); /* no memory */
+	return s;
+}
+
+int stream_digest(struct stream *s, uint8_t out[STREAM_DIGEST], struct error *err)
+{
+	EVP_MD_CTX *copy = EVP_MD_CTX_new();
+	int r = stream_flush(s, err);
+
+	if (r == 0 && (!copy || !s->hash || EVP_MD_CTX_copy_ex(copy, s->hash) != 1 ||
+		       EVP_DigestFinal_ex(copy, out, NULL) != 1))
+		r = error_set(err, EIO, "the checkpoint's SHA-256 cannot be computed");
+	EVP_MD_CTX_free(copy);
+	return r;
+}
+
+static void hash(struct stream *s, const void *p, size_t n)
+{
+	if (s->hash && n)
+		EVP_DigestUpdate(s->hash, p, n);
+}
+
 void stream_close(struct stream *s)
 {
 	if (!s)
 		return;
+	EVP_MD_CTX_free(s->hash);
 	if (s->tls)
 		tls_close(s->tls);
 	else if (s->fd >= 0)
@@ -101,6 +132,7 @@ static int write_all(struct stream *s, const void *p, size_t n, struct error *er
 {
 	if (s->tls && n)
 		return tls_write(s->tls, p, n, 0, err);
+	hash(s, p, n);
 	while (n) {
 		/* MSG_NOSIGNAL: the peer may die at any moment. */
 		ssize_t w = send(s->fd, p, n, MSG_NOSIGNAL);
@@ -114,15 +146,27 @@ static int write_all(struct stream *s, const void *p, size_t n, struct error *er
 			continue;
 		}
 		if (w < 0)
-			return error_sys(err, errno, "sending to the other engine");
+			return error_sys(err, errno, "%s",
+					 s->hash ? "writing the checkpoint"
+						 : "sending to the other engine");
 		p = (const char *)p + w;
 		n -= (size_t)w;
 	}
 	return 0;
 }
 
+static int cut_off(const struct stream *s, struct error *err)
+{
+	return error_set(err, EBADMSG,
+			 "the checkpoint is truncated: it ends in the middle of a frame, behind "
+			 "byte %llu; write or copy it again",
+			 (unsigned long long)s->bytes);
+}
+
 static int read_all(struct stream *s, void *p, size_t n, struct error *err)
 {
+	size_t want = n;
+
 	if (s->tls && n) {
 		int r = tls_read(s->tls, p, n, 0, err);
 
@@ -140,7 +184,12 @@ static int read_all(struct stream *s, void *p, size_t n, struct error *err)
 			continue;
 		}
 		if (got < 0)
-			return error_sys(err, errno, "receiving from the other engine");
+			return error_sys(err, errno, "%s",
+					 s->hash ? "reading the checkpoint"
+						 : "receiving from the other engine");
+		if (got == 0 && s->hash)
+			return n < want ? cut_off(s, err)
+					: error_set(err, ENODATA, "the checkpoint has no end");
 		if (got == 0)
 			return error_set(err, EPIPE, "the other engine has closed the stream");
 		p = (char *)p + got;
@@ -222,11 +271,15 @@ int stream_recv(struct stream *s, struct frame *f, struct error *err)
 	}
 	r = read_all(s, s->in, h.len, err);
 	if (r < 0)
-		return r;
+		return r == -ENODATA ? cut_off(s, err) : r;
 	if (crc32c(0, s->in, h.len) != h.crc)
 		return error_set(err, EBADMSG,
 				 "the stream is damaged: checksum of a frame of type %u differs",
 				 h.type);
+	if (h.type != FRAME_SIGNATURE) {
+		hash(s, &h, sizeof(h));
+		hash(s, s->in, h.len);
+	}
 	s->bytes += sizeof(h) + h.len;
 	*f = (struct frame){ h.type, h.flags, h.len, s->in };
 	return 0;

@@ -34,6 +34,7 @@ enum frame_type {
 	FRAME_PART,
 	FRAME_HASH,
 	FRAME_DONE,
+	FRAME_SIGNATURE = 32, /* last of a file */
 };
 
 /* Flags of a pages frame. */
@@ -57,6 +58,11 @@ struct tls;
 struct stream *stream_new_fd(int fd);
 /* Takes over the TLS connection. */
 struct stream *stream_new_tls(struct tls *tls);
+/* Takes over a file, or a pipe into or out of one; keeps a running SHA-256 of its frames. */
+struct stream *stream_new_file(int fd);
+#define STREAM_DIGEST 32
+/* The SHA-256 of all frames sent or received, but for a signature's. 0 or -errno. */
+int stream_digest(struct stream *s, uint8_t out[STREAM_DIGEST], struct error *err);
 /* NULL is fine. */
 void stream_close(struct stream *s);
 /* For poll(). */
@@ -80,7 +86,8 @@ struct frame {
 	uint32_t len;
 	uint8_t *data;
 };
-/* -EPIPE: the other side has closed; -EBADMSG: damaged. */
+/* -EPIPE: the other side has closed; -EBADMSG: damaged, a file that ends within a frame;
+ * -ENODATA: a file's end. */
 int stream_recv(struct stream *s, struct frame *f, struct error *err);
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
