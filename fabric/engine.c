@@ -28,8 +28,13 @@ static struct engine *new_engine(int sock, pid_t pid)
 
 int engine_start(const char *program, struct engine **out, struct error *err)
 {
+	return engine_start_with(program, -1, out, err);
+}
+
+int engine_start_with(const char *program, int file, struct engine **out, struct error *err)
+{
 	char *argv[] = { (char *)(uintptr_t)program, NULL };
-	CLEANUP_CLOSE int ours = -1, theirs = -1;
+	CLEANUP_CLOSE int ours = -1, theirs = -1, given = -1;
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	int sv[2], r;
@@ -40,13 +45,16 @@ int engine_start(const char *program, struct engine **out, struct error *err)
 	/* Above the number it gets, so that dup2 never is a no-op that keeps close-on-exec. */
 	ours = fcntl(sv[0], F_DUPFD_CLOEXEC, 10);
 	theirs = fcntl(sv[1], F_DUPFD_CLOEXEC, 10);
+	given = file < 0 ? -1 : fcntl(file, F_DUPFD_CLOEXEC, 10);
 	close(sv[0]);
 	close(sv[1]);
-	if (ours < 0 || theirs < 0)
+	if (ours < 0 || theirs < 0 || (file >= 0 && given < 0))
 		return error_sys(err, EMFILE, "making a socket for ferry-checkpoint");
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&fa, theirs, CONTROL_FD);
+	if (given >= 0)
+		posix_spawn_file_actions_adddup2(&fa, given, ENGINE_FILE);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
 	r = posix_spawn(&pid, program, &fa, &attr, argv, environ);

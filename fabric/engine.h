@@ -16,6 +16,10 @@ struct engine {
 /* Starts one; `program` is its path. */
 int engine_start(const char *program, struct engine **out, struct error *err);
 
+/* The same, with an open file as its descriptor ENGINE_FILE (-1: none). */
+#define ENGINE_FILE (CONTROL_FD + 1)
+int engine_start_with(const char *program, int file, struct engine **out, struct error *err);
+
 /* Takes over an armed one that an earlier ferryd left, by its socket. */
 int engine_reach(const char *socket, struct engine **out, struct error *err);
 

@@ -142,7 +142,7 @@ int migration_refuse(const json_t *list, struct error *err)
 			 json_str(o, "why", "?"), json_str(o, "remedy", "?"), more.data);
 }
 
-static json_t *check_args(struct migration *m)
+json_t *migration_check_args(const struct migration *m)
 {
 	static const char *const names[] = { "stdin", "stdout", "stderr" };
 	json_t *args =
@@ -179,7 +179,7 @@ static int preflight(struct migration *m, json_t **obstacles, struct error *err)
 	if (!r)
 		r = engine_start(program, &m->engine, err);
 	if (!r)
-		r = engine_call(m->engine, "check", check_args(m), &answer, err);
+		r = engine_call(m->engine, "check", migration_check_args(m), &answer, err);
 	if (r < 0)
 		return r;
 	list = migration_obstacles(m);
@@ -216,7 +216,7 @@ int migration_mark(void *ctx, json_t *doc, struct error *err)
  * they go on. Offsets are relative to the initial time namespace, so this host's own
  * ones are taken out.
  */
-static json_t *clocks(struct migration *m)
+json_t *migration_clocks(const struct migration *m)
 {
 	struct fabric_clock own;
 	const json_t *off = json_object_get(m->live, "TimeOffsets");
@@ -239,7 +239,7 @@ static int prepare(struct migration *m, struct error *err)
 		return r;
 	m->marked = true;
 	params = json_pack("{s:O, s:s, s:o, s:O}", "doc", m->doc, "from", m->f->host, "clocks",
-			   clocks(m), "stdio", json_object_get(m->live, "Stdio"));
+			   migration_clocks(m), "stdio", json_object_get(m->live, "Stdio"));
 	migrate_log_tail(m, params);
 	r = migration_rpc(m, "migrate.prepare", params, PREPARE_TIMEOUT_NS, &answer, err);
 	if (r < 0)
@@ -306,7 +306,7 @@ static void sync_volumes(struct migration *m)
 			log_warn("migration %s: %s", m->id, err.msg);
 }
 
-static int precopy(struct migration *m, struct error *err)
+int migration_precopy(struct migration *m, struct error *err)
 {
 	const struct fabric_migrate_options *o = &m->options;
 	CLEANUP_JSON json_t *answer = NULL;
@@ -609,7 +609,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 	r = prepare(m, err);
 	if (!r) {
 		migration_enter(m, MIGRATION_PRECOPY);
-		r = precopy(m, err);
+		r = migration_precopy(m, err);
 	}
 	rcu_expedite(true);
 	if (!r) {

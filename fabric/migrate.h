@@ -60,6 +60,15 @@ int migration_mark(void *ctx, json_t *doc, struct error *err);
 /* What the fabric itself knows to stand in the way, in the engine's form (see control.h). */
 json_t *migration_obstacles(const struct migration *m);
 
+/* Arguments of the engine's "check"; needs m->live. */
+json_t *migration_check_args(const struct migration *m);
+
+/* The container's clocks and this host's wall clock, read together; needs m->live. */
+json_t *migration_clocks(const struct migration *m);
+
+/* Memory, writable layer and tmpfs in rounds, as m->options say; volumes are synced. */
+int migration_precopy(struct migration *m, struct error *err);
+
 /* -EPROTO with the first of them in the message. */
 int migration_refuse(const json_t *list, struct error *err);
 
@@ -79,6 +88,18 @@ void migrate_log_tail(struct migration *m, json_t *params);
  */
 int migrate_swap(struct fabric *f, const char *container, const char *from, const char *migration,
 		 struct error *err);
+
+/* Offsets with which the clocks go on from there; without "real_ns": from just then. */
+struct container_time_offsets migrate_offsets(const json_t *clocks);
+
+/* The engine's "externals" for a stub whose container had that stdio (container_inspect()). */
+json_t *migrate_externals(const json_t *stdio);
+
+/*
+ * After the commit, on the host where it runs now: the manager, volumes, ports and the
+ * document learn of it. Everything is tried; what fails is logged.
+ */
+void migrate_settle(struct fabric *f, const json_t *doc);
 
 /* What is left of a skeleton at the destination goes away. from: who has the packets. */
 void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from);

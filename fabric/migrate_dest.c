@@ -73,7 +73,7 @@ void fabric_clock_read(struct fabric_clock *c)
 	c->boot_ns = (int64_t)b.tv_sec * 1000000000 + b.tv_nsec - boot;
 }
 
-static struct container_time_offsets offsets_for(const json_t *clocks)
+struct container_time_offsets migrate_offsets(const json_t *clocks)
 {
 	struct fabric_clock here;
 	int64_t passed;
@@ -303,22 +303,12 @@ char *migrate_socket(struct fabric *f, const char *container)
 	return str_format("%s/migrations/%.12s.sock", f->run_dir, container);
 }
 
-static int start_engine(struct fabric *f, struct incoming *in, const json_t *stdio,
-			json_int_t *port, struct error *err)
+json_t *migrate_externals(const json_t *stdio)
 {
 	static const char *const names[] = { "stdin", "stdout", "stderr" };
-	CLEANUP_FREE char *program = str_format("%s/ferry-checkpoint", f->bin_dir);
-	CLEANUP_JSON json_t *live = NULL;
-	CLEANUP_JSON json_t *answer = NULL;
-	CLEANUP_JSON json_t *externals = json_array();
-	json_t *args, *s;
+	json_t *externals = json_array(), *s;
 	size_t i;
-	int r = engine_start(program, &in->engine, err);
 
-	if (!r)
-		r = container_inspect(f->containers, in->container, &live, err);
-	if (r < 0)
-		return r;
 	json_array_foreach (stdio, i, s) {
 		int64_t fd = json_int(s, "fd", -1);
 
@@ -326,6 +316,23 @@ static int start_engine(struct fabric *f, struct incoming *in, const json_t *std
 			json_array_append_new(externals, json_pack("{s:s, s:I}", "name", names[fd],
 								   "fd_of_stub", (json_int_t)fd));
 	}
+	return externals;
+}
+
+static int start_engine(struct fabric *f, struct incoming *in, const json_t *stdio,
+			json_int_t *port, struct error *err)
+{
+	CLEANUP_FREE char *program = str_format("%s/ferry-checkpoint", f->bin_dir);
+	CLEANUP_JSON json_t *live = NULL;
+	CLEANUP_JSON json_t *answer = NULL;
+	CLEANUP_JSON json_t *externals = migrate_externals(stdio);
+	json_t *args;
+	int r = engine_start(program, &in->engine, err);
+
+	if (!r)
+		r = container_inspect(f->containers, in->container, &live, err);
+	if (r < 0)
+		return r;
 	args = json_pack("{s:i, s:O, s:O, s:s, s:s, s:{s:s, s:s, s:s}}", "init_pid", (int)in->stub,
 			 "cgroup", json_object_get(live, "Cgroup"), "externals", externals,
 			 "listen", cluster_address(f->cluster), "token", in->id, "tls", "cert",
@@ -368,7 +375,7 @@ static int build_skeleton(struct fabric *f, struct incoming *in, json_t *params,
 		r = container_endpoints_up(f, in->doc, true, &netns, err);
 	if (r < 0)
 		return r;
-	offsets = offsets_for(json_object_get(params, "clocks"));
+	offsets = migrate_offsets(json_object_get(params, "clocks"));
 	r = container_launch(f, in->doc, netns, true, &offsets, &in->stub, err);
 	return r < 0 ? r : start_engine(f, in, json_object_get(params, "stdio"), port, err);
 }
@@ -509,7 +516,7 @@ int migrate_swap(struct fabric *f, const char *container, const char *from, cons
 }
 
 /* After the swap: everything here is tried to the end; what fails is logged. */
-static void settle(struct fabric *f, const json_t *doc)
+void migrate_settle(struct fabric *f, const json_t *doc)
 {
 	const char *id = json_str(doc, "id", "");
 	struct error err = { 0 };
@@ -544,7 +551,7 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc)
 	unlink(path);
 	if (json_array_size(json_object_get(doc, "endpoints")))
 		netd_release(f->netd, id, NULL);
-	settle(f, doc);
+	migrate_settle(f, doc);
 }
 
 static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t **result,
@@ -584,7 +591,7 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	if (connected && netd_release(f->netd, in->container, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
 	t3 = clock_mono_ns();
-	settle(f, in->doc);
+	migrate_settle(f, in->doc);
 	*result = json_pack("{s:I, s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
 			    (json_int_t)(t1 - t0 + run_ns), "commit_ns", (json_int_t)(t2 - t1),
 			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "after_ns",

@@ -85,7 +85,9 @@ struct volume_driver {
 			       const char *snap, struct error *err);
 	int (*snapshot_list)(void *state, const char *name, json_t **out, struct error *err);
 	int (*snapshot_remove)(void *state, const char *name, const struct attachment *a,
-			       const char *snap, struct error *err);
+			       const char *snap, bool detach, struct error *err);
+	int (*snapshot_clones)(void *state, const char *name, const char *snap, json_t **out,
+			       struct error *err);
 	int (*snapshot_rollback)(void *state, const char *name, const char *snap,
 				 struct error *err);
 	int (*clone)(void *state, const char *name, const char *snap, const char *clone,

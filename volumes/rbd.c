@@ -188,6 +188,70 @@ static int metadata_init(rbd_image_t image, const struct volume_spec *spec, stru
 	return rc;
 }
 
+/* --- clones ------------------------------------------------------------------------------ */
+
+/*
+ * Clones by an own handle: that of a vold must not be turned to a snapshot. Since clones
+ * are of format 2 (no protected parent, rbd(8) "clone"), only this list keeps a snapshot.
+ */
+static int driver_snapshot_clones(void *state, const char *name, const char *snap, json_t **out,
+				  struct error *err)
+{
+	struct rbd_driver *d = state;
+	CLEANUP_IMAGE rbd_image_t image = NULL;
+	rbd_linked_image_spec_t *clones = NULL;
+	size_t n = 16;
+	int rc = rbd_connect(d, err);
+
+	if (rc == 0)
+		rc = rbd_image_open(d, name, true, &image, err);
+	if (rc)
+		return rc;
+	rc = snap ? rbd_snap_set(image, snap) : 0;
+	if (rc == -ENOENT)
+		return error_set(err, ENOENT, "no such snapshot: %s", snap);
+	while (rc == 0) {
+		clones = mem_grow(clones, n, sizeof(*clones));
+		rc = rbd_list_children3(image, clones, &n);
+		if (rc != -ERANGE)
+			break;
+		rc = 0;
+	}
+	if (rc < 0) {
+		free(clones);
+		return error_sys(err, -rc, "listing the clones of volume %s", name);
+	}
+	*out = json_array();
+	for (size_t i = 0; i < n; i++)
+		if (!clones[i].trash)
+			json_array_append_new(*out, json_string(clones[i].image_name));
+	rbd_linked_image_spec_list_cleanup(clones, n);
+	free(clones);
+	return 0;
+}
+
+/* EBUSY with the names of the clones, if there are any. */
+static int refuse_clones(struct rbd_driver *d, const char *name, const char *snap,
+			 struct error *err)
+{
+	CLEANUP_JSON json_t *clones = NULL;
+	CLEANUP_BUF struct buf names = { 0 };
+	json_t *clone;
+	size_t i;
+	int rc = driver_snapshot_clones(d, name, snap, &clones, err);
+
+	if (rc || !json_array_size(clones))
+		return rc;
+	json_array_foreach (clones, i, clone)
+		buf_addf(&names, "%s%s", i ? ", " : "", json_string_value(clone));
+	return snap ? error_set(err, EBUSY,
+				"snapshot %s of volume %s has clones: remove them first: %s", snap,
+				name, names.data)
+		    : error_set(err, EBUSY,
+				"volume %s has snapshots with clones: remove them first: %s", name,
+				names.data);
+}
+
 /* --- create, remove ------------------------------------------------------------------------ */
 
 static int feature_bits(json_t *wanted, uint64_t *bits, struct error *err)
@@ -358,8 +422,14 @@ static int driver_remove(void *state, const char *name, struct error *err)
 	rc = rbd_remove(d->ceph.io, name);
 	if (rc == -ENOENT)
 		return error_set(err, ENOENT, "No such volume: %s", name);
-	if (rc == -ENOTEMPTY)
-		return error_set(err, EBUSY, "volume %s has snapshots: remove them first", name);
+	if (rc == -ENOTEMPTY) {
+		rc = refuse_clones(d, name, NULL, err);
+		return rc ? rc
+			  : error_set(err, EBUSY,
+				      "volume %s has snapshots: remove them first (ferry "
+				      "checkpoint ls)",
+				      name);
+	}
 	if (rc == -EBUSY)
 		return error_set(
 			err, EBUSY,
@@ -455,9 +525,13 @@ static int driver_snapshot_create(void *state, const char *name, const struct at
 }
 
 static int driver_snapshot_remove(void *state, const char *name, const struct attachment *a,
-				  const char *snap, struct error *err)
+				  const char *snap, bool detach, struct error *err)
 {
-	return snapshot_change(state, name, a, snap, false, err);
+	int rc = rbd_connect(state, err);
+
+	if (rc == 0 && !detach)
+		rc = refuse_clones(state, name, snap, err);
+	return rc ? rc : snapshot_change(state, name, a, snap, false, err);
 }
 
 static json_t *snapshot_entry(rbd_image_t image, const rbd_snap_info_t *snap)
@@ -497,8 +571,15 @@ static int driver_snapshot_list(void *state, const char *name, json_t **out, str
 		return error_sys(err, -n, "listing snapshots of volume %s", name);
 	}
 	*out = json_array();
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		rbd_snap_namespace_type_t type;
+
+		/* Those that were removed and kept for their clones are nobody's any more. */
+		if (rbd_snap_get_namespace_type(image, snaps[i].id, &type) == 0 &&
+		    type != RBD_SNAP_NAMESPACE_TYPE_USER)
+			continue;
 		json_array_append_new(*out, snapshot_entry(image, &snaps[i]));
+	}
 	if (n > 0)
 		rbd_snap_list_end(snaps);
 	free(snaps);
@@ -526,17 +607,6 @@ static int driver_snapshot_rollback(void *state, const char *name, const char *s
 	return rc < 0 ? error_sys(err, -rc, "rolling volume %s back to %s", name, snap) : 0;
 }
 
-static int protect(rbd_image_t image, const char *snap, struct error *err)
-{
-	int is = 0, rc = rbd_snap_is_protected(image, snap, &is);
-
-	if (rc == -ENOENT)
-		return error_set(err, ENOENT, "no such snapshot: %s", snap);
-	if (rc == 0 && !is)
-		rc = rbd_snap_protect(image, snap);
-	return rc < 0 ? error_sys(err, -rc, "protecting snapshot %s", snap) : 0;
-}
-
 static int driver_clone(void *state, const char *name, const char *snap, const char *clone,
 			struct error *err)
 {
@@ -549,17 +619,19 @@ static int driver_clone(void *state, const char *name, const char *snap, const c
 	int rc = rbd_connect(d, err);
 
 	if (rc == 0)
-		rc = rbd_image_open(d, name, false, &image, err);
-	if (rc == 0)
-		rc = protect(image, snap, err);
+		rc = rbd_image_open(d, name, true, &image, err);
 	if (rc)
 		return rc;
 	rbd_image_options_create(&options);
 	rbd_image_options_set_uint64(options, RBD_IMAGE_OPTION_FEATURES, LAYERING | EXCLUSIVE_LOCK);
+	/* Format 2: the snapshot may be removed before the clone, and needs no protection. */
+	rbd_image_options_set_uint64(options, RBD_IMAGE_OPTION_CLONE_FORMAT, 2);
 	rc = rbd_clone3(d->ceph.io, name, snap, d->ceph.io, clone, options);
 	rbd_image_options_destroy(options);
 	if (rc == -EEXIST)
 		return error_set(err, EEXIST, "volume %s exists already", clone);
+	if (rc == -ENOENT)
+		return error_set(err, ENOENT, "no such snapshot: %s", snap);
 	if (rc < 0)
 		return error_sys(err, -rc, "cloning volume %s", name);
 	fs = metadata_get(image, "ferry.fs");
@@ -588,6 +660,7 @@ const struct volume_driver volume_driver_rbd = {
 	.snapshot_create = driver_snapshot_create,
 	.snapshot_list = driver_snapshot_list,
 	.snapshot_remove = driver_snapshot_remove,
+	.snapshot_clones = driver_snapshot_clones,
 	.snapshot_rollback = driver_snapshot_rollback,
 	.clone = driver_clone,
 	.attach = rbd_driver_attach,

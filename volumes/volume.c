@@ -589,7 +589,7 @@ int volume_snapshot_list(struct volumes *vs, const char *name, json_t **out, str
 	return rc;
 }
 
-int volume_snapshot_remove(struct volumes *vs, const char *name, const char *snap,
+int volume_snapshot_remove(struct volumes *vs, const char *name, const char *snap, bool detach,
 			   struct error *err)
 {
 	CLEANUP_OP struct op op;
@@ -600,7 +600,20 @@ int volume_snapshot_remove(struct volumes *vs, const char *name, const char *sna
 	if (rc == 0 && op.attached && is_rw(&op))
 		here = &op.a;
 	if (rc == 0)
-		rc = op.driver->snapshot_remove(op.state, name, here, snap, err);
+		rc = op.driver->snapshot_remove(op.state, name, here, snap, detach, err);
+	volume_info_free(&info);
+	return rc;
+}
+
+int volume_snapshot_clones(struct volumes *vs, const char *name, const char *snap, json_t **out,
+			   struct error *err)
+{
+	CLEANUP_OP struct op op;
+	struct volume_info info = { 0 };
+	int rc = begin_snapshot(&op, vs, name, snap, false, &info, err);
+
+	if (rc == 0)
+		rc = op.driver->snapshot_clones(op.state, name, snap, out, err);
 	volume_info_free(&info);
 	return rc;
 }

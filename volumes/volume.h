@@ -95,7 +95,14 @@ int volume_snapshot_create(struct volumes *vs, const char *name, const char *sna
 			   struct error *err);
 /* [{"Name","CreatedAt","size_bytes"}..], oldest first. */
 int volume_snapshot_list(struct volumes *vs, const char *name, json_t **out, struct error *err);
-int volume_snapshot_remove(struct volumes *vs, const char *name, const char *snap,
+/*
+ * EBUSY, with their names, while clones hang on it; with `detach` it goes all the same: Ceph
+ * keeps what the clones need of it out of sight, until the last of them is gone.
+ */
+int volume_snapshot_remove(struct volumes *vs, const char *name, const char *snap, bool detach,
+			   struct error *err);
+/* Names of the volumes that are clones of a snapshot (NULL: of any one, hidden ones too). */
+int volume_snapshot_clones(struct volumes *vs, const char *name, const char *snap, json_t **out,
 			   struct error *err);
 /* Only while the volume is attached nowhere (EBUSY). */
 int volume_snapshot_rollback(struct volumes *vs, const char *name, const char *snap,

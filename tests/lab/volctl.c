@@ -111,6 +111,13 @@ static int op_snapshots(struct volumes *vs, char *argv[], struct error *err)
 	return rc ? rc : print(out);
 }
 
+static int op_snapshot_remove(struct volumes *vs, char *argv[], struct error *err)
+{
+	if (!argv[0] || !argv[1])
+		return error_set(err, EINVAL, "snapshot-remove NAME SNAPSHOT");
+	return volume_snapshot_remove(vs, argv[0], argv[1], false, err);
+}
+
 static int op_clone(struct volumes *vs, char *argv[], struct error *err)
 {
 	if (!argv[1] || !argv[2])
@@ -148,7 +155,7 @@ static const struct {
 	{ "resize", op_resize, NULL, NULL },
 	{ "snapshot", NULL, NULL, volume_snapshot_create },
 	{ "snapshots", op_snapshots, NULL, NULL },
-	{ "snapshot-remove", NULL, NULL, volume_snapshot_remove },
+	{ "snapshot-remove", op_snapshot_remove, NULL, NULL },
 	{ "rollback", NULL, NULL, volume_snapshot_rollback },
 	{ "clone", op_clone, NULL, NULL },
 };
