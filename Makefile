@@ -46,16 +46,16 @@ $(eval $(call program,ferry-oci,runtime/oci/main.c,oci base,-ljansson -lcap -lse
 $(eval $(call program,ferry-shim,runtime/container/shim-main.c,container base,-ljansson))
 $(eval $(call program,ferry-checkpoint,runtime/checkpoint/main.c,checkpoint base,-ljansson -lssl -lcrypto -lprotobuf-c -lbpf -lzstd -lcap -lnl-3))
 $(eval $(call program,ferry-vold,volumes/vold/main.c,volumes base,-ljansson -lrados -lrbd -lfuse3 -luring))
-$(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lrados -lrbd -lfuse3))
-PROGRAMS := $(filter-out $(B)/tests/%,$(PROGRAMS)) # built by all, not installed
-all: $(B)/tests/volctl
 $(eval $(call program,ferryd,api/main.c $(filter-out api/main.c,$(wildcard api/*.c api/docker/*.c api/ferry/*.c api/plugin/*.c)),fabric container oci image volumes netd checkpoint base,$(all_libs)))
 $(eval $(call program,ferry,api/cli/main.c $(filter-out api/cli/main.c,$(wildcard api/cli/*.c)),base,-ljansson -lcurl -lssl -lcrypto))
 
-# Programs of the tests: a loading client; drivers of single parts.
+# Programs of the tests and benchmarks: built by all, not installed.
+$(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lrados -lrbd -lfuse3))
+$(eval $(call program,tests/tlscopy,tests/bench/tlscopy.c,base,-ljansson -lssl -lcrypto))
+$(eval $(call program,tests/subject,tests/bench/subject.c,,))
 $(eval $(call program,tests/load,tests/lab/load.c,base,-ljansson -lcurl -lhiredis))
-
 all: $(PROGRAMS)
+PROGRAMS := $(filter-out $(B)/tests/%,$(PROGRAMS))
 .DEFAULT_GOAL := all
 .SECONDARY:
 .DELETE_ON_ERROR:
