@@ -62,6 +62,7 @@ struct thread {
 	pid_t tid, vtid;
 	struct task *task;
 	bool traced, stopped;
+	bool filters_aside; /* seccomp does not see remote calls */
 	struct user_regs_struct regs; /* as they were when it stopped */
 	bool touched;		      /* its live registers or mask differ from those */
 	uint64_t sigmask;
@@ -208,6 +209,15 @@ struct shareds {
 	struct shared_hashing *hashing; /* source: the thread of dump_shared_hash_start() */
 };
 
+/* seccomp.c */
+struct filters {
+	ProtobufCBinaryData *f; /* struct sock_filter[] each, oldest first */
+	size_t n;
+};
+void filters_free(struct filters *f);
+/* All filters of a stopped thread; to be freed. */
+int filters_read(const struct thread *th, struct filters *out, struct error *err);
+
 /* ns.c: runs fn(arg) in a thread inside one namespace of `pid`. */
 int run_in_ns(pid_t pid, const char *ns, int (*fn)(void *arg), void *arg, struct error *err);
 
@@ -231,6 +241,8 @@ struct dump {
 	double rate;			       /* bytes a second, measured */
 	uint8_t *page_buf;
 	int throttle; /* percent taken away */
+	struct filters filters; /* init's, once it was stopped */
+	bool filters_known;
 	json_t *laps; /* parts of the last round's time */
 	int64_t lap_ns;
 	char *cpu_file, *cpu_saved;
@@ -251,7 +263,8 @@ void dump_free(struct dump *d);
 void dump_lap(struct dump *d, const char *name);
 
 /* hold.c */
-void dump_give_tracker(struct task *t);
+/* Reads init's seccomp filters too, while it is stopped. */
+void dump_give_tracker(struct dump *d, struct task *t);
 void task_drop_scratch(struct task *t);
 /* Registers put back, ptrace undone. */
 void dump_let_go(struct dump *d);
@@ -318,6 +331,7 @@ struct restore {
 	char *token;
 	int root_fd;
 	bool final; /* the last round is coming in */
+	struct filters filters; /* that all tasks have inherited from init */
 	bool storage_ready, received, restored, running;
 	bool verify, verified;
 	struct error failed; /* code 0: fine */
@@ -363,6 +377,12 @@ int restore_objects_finish(struct restore *r, struct error *err);
 /* Puts a copy of the engine's fd into the task; the number there, or -errno. */
 int task_send_fd(struct task *t, int fd, struct error *err);
 void task_drop_sock(struct task *t);
+/* seccomp.c: the filters of the container's init, installed before others are made. */
+int restore_first_filters(struct restore *r, size_t n, const ProtobufCBinaryData *f,
+			  struct error *err);
+/* What a thread has beyond those. -EOPNOTSUPP: it has not even those. */
+int restore_filters(struct restore *r, struct thread *th, size_t n, const ProtobufCBinaryData *f,
+		    struct error *err);
 /* restore_task.c */
 /* What can be made while the source still sends: threads, what belongs to each, actions
  * of signals. */

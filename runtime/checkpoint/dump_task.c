@@ -5,7 +5,6 @@
  */
 #include <elf.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
@@ -276,27 +275,20 @@ static void creds(struct state *s, struct thread *th, Ck__Thread *m)
 static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 {
 	uint64_t mode = hex_field(s, "Seccomp");
-	struct sock_filter *prog;
+	struct filters f;
+	int r;
 
 	m->has_seccomp_strict = 1;
 	m->seccomp_strict = mode == 1;
 	if (mode != 2)
 		return 0;
-	prog = take(&s->a, BPF_MAXINSNS * sizeof(*prog));
-	m->seccomp = take(&s->a, 64 * sizeof(*m->seccomp));
-	/* Index 0 is the newest; they are installed oldest first. */
-	for (long i = 0; i < 64; i++) {
-		long n = ptrace(PTRACE_SECCOMP_GET_FILTER, th->tid, (void *)i, prog);
-
-		if (n < 0 && errno == ENOENT)
-			break;
-		if (n < 0)
-			return error_sys(s->err, errno, "reading seccomp filter %ld of thread %d",
-					 i, th->vtid);
-		memmove(m->seccomp + 1, m->seccomp, m->n_seccomp * sizeof(*m->seccomp));
-		m->seccomp[0] = bytes(&s->a, prog, (size_t)n * sizeof(*prog));
-		m->n_seccomp++;
-	}
+	r = filters_read(th, &f, s->err);
+	if (r < 0)
+		return r;
+	m->seccomp = take(&s->a, (f.n + 1) * sizeof(*m->seccomp));
+	for (size_t i = 0; i < f.n; i++)
+		m->seccomp[m->n_seccomp++] = bytes(&s->a, f.f[i].data, f.f[i].len);
+	filters_free(&f);
 	return 0;
 }
 

@@ -21,7 +21,7 @@
 #define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
 
 /* Stops one process's leader for an instant and gives it a tracker. */
-void dump_give_tracker(struct task *t)
+void dump_give_tracker(struct dump *d, struct task *t)
 {
 	struct thread *th = &t->threads[0];
 
@@ -31,6 +31,8 @@ void dump_give_tracker(struct task *t)
 		return;
 	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
 		tracker_attach(t);
+		if (t->vpid == 1 && !d->filters_known)
+			d->filters_known = filters_read(th, &d->filters, NULL) == 0;
 		thread_detach(th);
 	} else if (th->traced) {
 		ptrace(PTRACE_DETACH, th->tid, NULL, NULL);

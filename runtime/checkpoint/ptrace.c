@@ -35,6 +35,7 @@ int thread_seize(struct thread *t, unsigned long options, struct error *err)
 		return error_sys(err, code, "tracing thread %d", t->vtid);
 	}
 	t->traced = true;
+	t->filters_aside = options & PTRACE_O_SUSPEND_SECCOMP;
 	return 0;
 }
 

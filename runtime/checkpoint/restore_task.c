@@ -9,10 +9,8 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
-#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
@@ -327,34 +325,6 @@ static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struc
 	return n < 0 ? error_sys(err, (int)-n, "setting %s of thread %d", what, th->vtid) : 0;
 }
 
-static int seccomp(struct thread *th, const Ck__Thread *m, struct error *err)
-{
-	for (size_t i = 0; i < m->n_seccomp; i++) {
-		struct task *t = th->task;
-		size_t len = m->seccomp[i].len, room = (len + 2 * PAGE) / PAGE * PAGE;
-		struct sock_fprog prog = { .len = (unsigned short)(len /
-								   sizeof(struct sock_filter)) };
-		long at, n;
-
-		at = thread_syscall(th, SYS_mmap, 0, room, 3, 0x22, -1ul, 0);
-		if (at < 0)
-			return failed(t, at, err, "room for a seccomp filter");
-		prog.filter = (void *)(at + (long)sizeof(prog));
-		n = remote_write(t, (unsigned long)at, &prog, sizeof(prog));
-		if (n == 0)
-			n = remote_write(t, (unsigned long)at + sizeof(prog), m->seccomp[i].data,
-					 len);
-		if (n == 0)
-			n = thread_syscall(th, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0,
-					   (unsigned long)at, 0, 0, 0);
-		thread_syscall(th, SYS_munmap, (unsigned long)at, room, 0, 0, 0, 0);
-		if (n < 0)
-			return error_sys(err, (int)-n, "installing a seccomp filter of thread %d",
-					 th->vtid);
-	}
-	return 0;
-}
-
 static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 {
 	struct task *t = th->task;
@@ -535,7 +505,6 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 	uint64_t last_cap = last_capability();
 	int e = 0;
 
-	(void)r;
 	drain_signals(&t->threads[0]);
 	for (size_t i = 0; i < t->nthreads && e == 0; i++)
 		e = queue_signals(&t->threads[i], s->threads[i]->n_pending, s->threads[i]->pending,
@@ -545,7 +514,7 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
 		struct thread *th = &t->threads[i];
 
-		e = seccomp(th, s->threads[i], err);
+		e = restore_filters(r, th, s->threads[i]->n_seccomp, s->threads[i]->seccomp, err);
 		th->bnd = bounding_set(th);
 		if (e == 0)
 			e = creds(th, s->threads[i]->creds, last_cap, err);

@@ -336,6 +336,11 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 			    remote_syscall(r->tasks.t[0], SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0,
 					   0) == -EINVAL)
 				break;
+	if (r->tasks.n == 1) {
+		e = restore_first_filters(r, tree->n_seccomp, tree->seccomp, err);
+		if (e < 0)
+			return e;
+	}
 	/* Until every process has found its parent and its session's leader. */
 	while (r->tasks.n < tree->n_processes && made != before) {
 		before = made;

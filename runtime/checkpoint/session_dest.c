@@ -471,6 +471,7 @@ void restore_free(struct restore *r)
 		tls_ctx_free(r->tls);
 	cgroup_free(&r->cg);
 	buf_free(&r->hashes);
+	filters_free(&r->filters);
 	free(r->token);
 	free(r);
 }

@@ -145,6 +145,7 @@ static int send_tree(struct dump *d, struct error *err)
 	CLEANUP_FREE char *status_path = str_format("/proc/%d/status", d->init_pid);
 	CLEANUP_FREE char *status = NULL;
 	Ck__Tree m = CK__TREE__INIT;
+	struct task *init;
 	char line[32];
 
 	for (size_t i = 0; i < n; i++) {
@@ -164,6 +165,12 @@ static int send_tree(struct dump *d, struct error *err)
 	}
 	m.n_processes = n;
 	m.processes = list;
+	/* Without pre-copy they are still to be read. */
+	init = tasks_by_vpid(&d->tasks, 1);
+	if (!d->filters_known && init && init->nthreads && init->threads[0].stopped)
+		d->filters_known = filters_read(&init->threads[0], &d->filters, NULL) == 0;
+	m.n_seccomp = d->filters.n;
+	m.seccomp = d->filters.f;
 	m.final = d->final;
 	/* The bounding set only shrinks, and children inherit it: what init has not, none has. */
 	m.has_cap_bnd = file_read(status_path, 65536, &status, NULL, NULL) == 0 &&
@@ -212,7 +219,7 @@ static int send_memory(struct dump *d, struct error *err)
 			return r;
 		}
 		if (!d->final)
-			dump_give_tracker(t);
+			dump_give_tracker(d, t);
 		i++;
 	}
 	dump_lap(d, "maps_ns");
@@ -572,6 +579,7 @@ void dump_free(struct dump *d)
 	json_decref(d->externals);
 	json_decref(d->volumes);
 	json_decref(d->laps);
+	filters_free(&d->filters);
 	if (d->root_fd >= 0)
 		close(d->root_fd);
 	free(d->page_buf);
