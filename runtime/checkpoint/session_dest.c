@@ -23,6 +23,7 @@
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/sock_addresses.h"
 
 static int reply(struct restore *r, const struct error *e, uint32_t round)
 {
@@ -76,6 +77,9 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 		r->externals = json_array();
 	if (r->init_pid <= 1)
 		return error_set(err, EINVAL, "prepare needs init_pid");
+	e = sock_addresses_parse(args, &r->addresses, err);
+	if (e < 0)
+		return e;
 	if (load) {
 		e = load_open(load, &r->load, err);
 		if (e < 0)
@@ -463,6 +467,7 @@ void restore_free(struct restore *r)
 	json_decref(r->externals);
 	stream_close(r->s);
 	load_free(r->load);
+	sock_addresses_free(r->addresses);
 	if (r->listen_fd >= 0)
 		close(r->listen_fd);
 	if (r->root_fd >= 0)

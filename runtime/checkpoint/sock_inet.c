@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_inet.h"
 
 #define SO_MEMINFO_ 55
@@ -447,6 +448,9 @@ int inet_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 		return -EBADMSG;
 	if (!m->common)
 		return error_set(err, EBADMSG, "a socket came incomplete");
+	sock_common_move(r, m->common);
+	for (size_t i = 0; i < m->n_queue; i++)
+		sock_address_move(r, m->queue[i]->to);
 	n = sock_common_make(r, m->common, &s, err);
 	for (size_t i = 0; n == 0 && i < m->n_memberships; i++)
 		n = load_membership(s, m->memberships[i], err);

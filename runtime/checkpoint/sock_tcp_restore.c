@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
 #ifndef IPPROTO_MPTCP
@@ -273,18 +274,29 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 }
 
 /* A socket whose connection is over is made by ending one; see tcp_late(). */
-static int make_dead(int fd, const Cks__Tcp *m, struct error *err)
+static int make_dead(int fd, Cks__Tcp *m, struct error *err)
 {
 	const uint8_t *in;
 	size_t nin;
-	int n = sock_queue_data(m->received, &in, &nin, err);
+	int n;
 
+	if (!m->common->local || !m->common->peer)
+		return error_set(err, EBADMSG, "a TCP socket came incomplete");
+	n = sock_queue_data(m->received, &in, &nin, err);
 	if (n == 0)
 		n = queue_set_seq(fd, TCP_RECV_QUEUE, 1, err);
 	if (n == 0)
 		n = queue_set_seq(fd, TCP_SEND_QUEUE, 1, err);
 	if (n == 0)
 		n = connect_peer(fd, m->common, err);
+	if (n == -ENETUNREACH || n == -EHOSTUNREACH) {
+		/* from here there is no way to the peer; nothing is ever sent to it, so that
+		 * its own address serves */
+		if (m->common->local->ip.len == m->common->peer->ip.len)
+			memcpy(m->common->peer->ip.data, m->common->local->ip.data,
+			       m->common->local->ip.len);
+		n = connect_peer(fd, m->common, err);
+	}
 	if (n == 0)
 		n = queue(fd, TCP_RECV_QUEUE, err);
 	return n < 0 ? n : fill(fd, in, nin, err);
@@ -303,7 +315,7 @@ static int make_listener(int fd, const Cks__Common *c, uint32_t backlog, struct 
 	return sock_common_finish(fd, c, err);
 }
 
-static int make(int fd, const Cks__Tcp *m, struct error *err)
+static int make(int fd, Cks__Tcp *m, struct error *err)
 {
 	int n = 0;
 
@@ -333,6 +345,33 @@ static int make(int fd, const Cks__Tcp *m, struct error *err)
 	return n < 0 ? n : sock_common_finish(fd, m->common, err);
 }
 
+/* The program reads what had come before, and then that the peer has reset it. */
+static void drop(Cks__Tcp *m)
+{
+	m->state = TCP_CLOSE;
+	m->dead = m->error = true;
+}
+
+static void drop_and_move(struct restore *r, Cks__Tcp *m)
+{
+	size_t kept = 0;
+
+	if (is_connection(m) && sock_peer_dropped(r, m->common->peer))
+		drop(m);
+	sock_common_move(r, m->common);
+	/* the server has not seen those that wait for it: they are simply gone */
+	for (size_t i = 0; i < m->n_pending; i++) {
+		if (sock_peer_dropped(r, m->pending[i]->peer)) {
+			protobuf_c_message_free_unpacked(&m->pending[i]->base, NULL);
+			continue;
+		}
+		sock_address_move(r, m->pending[i]->local);
+		sock_address_move(r, m->pending[i]->peer);
+		m->pending[kept++] = m->pending[i];
+	}
+	m->n_pending = kept;
+}
+
 int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,
 		struct error *err)
 {
@@ -345,6 +384,7 @@ int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, in
 		return -EBADMSG;
 	if (!m->common)
 		return error_set(err, EBADMSG, "a TCP socket came incomplete");
+	drop_and_move(r, m);
 	n = sock_common_make(r, m->common, &s, err);
 	if (n == 0)
 		n = make(s, m, err);
