@@ -109,6 +109,8 @@ struct task {
 	struct pageset here;	  /* source, last round: pages that are there */
 	struct pageset sent;	  /* source: what the destination has */
 	unsigned long scratch;	  /* address in the task, 0: none */
+	unsigned long code_for;	  /* the scratch area that has the code of batches */
+	bool code_refused;	  /* no page may be made executable */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
 	uint64_t *guards;	  /* pairs */
 	size_t nguards;
@@ -132,6 +134,8 @@ int thread_wait_stop(struct thread *t, struct error *err);
 /* One system call in a stopped thread. */
 long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
 		    unsigned long d, unsigned long e, unsigned long f);
+/* Before the first remote call: all signals but SIGTRAP are held off until put_back. */
+int thread_hold_signals(struct thread *t);
 /* Puts registers and mask back as they were and lets go. */
 void thread_detach(struct thread *t);
 /* Puts registers and mask back, stays attached. */
@@ -145,6 +149,38 @@ void arch_xsave(uint64_t *mask, uint32_t *bytes);
 /* Reads and writes of a task's memory through process_vm_*v, else /proc/PID/mem. */
 int task_mem_read(struct task *t, uint64_t addr, void *buf, size_t len);
 int task_mem_write(struct task *t, uint64_t addr, const void *buf, size_t len);
+
+/* --- remote_batch.c -------------------------------------------------------------------- */
+/* What is mapped for a scratch area: arguments, calls and results, code. */
+#define REMOTE_AREA  (REMOTE_SCRATCH + 3 * PAGE)
+#define REMOTE_CALLS 128
+struct remote_call {
+	uint64_t nr, a[6];
+	int64_t ret; /* as the kernel's: a value, or -errno */
+};
+struct remote_batch {
+	struct thread *th;
+	unsigned long at;
+	size_t n, used;
+	bool full;
+	struct remote_call c[REMOTE_CALLS];
+	uint8_t data[REMOTE_SCRATCH];
+};
+/* Calls to be made in a stopped thread, which may be any of its process. */
+void remote_batch_begin(struct remote_batch *b, struct thread *th);
+/* Room for an argument, filled with data (NULL: zeros); its address in the task. */
+unsigned long remote_batch_put(struct remote_batch *b, const void *data, size_t len);
+/* The call's index in b->c. */
+size_t remote_batch_add(struct remote_batch *b, long nr, unsigned long a0, unsigned long a1,
+			unsigned long a2, unsigned long a3, unsigned long a4, unsigned long a5);
+/*
+ * Makes all calls in turn; one that fails does not stop the rest. 0 and b->c[i].ret, or
+ * -E2BIG (more than fits was put in), -ESRCH (it ended), -ENOMEM (no scratch area). Not
+ * for calls that make tasks.
+ */
+int remote_batch_run(struct remote_batch *b);
+/* After the run: what is at an address that remote_batch_put() gave. */
+const void *remote_batch_out(const struct remote_batch *b, unsigned long addr);
 
 /* --- task.c -------------------------------------------------------------------------- */
 struct cgroup {

@@ -109,42 +109,84 @@ static int peek_pending(struct state *s, struct thread *th, bool shared, size_t 
 		       : 0;
 }
 
+static uint64_t hex_field(struct state *s, const char *key)
+{
+	char line[64];
+
+	return status_field(s->status, key, line, sizeof(line)) ? strtoull(line, NULL, 16) : 0;
+}
+
 struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
 };
 
-/* Only what /proc says is caught or ignored is asked for, and SIGCHLD, whose default
- * action may carry SA_NOCLDWAIT. */
-static int sigactions(struct state *s)
-{
-	uint64_t caught = 0, ignored = 0;
-	unsigned long at = remote_scratch(s->t);
-	char line[32];
+/*
+ * What only the process itself can tell, in one batch: actions of signals that /proc says
+ * are caught (and of SIGCHLD, whose default action may carry SA_NOCLDWAIT), interval
+ * timers, the end of the heap, prctl flags.
+ */
+struct asked {
+	struct remote_batch b;
+	size_t action[65], itimer[3], brk, dumpable, subreaper, thp;
+	unsigned long action_at[65], itimer_at[3], subreaper_at;
+	uint64_t caught, ignored;
+};
 
-	if (status_field(s->status, "SigCgt", line, sizeof(line)))
-		caught = strtoull(line, NULL, 16);
-	if (status_field(s->status, "SigIgn", line, sizeof(line)))
-		ignored = strtoull(line, NULL, 16);
+static bool asks_action(const struct asked *q, int sig)
+{
+	return sig == SIGCHLD || q->caught >> (sig - 1) & 1;
+}
+
+static int ask(struct state *s, struct asked *q)
+{
+	struct remote_batch *b = &q->b;
+	int r;
+
+	q->caught = hex_field(s, "SigCgt");
+	q->ignored = hex_field(s, "SigIgn");
+	remote_batch_begin(b, &s->t->threads[0]);
+	for (int sig = 1; sig <= 64; sig++)
+		if (asks_action(q, sig)) {
+			q->action_at[sig] =
+				remote_batch_put(b, NULL, sizeof(struct kernel_sigaction));
+			q->action[sig] = remote_batch_add(b, SYS_rt_sigaction, (unsigned long)sig,
+							  0, q->action_at[sig], 8, 0, 0);
+		}
+	for (unsigned long which = 0; which < 3; which++) {
+		q->itimer_at[which] = remote_batch_put(b, NULL, sizeof(struct itimerval));
+		q->itimer[which] =
+			remote_batch_add(b, SYS_getitimer, which, q->itimer_at[which], 0, 0, 0, 0);
+	}
+	q->brk = remote_batch_add(b, SYS_brk, 0, 0, 0, 0, 0, 0);
+	q->dumpable = remote_batch_add(b, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
+	q->subreaper_at = remote_batch_put(b, NULL, sizeof(int));
+	q->subreaper =
+		remote_batch_add(b, SYS_prctl, PR_GET_CHILD_SUBREAPER, q->subreaper_at, 0, 0, 0, 0);
+	q->thp = remote_batch_add(b, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0);
+	r = remote_batch_run(b);
+	return r < 0 ? error_sys(s->err, -r, "asking process %d about itself", s->t->vpid) : 0;
+}
+
+static int sigactions(struct state *s, const struct asked *q)
+{
 	s->m.sigactions = take(&s->a, 64 * sizeof(void *));
 	for (int sig = 1; sig <= 64; sig++) {
 		struct kernel_sigaction sa = { .handler = (uint64_t)(uintptr_t)SIG_IGN };
 		Ck__Sigaction *m;
-		long n = 0;
 
-		if (!((caught | ignored) >> (sig - 1) & 1) && sig != SIGCHLD)
-			continue;
 		if (sig == SIGKILL || sig == SIGSTOP)
 			continue;
-		if ((caught >> (sig - 1) & 1) || sig == SIGCHLD) {
-			n = remote_syscall(s->t, SYS_rt_sigaction, (unsigned long)sig, 0, at, 8, 0,
-					   0);
-			if (n == 0)
-				n = remote_read(s->t, at, &sa, sizeof(sa));
+		if (asks_action(q, sig)) {
+			long n = q->b.c[q->action[sig]].ret;
+
+			if (n < 0)
+				return error_sys(s->err, (int)-n,
+						 "reading the action of signal %d of process %d",
+						 sig, s->t->vpid);
+			memcpy(&sa, remote_batch_out(&q->b, q->action_at[sig]), sizeof(sa));
+		} else if (!(q->ignored >> (sig - 1) & 1)) {
+			continue;
 		}
-		if (n < 0)
-			return error_sys(s->err, (int)-n,
-					 "reading the action of signal %d of process %d", sig,
-					 s->t->vpid);
 		m = take(&s->a, sizeof(*m));
 		ck__sigaction__init(m);
 		m->signo = (uint32_t)sig;
@@ -155,21 +197,18 @@ static int sigactions(struct state *s)
 }
 
 /* --- timers ---------------------------------------------------------------------------- */
-static int itimers(struct state *s)
+static int itimers(struct state *s, const struct asked *q)
 {
-	unsigned long at = remote_scratch(s->t);
-
 	s->m.itimers = take(&s->a, 3 * sizeof(*s->m.itimers));
-	for (unsigned long which = 0; which < 3; which++) {
-		struct itimerval v;
-		long n = remote_syscall(s->t, SYS_getitimer, which, at, 0, 0, 0, 0);
+	for (size_t which = 0; which < 3; which++) {
+		long n = q->b.c[q->itimer[which]].ret;
 
-		if (n == 0)
-			n = remote_read(s->t, at, &v, sizeof(v));
 		if (n < 0)
 			return error_sys(s->err, (int)-n, "reading an interval timer of process %d",
 					 s->t->vpid);
-		s->m.itimers[s->m.n_itimers++] = bytes(&s->a, &v, sizeof(v));
+		s->m.itimers[s->m.n_itimers++] =
+			bytes(&s->a, remote_batch_out(&q->b, q->itimer_at[which]),
+			      sizeof(struct itimerval));
 	}
 	return 0;
 }
@@ -245,17 +284,9 @@ static void ids(struct state *s, const char *key, size_t *n, uint32_t **out)
 	}
 }
 
-static uint64_t hex_field(struct state *s, const char *key)
-{
-	char line[64];
-
-	return status_field(s->status, key, line, sizeof(line)) ? strtoull(line, NULL, 16) : 0;
-}
-
-static void creds(struct state *s, struct thread *th, Ck__Thread *m)
+static void creds(struct state *s, Ck__Thread *m, long bits)
 {
 	Ck__Creds *c = take(&s->a, sizeof(*c));
-	long bits;
 
 	ck__creds__init(c);
 	ids(s, "Uid", &c->n_uids, &c->uids);
@@ -267,7 +298,6 @@ static void creds(struct state *s, struct thread *th, Ck__Thread *m)
 	c->cap_bnd = hex_field(s, "CapBnd");
 	c->cap_amb = hex_field(s, "CapAmb");
 	c->no_new_privs = hex_field(s, "NoNewPrivs") == 1;
-	bits = thread_syscall(th, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
 	c->securebits = bits > 0 ? (uint32_t)bits : 0;
 	m->creds = c;
 }
@@ -299,7 +329,8 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	struct iovec iov = { xstate, sizeof(xstate) };
 	struct user_regs_struct regs = th->regs;
 	struct __ptrace_rseq_configuration rs = { 0 };
-	unsigned long at = remote_scratch(s->t);
+	unsigned long alt_at, tid_at, sig_at;
+	struct remote_batch b;
 	CLEANUP_FREE char *slack_path = str_format("/proc/%d/timerslack_ns", th->tid);
 	CLEANUP_FREE char *slack = NULL;
 	CLEANUP_FREE char *status_path = str_format("/proc/%d/task/%d/status", s->t->pid, th->tid);
@@ -307,9 +338,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	cpu_set_t set;
 	void *head = NULL;
 	size_t len = 0;
-	stack_t alt;
 	int sig = 0, r;
-	long n;
 
 	free(s->status);
 	s->status = NULL;
@@ -340,23 +369,31 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 		th->rseq = rs.rseq_abi_pointer;
 		th->rseq_len = rs.rseq_abi_size;
 	}
-	n = thread_syscall(th, SYS_sigaltstack, 0, at, 0, 0, 0, 0);
-	if (n == 0)
-		n = remote_read(s->t, at, &alt, sizeof(alt));
-	if (n < 0)
-		return error_sys(s->err, (int)-n, "reading the signal stack of thread %d",
-				 th->vtid);
+	remote_batch_begin(&b, th);
+	alt_at = remote_batch_put(&b, NULL, sizeof(stack_t));
+	tid_at = remote_batch_put(&b, NULL, sizeof(m->clear_tid));
+	sig_at = remote_batch_put(&b, NULL, sizeof(sig));
+	remote_batch_add(&b, SYS_sigaltstack, 0, alt_at, 0, 0, 0, 0);
+	remote_batch_add(&b, SYS_prctl, PR_GET_TID_ADDRESS, tid_at, 0, 0, 0, 0);
+	remote_batch_add(&b, SYS_prctl, PR_GET_PDEATHSIG, sig_at, 0, 0, 0, 0);
+	remote_batch_add(&b, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	r = remote_batch_run(&b);
+	if (r == 0)
+		r = (int)b.c[0].ret;
+	if (r < 0)
+		return error_sys(s->err, -r, "reading the signal stack of thread %d", th->vtid);
 	m->has_altstack = 1;
-	m->altstack = bytes(&s->a, &alt, sizeof(alt));
-	n = thread_syscall(th, SYS_prctl, PR_GET_TID_ADDRESS, at, 0, 0, 0, 0);
-	if (n == 0 && remote_read(s->t, at, &m->clear_tid, 8) == 0)
+	m->altstack = bytes(&s->a, remote_batch_out(&b, alt_at), sizeof(stack_t));
+	if (b.c[1].ret == 0) {
+		memcpy(&m->clear_tid, remote_batch_out(&b, tid_at), sizeof(m->clear_tid));
 		m->has_clear_tid = 1;
-	n = thread_syscall(th, SYS_prctl, PR_GET_PDEATHSIG, at, 0, 0, 0, 0);
-	if (n == 0 && remote_read(s->t, at, &sig, sizeof(sig)) == 0) {
+	}
+	if (b.c[2].ret == 0) {
+		memcpy(&sig, remote_batch_out(&b, sig_at), sizeof(sig));
 		m->has_pdeathsig = 1;
 		m->pdeathsig = sig;
 	}
-	creds(s, th, m);
+	creds(s, m, b.c[3].ret);
 	r = seccomp(s, th, m);
 	if (r < 0)
 		return r;
@@ -380,7 +417,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 
 /* --- the process --------------------------------------------------------------------------- */
 /* Fields of /proc/PID/stat, which are what PR_SET_MM_MAP sets (proc(5)). */
-static int mm_fields(struct state *s)
+static int mm_fields(struct state *s, const struct asked *q)
 {
 	CLEANUP_FREE char *text = text_of(s, "stat");
 	CLEANUP_FREE char *auxv_path = str_format("/proc/%d/auxv", s->t->pid);
@@ -389,20 +426,18 @@ static int mm_fields(struct state *s)
 	uint64_t field[64] = { 0 };
 	size_t len = 0;
 	char *p = text ? strrchr(text, ')') : NULL;
-	long brk;
 
 	if (!p)
 		return error_set(s->err, ESRCH, "process %d has ended", s->t->vpid);
 	for (int i = 3; i < 53 && (p = strchr(p + 1, ' ')); i++)
 		field[i] = strtoull(p + 1, NULL, 10);
-	brk = remote_syscall(s->t, SYS_brk, 0, 0, 0, 0, 0, 0);
 	mm.start_code = field[26];
 	mm.end_code = field[27];
 	mm.start_stack = field[28];
 	mm.start_data = field[45];
 	mm.end_data = field[46];
 	mm.start_brk = field[47];
-	mm.brk = (uint64_t)brk;
+	mm.brk = (uint64_t)q->b.c[q->brk].ret;
 	mm.arg_start = field[48];
 	mm.arg_end = field[49];
 	mm.env_start = field[50];
@@ -443,31 +478,23 @@ static void rlimits(struct state *s)
 	}
 }
 
-static long get_prctl_flag(struct state *s, unsigned long option)
-{
-	unsigned long at = remote_scratch(s->t);
-	int v = 0;
-
-	if (remote_syscall(s->t, SYS_prctl, option, at, 0, 0, 0, 0) < 0 ||
-	    remote_read(s->t, at, &v, sizeof(v)) < 0)
-		return 0;
-	return v;
-}
-
 static int process(struct state *s)
 {
 	CLEANUP_FREE char *oom = NULL, *pers = NULL;
 	struct thread *leader = &s->t->threads[0];
+	struct asked q;
 	char line[32];
-	int r;
+	int r, subreaper;
 
-	r = mm_fields(s);
+	r = ask(s, &q);
 	if (r == 0)
-		r = sigactions(s);
+		r = mm_fields(s, &q);
+	if (r == 0)
+		r = sigactions(s, &q);
 	if (r == 0)
 		r = peek_pending(s, leader, true, &s->m.n_pending, &s->m.pending);
 	if (r == 0)
-		r = itimers(s);
+		r = itimers(s, &q);
 	if (r == 0)
 		r = posix_timers(s);
 	if (r < 0)
@@ -486,11 +513,12 @@ static int process(struct state *s)
 		s->m.oom_score_adj = atoi(oom);
 	}
 	s->m.has_dumpable = 1;
-	s->m.dumpable = (int32_t)remote_syscall(s->t, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
+	s->m.dumpable = (int32_t)q.b.c[q.dumpable].ret;
 	s->m.has_subreaper = 1;
-	s->m.subreaper = get_prctl_flag(s, PR_GET_CHILD_SUBREAPER) != 0;
+	memcpy(&subreaper, remote_batch_out(&q.b, q.subreaper_at), sizeof(subreaper));
+	s->m.subreaper = subreaper != 0;
 	s->m.has_thp_disable = 1;
-	s->m.thp_disable = remote_syscall(s->t, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 1;
+	s->m.thp_disable = q.b.c[q.thp].ret == 1;
 	pers = text_of(s, "personality");
 	if (pers) {
 		s->m.has_personality = 1;

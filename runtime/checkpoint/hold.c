@@ -93,7 +93,7 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < d->tasks.n; i++)
-		d->tasks.t[i]->scratch = 0;
+		d->tasks.t[i]->scratch = d->tasks.t[i]->code_for = 0;
 	if (answer)
 		*answer = json_pack("{s:I}", "freeze_ns", (json_int_t)(clock_mono_ns() - t0));
 	return 0;
@@ -102,8 +102,8 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 void task_drop_scratch(struct task *t)
 {
 	if (t->scratch && t->nthreads && t->threads[0].stopped)
-		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
-	t->scratch = 0;
+		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0, 0);
+	t->scratch = t->code_for = 0;
 }
 
 /* Registers put back, ptrace undone. */

@@ -115,7 +115,7 @@ static int clear(struct task *t, struct error *err)
 		if (!last)
 			at = t->vmas.v[i].end;
 	}
-	t->scratch = 0;
+	t->scratch = t->code_for = 0;
 	return n < 0 ? fail(t, n, err, "clearing memory", at) : 0;
 }
 
@@ -370,9 +370,9 @@ static int map_new(struct restore *r, struct task *t, const struct vmas *old, st
 static void move_scratch(struct task *t, const struct vmas *l)
 {
 	for (size_t i = 0; t->scratch && i < l->n; i++)
-		if (l->v[i].start < t->scratch + REMOTE_SCRATCH && t->scratch < l->v[i].end) {
-			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
-			t->scratch = 0;
+		if (l->v[i].start < t->scratch + REMOTE_AREA && t->scratch < l->v[i].end) {
+			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0, 0);
+			t->scratch = t->code_for = 0;
 		}
 }
 
@@ -382,8 +382,8 @@ static unsigned long place_scratch(struct task *t, const Ck__Layout *l)
 
 	if (t->scratch)
 		return t->scratch;
-	at = free_place(t, l, REMOTE_SCRATCH);
-	if (at && remote_syscall(t, SYS_mmap, at, REMOTE_SCRATCH, PROT_READ | PROT_WRITE,
+	at = free_place(t, l, REMOTE_AREA);
+	if (at && remote_syscall(t, SYS_mmap, at, REMOTE_AREA, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1ul, 0) == (long)at)
 		t->scratch = at;
 	return t->scratch;

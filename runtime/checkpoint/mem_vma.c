@@ -299,21 +299,23 @@ static bool inherit_flags(struct vma *v, const struct vmas *old)
 	return true;
 }
 
-/* Leaves out our own scratch area, which may have been merged with a neighbour. */
+/* Leaves out our own scratch area, of which parts may have been merged with a neighbour. */
 static struct vma *add_area(struct task *t, struct vmas *l, struct vma *v)
 {
-	if (t->scratch && v->start <= t->scratch && t->scratch < v->end) {
+	uint64_t start = t->scratch, end = t->scratch + REMOTE_AREA;
+
+	if (t->scratch && v->start < end && start < v->end) {
 		free(v->path);
 		v->path = NULL;
-		if (v->start < t->scratch) {
+		if (v->start < start) {
 			struct vma left = *v;
 
-			left.end = t->scratch;
+			left.end = start;
 			vmas_add(l, &left);
 		}
-		if (v->end <= t->scratch + REMOTE_SCRATCH)
+		if (v->end <= end)
 			return NULL;
-		v->start = t->scratch + REMOTE_SCRATCH;
+		v->start = end;
 	}
 	return vmas_add(l, v);
 }

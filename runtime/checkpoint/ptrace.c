@@ -89,22 +89,28 @@ static int set_regs(struct thread *t, struct user_regs_struct *regs)
 	return ptrace(PTRACE_SETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0 ? -errno : 0;
 }
 
+int thread_hold_signals(struct thread *t)
+{
+	uint64_t mask = REMOTE_MASK;
+
+	if (!t->stopped || !t->task->syscall_ip)
+		return -ESRCH;
+	if (!t->touched && ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &mask) < 0)
+		return -errno;
+	t->touched = true;
+	return 0;
+}
+
 long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
 		    unsigned long d, unsigned long e, unsigned long f)
 {
 	struct user_regs_struct regs = t->regs;
 	struct iovec iov = { &regs, sizeof(regs) };
-	uint64_t mask = REMOTE_MASK;
 	unsigned long msg;
-	int status, r;
+	int status, r = thread_hold_signals(t);
 
-	if (!t->stopped || !t->task->syscall_ip)
-		return -ESRCH;
-	if (!t->touched) {
-		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &mask) < 0)
-			return -errno;
-		t->touched = true;
-	}
+	if (r < 0)
+		return r;
 	t->new_pid = 0;
 	regs.rip = t->task->syscall_ip;
 	regs.rax = (unsigned long)nr;
@@ -256,10 +262,10 @@ unsigned long remote_scratch(struct task *t)
 
 	if (t->scratch)
 		return t->scratch;
-	r = remote_syscall(t, SYS_mmap, SCRATCH_HINT, REMOTE_SCRATCH, 3 /* RW */,
+	r = remote_syscall(t, SYS_mmap, SCRATCH_HINT, REMOTE_AREA, 3 /* RW */,
 			   0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */, -1ul, 0);
 	if (r < 0)
-		r = remote_syscall(t, SYS_mmap, 0, REMOTE_SCRATCH, 3, 0x22, -1ul, 0);
+		r = remote_syscall(t, SYS_mmap, 0, REMOTE_AREA, 3, 0x22, -1ul, 0);
 	if (r > 0)
 		t->scratch = (unsigned long)r;
 	return t->scratch;

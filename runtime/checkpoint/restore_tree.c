@@ -121,6 +121,8 @@ static void inherit(struct task *t, const struct task *maker)
 	}
 	t->syscall_ip = maker->syscall_ip;
 	t->scratch = maker->scratch;
+	t->code_for = maker->code_for;
+	t->code_refused = maker->code_refused;
 	t->transformed = maker->transformed;
 	t->foreign = true;
 	t->vsid = maker->vsid;

@@ -403,7 +403,7 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 			continue;
 		task_drop_sock(t);
 		if (t->scratch)
-			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_SCRATCH, 0, 0, 0, 0);
+			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0, 0);
 		t->scratch = 0;
 		if (t->state->stop_signal)
 			process_kill(t->pid, SIGSTOP);
