@@ -144,6 +144,7 @@ struct task *dump_task_by_pid(struct dump *d, pid_t pid);
  * result, or -errno where the namespace cannot be entered. */
 int dump_in_netns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err);
 int dump_in_mntns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err);
+int dump_in_ipcns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err);
 /* O_PATH descriptor of the root of the container's init; borrowed. */
 int dump_root_fd(struct dump *d);
 
@@ -200,6 +201,7 @@ bool restore_holder(struct restore *r, uint32_t id, size_t i, struct task **t, i
 
 int restore_in_netns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err);
 int restore_in_mntns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err);
+int restore_in_ipcns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err);
 /* O_PATH descriptor of the container's root, for openat2(RESOLVE_IN_ROOT); borrowed. */
 int restore_root_fd(struct restore *r);
 

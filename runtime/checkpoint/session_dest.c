@@ -513,6 +513,11 @@ int restore_in_mntns(struct restore *r, int (*fn)(void *arg), void *arg, struct 
 	return run_in_ns(r->init_pid, "mnt", fn, arg, err);
 }
 
+int restore_in_ipcns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(r->init_pid, "ipc", fn, arg, err);
+}
+
 int restore_root_fd(struct restore *r)
 {
 	char path[64];

@@ -619,6 +619,11 @@ int dump_in_mntns(struct dump *d, int (*fn)(void *arg), void *arg, struct error 
 	return run_in_ns(d->init_pid, "mnt", fn, arg, err);
 }
 
+int dump_in_ipcns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return run_in_ns(d->init_pid, "ipc", fn, arg, err);
+}
+
 int dump_root_fd(struct dump *d)
 {
 	char path[64];

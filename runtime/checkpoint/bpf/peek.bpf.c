@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// What the kernel shows nowhere else, read by iterators and changed by none of them: undo
+// values of System V semaphores, asynchronous I/O contexts and what they have in flight,
+// who is told of messages in POSIX queues. peek.c reads what is written here.
+#include "vmlinux.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#define MQUEUE_MAGIC 0x19800202
+
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE };
+
+struct peek_record {
+	__u32 kind;
+	__s32 pid, tid; // in the pid namespace of who reads
+	__u32 len;	// of what follows
+	__u64 a, b, c, d;
+};
+
+// Number of semaphores of each set, by id: told by who reads.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __s32);
+	__type(value, __u32);
+} sem_sizes SEC(".maps");
+
+const volatile __u32 ncpus = 1;
+extern const void __per_cpu_offset __ksym __weak;
+
+// Number of a process as the reader's namespace sees it; 0: not at all.
+static __always_inline __s32 number(struct pid *p)
+{
+	struct task_struct *me = (void *)bpf_get_current_task();
+	__u32 level = BPF_CORE_READ(me, thread_pid, level);
+	__s32 nr = 0;
+
+	if (!p || BPF_CORE_READ(p, level) < level)
+		return 0;
+	bpf_core_read(&nr, sizeof(nr), &p->numbers[level].nr);
+	return nr;
+}
+
+// --- System V semaphores -----------------------------------------------------------------
+struct undo_walk {
+	struct seq_file *seq;
+	struct peek_record rec;
+	struct list_head *head, *at;
+	struct sem_undo *un;
+	__u32 nsems;
+};
+
+static long undo_chunk(__u32 i, void *ctx)
+{
+	struct undo_walk *w = ctx;
+	struct sem_undo *un = w->un;
+	__s16 adj[64] = {};
+
+	w->rec.c = i * 64;
+	if (bpf_probe_read_kernel(adj, sizeof(adj), &un->semadj[i * 64]))
+		return 1;
+	bpf_seq_write(w->seq, &w->rec, sizeof(w->rec));
+	bpf_seq_write(w->seq, adj, sizeof(adj));
+	return 0;
+}
+
+static long undo_one(__u32 i, void *ctx)
+{
+	struct undo_walk *w = ctx;
+	// A relocation must not begin at a structure of this file: hence the variables.
+	struct list_head *at = w->at;
+	struct sem_undo *un;
+	__u32 *n;
+	__s32 semid;
+
+	if (!at || at == w->head)
+		return 1;
+	un = container_of(at, struct sem_undo, list_proc);
+	w->un = un;
+	w->at = BPF_CORE_READ(at, next);
+	semid = BPF_CORE_READ(un, semid);
+	n = bpf_map_lookup_elem(&sem_sizes, &semid);
+	if (!n)
+		return 0;
+	w->rec.b = (__u32)semid;
+	w->rec.d = *n;
+	bpf_loop((*n + 63) / 64, undo_chunk, w, 0);
+	return 0;
+}
+
+SEC("iter/task")
+int peek_undo(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task, *leader;
+	struct undo_walk w = {};
+	struct sem_undo_list *list;
+
+	if (!task)
+		return 0;
+	list = BPF_CORE_READ(task, sysvsem.undo_list);
+	leader = BPF_CORE_READ(task, group_leader);
+	if (!list || (task != leader && list == BPF_CORE_READ(leader, sysvsem.undo_list)))
+		return 0;
+	w.seq = ctx->meta->seq;
+	w.rec.kind = PEEK_UNDO;
+	w.rec.tid = number(BPF_CORE_READ(task, thread_pid));
+	w.rec.pid = number(BPF_CORE_READ(leader, thread_pid));
+	w.rec.a = (__u64)list;
+	w.rec.len = 64 * sizeof(__s16);
+	w.head = &list->list_proc;
+	w.at = BPF_CORE_READ(list, list_proc.next);
+	bpf_loop(1 << 16, undo_one, &w, 0);
+	return 0;
+}
+
+// --- io_setup() --------------------------------------------------------------------------
+struct aio_walk {
+	struct seq_file *seq;
+	struct peek_record rec;
+	struct kioctx_table *table;
+	__u64 percpu, available;
+};
+
+static long aio_cpu(__u32 cpu, void *ctx)
+{
+	struct aio_walk *w = ctx;
+	__u64 off = 0;
+	__u32 n = 0;
+
+	bpf_probe_read_kernel(&off, sizeof(off), (const char *)&__per_cpu_offset + cpu * 8);
+	bpf_probe_read_kernel(&n, sizeof(n), (void *)(w->percpu + off));
+	w->available += n;
+	return 0;
+}
+
+static long aio_one(__u32 i, void *ctx)
+{
+	struct aio_walk *w = ctx;
+	struct kioctx_table *table = w->table;
+	struct kioctx *io = NULL;
+
+	bpf_core_read(&io, sizeof(io), &table->table[i]);
+	if (!io)
+		return 0;
+	w->percpu = (__u64)BPF_CORE_READ(io, cpu);
+	w->available = (__u32)BPF_CORE_READ(io, reqs_available.counter);
+	bpf_loop(ncpus, aio_cpu, w, 0);
+	w->rec.a = BPF_CORE_READ(io, user_id);
+	w->rec.b = BPF_CORE_READ(io, nr_events) - 1ull - w->available -
+		   BPF_CORE_READ(io, completed_events);
+	w->rec.c = BPF_CORE_READ(io, max_reqs);
+	w->rec.d = BPF_CORE_READ(io, mmap_size);
+	bpf_seq_write(w->seq, &w->rec, sizeof(w->rec));
+	return 0;
+}
+
+SEC("iter/task")
+int peek_aio(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct kioctx_table *table;
+	struct aio_walk w = {};
+
+	if (!task || task != BPF_CORE_READ(task, group_leader) || !&__per_cpu_offset)
+		return 0;
+	table = BPF_CORE_READ(task, mm, ioctx_table);
+	if (!table)
+		return 0;
+	w.table = table;
+	w.seq = ctx->meta->seq;
+	w.rec.kind = PEEK_AIO;
+	w.rec.pid = w.rec.tid = number(BPF_CORE_READ(task, thread_pid));
+	bpf_loop(BPF_CORE_READ(table, nr), aio_one, &w, 0);
+	return 0;
+}
+
+// --- mq_notify() -------------------------------------------------------------------------
+SEC("iter/task_file")
+int peek_mqueue(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct peek_record rec = { .kind = PEEK_MQUEUE };
+	struct mqueue_inode_info *info;
+	struct inode *inode;
+	struct pid *owner;
+
+	if (!task || !file)
+		return 0;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (BPF_CORE_READ(inode, i_sb, s_magic) != MQUEUE_MAGIC)
+		return 0;
+	info = container_of(inode, struct mqueue_inode_info, vfs_inode);
+	owner = BPF_CORE_READ(info, notify_owner);
+	if (!owner)
+		return 0;
+	rec.pid = number(owner);
+	rec.tid = BPF_CORE_READ(info, notify.sigev_notify);
+	rec.a = BPF_CORE_READ(inode, i_ino);
+	rec.b = (__u32)BPF_CORE_READ(info, notify.sigev_signo);
+	rec.c = (__u64)BPF_CORE_READ(info, notify.sigev_value.sival_ptr);
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

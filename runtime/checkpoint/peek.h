@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading what no file of /proc and no system call shows, by BPF iterators (bpf/peek.bpf.c):
+ * nothing is changed by it, and nothing can be taken out by accident. Needs BTF of the
+ * running kernel and CAP_BPF; without them the objects in question are refused.
+ */
+#ifndef FERRY_CHECKPOINT_PEEK_H
+#define FERRY_CHECKPOINT_PEEK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum peek_kind {
+	/* Undo values of semaphores: pid, tid, a: identity of the list, b: set, c: number of
+	 * the first of 64 values (int16_t) that follow, d: size of the set. */
+	PEEK_UNDO = 1,
+	/* io_setup() contexts: pid, a: address, b: requests in flight, c: the number asked
+	 * for, d: bytes of its ring. */
+	PEEK_AIO,
+	/* mq_notify(): pid, tid: SIGEV_*, a: inode, b: signal, c: its value. */
+	PEEK_MQUEUE,
+};
+
+/* As in peek.bpf.c. */
+struct peek_record {
+	uint32_t kind;
+	int32_t pid, tid;
+	uint32_t len;
+	uint64_t a, b, c, d;
+};
+
+/*
+ * Loads what is needed for `kind`, which takes tens of milliseconds the first time: not
+ * in the blackout. 0, or -errno with err set (-EOPNOTSUPP: this kernel cannot).
+ */
+int peek_load(enum peek_kind kind, struct error *err);
+
+/* Tells the size of a semaphore set, before PEEK_UNDO is read. */
+int peek_sem_size(int semid, uint32_t nsems, struct error *err);
+
+/* Calls fn for every record; stops at its first negative result, and gives that. */
+int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
+	 void *ctx, struct error *err);
+
+#endif
