@@ -222,6 +222,10 @@ int dump_in_mntns(struct dump *d, int (*fn)(void *arg), void *arg, struct error 
 {
 	return dump_in_netns(d, fn, arg, err);
 }
+int dump_in_ipcns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return dump_in_netns(d, fn, arg, err);
+}
 int dump_root_fd(struct dump *d)
 {
 	return d->root;
@@ -300,6 +304,10 @@ int restore_in_netns(struct restore *r, int (*fn)(void *arg), void *arg, struct 
 	return in_thread(fn, arg);
 }
 int restore_in_mntns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err)
+{
+	return restore_in_netns(r, fn, arg, err);
+}
+int restore_in_ipcns(struct restore *r, int (*fn)(void *arg), void *arg, struct error *err)
 {
 	return restore_in_netns(r, fn, arg, err);
 }
