@@ -240,6 +240,17 @@ static const char *external_name(struct dump *d, const struct ofd *o)
 	return NULL;
 }
 
+int dump_send_object(struct dump *d, const char *type, const struct buf *body, struct error *err)
+{
+	Ck__Object m = CK__OBJECT__INIT;
+
+	m.id = ++d->next_id;
+	m.type = (char *)(uintptr_t)type;
+	m.body.data = (uint8_t *)body->data;
+	m.body.len = body->len;
+	return stream_send_msg(d->s, FRAME_OBJECT, &m.base, err);
+}
+
 static int one_object(struct dump *d, struct ofd *o, struct error *err)
 {
 	CLEANUP_BUF struct buf body = { 0 };

@@ -133,6 +133,12 @@ struct ofd *dump_ofd_at(struct dump *d, size_t i);
  */
 struct ofd *dump_add_fd(struct dump *d, int fd, struct error *err);
 
+/*
+ * Sends an object that no descriptor stands for: `type` restores `body` on the destination,
+ * and the core closes it after finish(). In a part's dump().
+ */
+int dump_send_object(struct dump *d, const char *type, const struct buf *body, struct error *err);
+
 /* Tasks (processes, not threads) of the container; NULL: no such. */
 size_t dump_task_count(const struct dump *d);
 struct task *dump_task_at(struct dump *d, size_t i);

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_options.h"
+#include "runtime/checkpoint/sock_orphan.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
 #ifndef SO_BUF_LOCK
@@ -461,7 +462,24 @@ static int sock_part_round(struct dump *d, int n, json_t *args, struct error *er
 	(void)n;
 	(void)args;
 	tcp_pending_possible();
+	sock_orphans_load();
 	return sock_gate_attach(d, err);
+}
+
+/* Frozen: what no descriptor leads to. */
+static int sock_part_dump(struct dump *d, struct error *err)
+{
+	struct sock_orphans o = { 0 };
+	int n = sock_gate_attach(d, err);
+
+	if (n == 0) {
+		sock_gate_close(true);
+		n = sock_orphans_read(d, &o, err);
+	}
+	for (size_t i = 0; i < o.ntcp && n == 0; i++)
+		n = dump_send_object(d, "tcp", &o.tcp[i], err);
+	sock_orphans_free(&o);
+	return n;
 }
 
 static int sock_part_undo(struct dump *d)
@@ -474,6 +492,7 @@ static int sock_part_undo(struct dump *d)
 const struct checkpoint_part sock_part = {
 	.name = "sockets",
 	.round = sock_part_round,
+	.dump = sock_part_dump,
 	.dump_undo = sock_part_undo,
 	.receive = sock_part_receive,
 };

@@ -84,7 +84,8 @@ static uint32_t early(const Cks__Tcp *m)
 /* Our FIN was queued before the peer's came. */
 static bool own_fin_first(const Cks__Tcp *m)
 {
-	return m->state == TCP_FIN_WAIT1 || m->state == TCP_FIN_WAIT2 || m->state == TCP_CLOSING;
+	return m->state == TCP_FIN_WAIT1 || m->state == TCP_FIN_WAIT2 || m->state == TCP_CLOSING ||
+	       m->state == TCP_TIME_WAIT;
 }
 
 static int repair(int fd, int mode, struct error *err)
@@ -456,16 +457,23 @@ static int late_connection(struct restore *r, const Cks__Tcp *m, int fd, struct 
 	}
 	if (n == 0 && m->fin_received) {
 		n = inject(r, m, TH_ACK | TH_FIN, s->rcv_nxt - 1, una, err);
-		now = now == TCP_FIN_WAIT1 ? TCP_CLOSING : TCP_CLOSE_WAIT;
+		now = now == TCP_FIN_WAIT1   ? TCP_CLOSING
+		      : now == TCP_FIN_WAIT2 ? TCP_CLOSE
+					     : TCP_CLOSE_WAIT;
 		if (n == 0)
 			n = await_state(fd, now, err);
 	}
+	/* the kernel keeps it by itself now */
+	if (n == 0 && m->state == TCP_TIME_WAIT)
+		return 0;
 	if (n == 0 && m->state == TCP_LAST_ACK && !m->fin_unsent) {
 		n = own_fin(fd, err);
 		now = TCP_LAST_ACK;
 	}
 	if (n == 0)
 		n = await_state(fd, now, err);
+	/* the probe that ends repair mode announces a window, which comes from it */
+	sock_buffer_set(fd, SO_RCVBUF, m->common->rcvbuf);
 	if (n == 0)
 		n = set_window(fd, m, false, err);
 	if (n == 0 && (m->fin_received || m->fin_acked))
@@ -581,6 +589,10 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 
 	if (!m)
 		return 0;
+	if (m->state == TCP_TIME_WAIT) {
+		made_drop(id);
+		return 0;
+	}
 	if (is_connection(m)) {
 		n = finish_connection(r, fd, m, err);
 	} else if (m->state == TCP_SYN_SENT) {
