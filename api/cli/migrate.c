@@ -102,18 +102,33 @@ static void show_summary(const json_t *s)
 		puts("  verified   every page, file and register set is the same on both sides");
 }
 
-static int show_obstacles(const json_t *list)
+/* The container as a whole has no process, and many obstacles no descriptor: "-". */
+static char *show_pid(const json_t *value)
 {
-	const json_t *o;
-	size_t i;
+	json_int_t n = json_integer_value(value);
 
-	json_array_foreach (list, i, o)
-		printf("pid %lld fd %lld: %s: %s; %s\n", (long long)json_int(o, "pid", 0),
-		       (long long)json_int(o, "fd", -1), json_str(o, "object", ""),
-		       json_str(o, "why", ""), json_str(o, "remedy", ""));
-	if (!json_array_size(list))
+	return n > 0 ? str_format("%lld", (long long)n) : str_dup("-");
+}
+
+static char *show_fd(const json_t *value)
+{
+	json_int_t n = json_integer_value(value);
+
+	return n >= 0 ? str_format("%lld", (long long)n) : str_dup("-");
+}
+
+static void show_obstacles(const json_t *list)
+{
+	static const struct column columns[] = {
+		{ "PID", "pid", show_pid },   { "FD", "fd", show_fd },
+		{ "OBJECT", "object", NULL }, { "WHY", "why", NULL },
+		{ "REMEDY", "remedy", NULL },
+	};
+
+	if (json_array_size(list))
+		print_rows(NULL, list, columns, sizeof(columns) / sizeof(columns[0]));
+	else
 		puts("Nothing stands in the way.");
-	return json_array_size(list) ? 1 : 0;
 }
 
 int cmd_migrate(int argc, char **argv)
@@ -174,10 +189,15 @@ int cmd_migrate(int argc, char **argv)
 			  "the container runs");
 		return fail(&err);
 	}
-	if (check)
-		v.status = v.json ? 0 : show_obstacles(json_object_get(v.summary, "Obstacles"));
-	else if (!v.json)
+	if (check) {
+		const json_t *obstacles = json_object_get(v.summary, "Obstacles");
+
+		if (!v.json)
+			show_obstacles(obstacles);
+		v.status = json_array_size(obstacles) ? 1 : 0;
+	} else if (!v.json) {
 		show_summary(v.summary);
+	}
 	json_decref(v.summary);
 	return v.status;
 }

@@ -217,6 +217,11 @@ bool status_field(const char *status, const char *key, char *out, size_t len);
  * were there before (madvise, mlock) are taken as they were at the last full reading.
  */
 int task_read_vmas(struct task *t, bool quick, struct error *err);
+/*
+ * The text of smaps, or of maps where `quick` (text is cut up), as areas into l (free with
+ * vmas_free). -EAGAIN: there is a new area, whose flags only smaps knows.
+ */
+int task_parse_vmas(struct task *t, char *text, bool quick, struct vmas *l);
 
 /* --- track.h is the vtable; the tracker's handle is per task ------------------------- */
 
@@ -341,6 +346,10 @@ struct obstacles {
 	pid_t vpid;
 };
 int dump_obstacles(struct dump *d, struct obstacles *out, struct error *err);
+/* preflight_known.c: what the kernel tells about a process, or a claimed description, that
+ * ferry does not know; and what its threads do not share. */
+void preflight_task(struct dump *d, struct task *t, struct obstacles *out);
+void preflight_fdinfo(const struct ofd *o, struct obstacles *out);
 
 /* --- destination (session_dest.c) ----------------------------------------------------- */
 struct robject {

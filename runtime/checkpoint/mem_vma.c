@@ -320,8 +320,7 @@ static struct vma *add_area(struct task *t, struct vmas *l, struct vma *v)
 	return vmas_add(l, v);
 }
 
-/* -EAGAIN: there is a new area, whose flags only smaps knows. */
-static int parse(struct task *t, char *text, bool quick, struct vmas *l)
+int task_parse_vmas(struct task *t, char *text, bool quick, struct vmas *l)
 {
 	struct vma v, *cur = NULL;
 	char *save = NULL;
@@ -362,7 +361,7 @@ int task_read_vmas(struct task *t, bool quick, struct error *err)
 		snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, full ? "smaps" : "maps");
 		r = file_read(path, 64 << 20, &text, NULL, NULL);
 		if (r == 0)
-			r = parse(t, text, !full, &l);
+			r = task_parse_vmas(t, text, !full, &l);
 		if (r != -EAGAIN)
 			break;
 		vmas_free(&l);

@@ -21,6 +21,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/obj_common.h"
+#include "runtime/checkpoint/known.h"
 #include "runtime/checkpoint/obj_types.h"
 
 #define POS_END UINT64_MAX /* of a folder: everything was read */
@@ -158,10 +159,17 @@ static int file_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	switch (file_where(d, o, &path)) {
 	case BY_PATH:
 	case LINKED_ELSEWHERE:
+		/* A folder of a file system that ferry does not know is still found by path. */
 		if (fstatfs(o->fd, &fs) == 0 &&
 		    (fs.f_type == DEBUGFS_MAGIC || fs.f_type == TRACEFS_MAGIC ||
 		     fs.f_type == BPF_FS_MAGIC || fs.f_type == SECURITYFS_MAGIC))
 			obj_obstacle(out, o, o->link, "it is a file of this host's kernel",
+				     "close it before the migration");
+		else if (S_ISREG(o->st.st_mode) && !(o->flags & O_PATH) &&
+			 !known_fs((unsigned long)fs.f_type))
+			obj_obstacle(out, o, o->link,
+				     "ferry does not know the file system that it is on, or its "
+				     "files hold state of this host's kernel",
 				     "close it before the migration");
 		break;
 	case KERNEL_PATH:
@@ -184,11 +192,17 @@ static int file_check(struct dump *d, const struct ofd *o, struct obstacles *out
 				     "close the descriptor");
 		break;
 	case NOWHERE:
-		obj_obstacle(out, o, o->link,
-			     "no path of the container leads to it any more (a mount covers it, "
-			     "it lies outside of the container's root, or it was unlinked and has "
-			     "another name that was not found)",
-			     "close the descriptor, or remove the mount that covers it");
+		if (fstatfs(o->fd, &fs) == 0 && (unsigned long)fs.f_type == SECRETMEM_MAGIC)
+			obj_obstacle(out, o, "memfd_secret", "its memory cannot be read",
+				     "let the program use memfd_create");
+		else
+			obj_obstacle(
+				out, o, o->link,
+				"no path of the container leads to it any more (a mount covers it, "
+				"it lies outside of the container's root, or it was unlinked and "
+				"has "
+				"another name that was not found)",
+				"close the descriptor, or remove the mount that covers it");
 		break;
 	}
 	obj_locks_check(d, o, out);

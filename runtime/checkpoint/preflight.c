@@ -166,6 +166,8 @@ static int check_fd(struct dump *d, struct ofd *o, struct obstacles *out)
 			     "close it, or stop the program that uses it");
 		return 0;
 	}
+	if (!str_starts(o->kind->type, "refused"))
+		preflight_fdinfo(o, out);
 	return o->kind->check ? o->kind->check(d, o, out) : 0;
 }
 
@@ -231,6 +233,7 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 		if (t->zombie || task_read_vmas(t, false, NULL) < 0)
 			continue;
 		bytes += memory_of(t);
+		preflight_task(d, t, &out);
 		for (size_t k = 0; k < t->vmas.n; k++)
 			check_vma(t, &t->vmas.v[k], &out);
 	}

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/known.h"
 
 /* --- cgroup -------------------------------------------------------------------------- */
 static bool has_file(const char *folder, const char *file)
@@ -261,16 +262,14 @@ static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
 	if (!t->start_time)
 		process_start_time(t->pid, &t->start_time);
 	if (t->zombie) {
-		/* exit_code is the last field of /proc/PID/stat. */
+		/* exit_code (proc(5)). */
 		CLEANUP_FREE char *path = str_format("/proc/%d/stat", t->pid);
 		CLEANUP_FREE char *stat = NULL;
-		char *last;
 
 		t->nthreads = 0;
 		if (file_read(path, 8192, &stat, NULL, NULL) < 0)
 			return -ESRCH;
-		last = strrchr(stat, ' ');
-		t->exit_status = last ? atoi(last + 1) : 0;
+		t->exit_status = known_stat_field(stat, 52, line, sizeof(line)) ? atoi(line) : 0;
 	}
 	return 0;
 }

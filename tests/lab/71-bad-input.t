@@ -38,7 +38,15 @@ refused "cannot travel either" 'driver local.*rbd' on a ferry migrate localvol b
 ok "a container that holds a volume" on a ferry run -d --name holder -v held:/data busybox:latest sleep 1000
 refused "a volume that is attached elsewhere" 'host a' on b ferry run --rm -v held:/data busybox:latest true
 is "$(on b docker ps -aq --filter volume=held | wc -l)" 1 "the container that could not start is not left behind"
-like "$(on a ferry migrate --check bound b)" 'bind mount' "--check lists what stands in the way"
+# --check: a table or JSON, exit status 1 where something stands in the way; all of it at once.
+on a docker exec -d bound sleep 1000
+check_names() { on a ferry migrate --check bound b >"$TMP/check"; [ $? = 1 ] && [ "$(grep -cE 'bind mount|exec session' "$TMP/check")" -ge 2 ]; }
+ok "--check names a bind mount and an exec session, exit status 1" wait_until 30 check_names
+like "$(head -n 1 "$TMP/check")" '^PID +FD +OBJECT +WHY +REMEDY$' "as a table"
+on a ferry migrate --check --format json bound b >"$TMP/check.json"; is $? 1 "exit status 1 with JSON too"
+is "$(jq -s '[.[] | select(.summary) | .summary.Obstacles[] | select((.object | length > 0) and (.why | length > 0) and (.remedy | length > 0) and (.pid | type == "number") and (.fd | type == "number"))] | length' "$TMP/check.json")" "$(($(wc -l <"$TMP/check") - 1))" "the same obstacles as JSON, each with pid, fd, object, why, remedy"
+on a ferry migrate --check box b >"$TMP/check"; is $? 0 "nothing stands in box's way: exit status 0"
+like "$(cat "$TMP/check")" 'Nothing stands in the way' "and it says so"
 # A destination without memory: b gives 40 MiB to containers in all, this one uses 56 MiB and some.
 give() { # give MEMORY: how much host b gives to containers
 	on b python3 -c 'import json, sys; p = "/etc/ferry/ferry.json"; c = json.load(open(p)); c["memory_bytes"] = sys.argv[1]; json.dump(c, open(p, "w"))' "$1" &&
