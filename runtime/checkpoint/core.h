@@ -377,6 +377,7 @@ struct restore {
 	int root_fd;
 	bool final; /* the last round is coming in */
 	struct filters filters; /* that all tasks have inherited from init */
+	uint64_t bnd;		/* likewise: the capability bounding set */
 	bool storage_ready, received, restored, running;
 	bool verify, verified;
 	struct error failed; /* code 0: fine */

@@ -83,55 +83,55 @@ static int threads(struct task *t, struct error *err)
 static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 {
 	struct prctl_mm_map mm;
-	unsigned long at = remote_scratch(t);
-	long n, exe;
+	size_t chdir_, openat_, set, root = 0;
+	struct remote_batch b;
+	unsigned long exe;
+	int e;
 
-	n = put(t, s->cwd, strlen(s->cwd) + 1);
-	if (n == 0)
-		n = remote_syscall(t, SYS_chdir, at, 0, 0, 0, 0, 0);
-	if (n < 0)
-		return error_sys(err, (int)-n, "the working directory %s of process %d", s->cwd,
-				 t->vpid);
-	n = put(t, s->exe, strlen(s->exe) + 1);
-	exe = n < 0 ? n
-		    : remote_syscall(t, SYS_openat, (unsigned long)AT_FDCWD, at,
-				     O_RDONLY | O_CLOEXEC, 0, 0, 0);
-	if (exe < 0)
-		return error_sys(err, (int)-exe, "the program %s of process %d", s->exe, t->vpid);
-	if (s->mm_map.len != sizeof(mm) || s->auxv.len > REMOTE_SCRATCH - sizeof(mm))
+	if (s->mm_map.len != sizeof(mm) || s->auxv.len > PAGE)
 		return error_set(err, EBADMSG, "memory fields of process %d", t->vpid);
+	remote_batch_begin(&b, &t->threads[0]);
+	chdir_ = remote_batch_add(&b, SYS_chdir, remote_batch_put(&b, s->cwd, strlen(s->cwd) + 1),
+				  0, 0, 0, 0, 0);
+	openat_ = remote_batch_add(&b, SYS_openat, (unsigned long)AT_FDCWD,
+				   remote_batch_put(&b, s->exe, strlen(s->exe) + 1),
+				   O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	e = remote_batch_run(&b);
+	if (e == 0 && b.c[chdir_].ret < 0)
+		return error_sys(err, (int)-b.c[chdir_].ret,
+				 "the working directory %s of process %d", s->cwd, t->vpid);
+	if (e == 0 && b.c[openat_].ret < 0)
+		return error_sys(err, (int)-b.c[openat_].ret, "the program %s of process %d",
+				 s->exe, t->vpid);
+	if (e < 0)
+		return failed(t, e, err, "setting the paths");
+	exe = (unsigned long)b.c[openat_].ret;
 	memcpy(&mm, s->mm_map.data, sizeof(mm));
 	mm.exe_fd = (uint32_t)exe;
-	mm.auxv = (void *)(at + sizeof(mm));
+	remote_batch_begin(&b, &t->threads[0]);
+	mm.auxv = (void *)remote_batch_put(&b, s->auxv.data, s->auxv.len);
 	mm.auxv_size = (uint32_t)s->auxv.len;
-	n = remote_write(t, at, &mm, sizeof(mm));
-	if (n == 0)
-		n = remote_write(t, at + sizeof(mm), s->auxv.data, s->auxv.len);
-	if (n == 0)
-		n = remote_syscall(t, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, at, sizeof(mm), 0, 0);
-	remote_syscall(t, SYS_close, (unsigned long)exe, 0, 0, 0, 0, 0);
-	if (n < 0)
-		return failed(t, n, err, "setting the memory fields");
-	if (strcmp(s->root, "/") != 0) {
-		n = put(t, s->root, strlen(s->root) + 1);
-		if (n == 0)
-			n = remote_syscall(t, SYS_chroot, at, 0, 0, 0, 0, 0);
-		if (n < 0)
-			return error_sys(err, (int)-n, "the root %s of process %d", s->root,
-					 t->vpid);
-	}
-	remote_syscall(t, SYS_umask, s->umask, 0, 0, 0, 0, 0);
+	set = remote_batch_add(&b, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+			       remote_batch_put(&b, &mm, sizeof(mm)), sizeof(mm), 0, 0);
+	remote_batch_add(&b, SYS_close, exe, 0, 0, 0, 0, 0);
+	if (strcmp(s->root, "/") != 0)
+		root = remote_batch_add(&b, SYS_chroot,
+					remote_batch_put(&b, s->root, strlen(s->root) + 1), 0, 0, 0,
+					0, 0);
+	remote_batch_add(&b, SYS_umask, s->umask, 0, 0, 0, 0, 0);
+	if (s->subreaper)
+		remote_batch_add(&b, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
+	if (s->thp_disable)
+		remote_batch_add(&b, SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+	if (s->personality)
+		remote_batch_add(&b, SYS_personality, s->personality, 0, 0, 0, 0, 0);
+	e = remote_batch_run(&b);
+	if (e < 0 || b.c[set].ret < 0)
+		return failed(t, e < 0 ? e : b.c[set].ret, err, "setting the memory fields");
+	if (root && b.c[root].ret < 0)
+		return error_sys(err, (int)-b.c[root].ret, "the root %s of process %d", s->root,
+				 t->vpid);
 	return 0;
-}
-
-static int set_action(struct task *t, uint32_t signo, const void *action, size_t len,
-		      struct error *err)
-{
-	long n = put(t, action, len);
-
-	if (n == 0)
-		n = remote_syscall(t, SYS_rt_sigaction, signo, remote_scratch(t), 0, 8, 0, 0);
-	return n < 0 ? failed(t, n, err, "setting a signal's action") : 0;
 }
 
 static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
@@ -139,9 +139,10 @@ static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
 	CLEANUP_FREE char *path = str_format("/proc/%d/status", t->pid);
 	CLEANUP_FREE char *status = NULL;
 	static const char none[32];
+	struct remote_batch b;
 	uint64_t stale = 0;
 	char line[32];
-	int r;
+	int e;
 
 	if (file_read(path, 65536, &status, NULL, NULL) == 0) {
 		if (status_field(status, "SigCgt", line, sizeof(line)))
@@ -149,25 +150,26 @@ static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
 		if (status_field(status, "SigIgn", line, sizeof(line)))
 			stale |= strtoull(line, NULL, 16);
 	}
+	remote_batch_begin(&b, &t->threads[0]);
 	for (size_t i = 0; i < s->n_sigactions; i++) {
 		const Ck__Sigaction *m = s->sigactions[i];
 
-		if (m->action.len != 32 || m->signo < 1 || m->signo > 64)
+		if (m->action.len != 32 || m->signo < 1 || m->signo > 64 || i >= 64)
 			return error_set(err, EBADMSG, "a signal's action of process %d", t->vpid);
 		stale &= ~(1ull << (m->signo - 1));
 		if (m->signo == SIGCHLD && memcmp(m->action.data, none, 32) == 0)
 			continue;
-		r = set_action(t, m->signo, m->action.data, 32, err);
-		if (r < 0)
-			return r;
+		remote_batch_add(&b, SYS_rt_sigaction, m->signo,
+				 remote_batch_put(&b, m->action.data, 32), 0, 8, 0, 0);
 	}
 	for (uint32_t sig = 1; sig <= 64; sig++)
-		if (stale >> (sig - 1) & 1) {
-			r = set_action(t, sig, none, 32, err);
-			if (r < 0)
-				return r;
-		}
-	return 0;
+		if (stale >> (sig - 1) & 1)
+			remote_batch_add(&b, SYS_rt_sigaction, sig, remote_batch_put(&b, none, 32),
+					 0, 8, 0, 0);
+	e = remote_batch_run(&b);
+	for (size_t i = 0; i < b.n && e == 0; i++)
+		e = (int)b.c[i].ret;
+	return e < 0 ? failed(t, e, err, "setting a signal's action") : 0;
 }
 
 static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
@@ -252,122 +254,138 @@ static void rlimits(struct task *t, const Ck__TaskState *s)
 }
 
 /* --- threads -------------------------------------------------------------------------------- */
-static long set_caps(struct thread *th, uint64_t inh, uint64_t prm, uint64_t eff)
+static void set_caps(struct remote_batch *b, uint64_t inh, uint64_t prm, uint64_t eff)
 {
-	struct {
-		struct __user_cap_header_struct h;
-		struct __user_cap_data_struct d[2];
-	} a = { .h = { _LINUX_CAPABILITY_VERSION_3, 0 },
-		.d = { { (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
-		       { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) } } };
-	unsigned long at = remote_scratch(th->task);
-	long n = put(th->task, &a, sizeof(a));
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[2] = { { (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
+					       { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32),
+						 (uint32_t)(inh >> 32) } };
 
-	return n < 0 ? n
-		     : thread_syscall(th, SYS_capset, at, at + offsetof(__typeof__(a), d), 0, 0, 0,
-				      0);
+	remote_batch_add(b, SYS_capset, remote_batch_put(b, &h, sizeof(h)),
+			 remote_batch_put(b, d, sizeof(d)), 0, 0, 0, 0);
+}
+
+/* What the calls of creds() are for, so that one that fails can be named. */
+static const char *creds_call(const struct remote_call *c)
+{
+	switch (c->nr) {
+	case SYS_setgroups:
+		return "groups";
+	case SYS_setresgid:
+	case SYS_setfsgid:
+		return "group";
+	case SYS_setresuid:
+	case SYS_setfsuid:
+		return "user";
+	case SYS_capset:
+		return "capabilities";
+	}
+	return c->a[0] == PR_CAPBSET_DROP	? "bounding set"
+	       : c->a[0] == PR_SET_SECUREBITS	? "secure bits"
+	       : c->a[0] == PR_SET_NO_NEW_PRIVS ? "no_new_privs"
+						: "ambient capabilities";
 }
 
 static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struct error *err)
 {
-	struct task *t = th->task;
-	unsigned long at = remote_scratch(t);
+	bool user = c->n_uids == 4 && (c->uids[0] | c->uids[1] | c->uids[2]);
 	uint64_t pcap = 1ull << CAP_SETPCAP;
-	const char *what = "groups";
-	long n;
+	struct remote_batch b;
+	int n;
 
 	if (c->n_uids != 4 || c->n_gids != 4)
 		return error_set(err, EBADMSG, "credentials of thread %d", th->vtid);
-	n = put(t, c->groups, c->n_groups * sizeof(uint32_t));
-	if (n == 0)
-		n = thread_syscall(th, SYS_setgroups, c->n_groups, at, 0, 0, 0, 0);
-	if (n == 0)
-		n = thread_syscall(th, SYS_setresgid, c->gids[0], c->gids[1], c->gids[2], 0, 0, 0);
-	if (n == 0 && c->gids[3] != c->gids[1])
-		thread_syscall(th, SYS_setfsgid, c->gids[3], 0, 0, 0, 0, 0);
-	for (uint64_t cap = 0; n == 0 && cap <= last_cap; cap++) {
-		what = "bounding set";
+	remote_batch_begin(&b, th);
+	remote_batch_add(&b, SYS_setgroups, c->n_groups,
+			 remote_batch_put(&b, c->groups, c->n_groups * sizeof(uint32_t)), 0, 0, 0,
+			 0);
+	remote_batch_add(&b, SYS_setresgid, c->gids[0], c->gids[1], c->gids[2], 0, 0, 0);
+	if (c->gids[3] != c->gids[1])
+		remote_batch_add(&b, SYS_setfsgid, c->gids[3], 0, 0, 0, 0, 0);
+	for (uint64_t cap = 0; cap <= last_cap; cap++)
 		/* Most often dropped already in the parent, at its creation: see cap_bnd. */
 		if (!(c->cap_bnd >> cap & 1) && (th->bnd >> cap & 1))
-			n = thread_syscall(th, SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0);
-	}
-	if (n == 0 && (c->uids[0] | c->uids[1] | c->uids[2])) {
+			remote_batch_add(&b, SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0);
+	if (user) {
 		/* Keeps the kernel from dropping capabilities along with uid 0. */
-		what = "users";
-		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0,
-				   0, 0);
-		if (n == 0)
-			n = thread_syscall(th, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0,
-					   0, 0);
+		remote_batch_add(&b, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0,
+				 0);
+		remote_batch_add(&b, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0, 0, 0);
 	}
-	if (n == 0 && c->uids[3] != c->uids[1])
-		thread_syscall(th, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
-	if (n == 0 && (c->cap_amb || c->securebits)) {
-		what = "ambient capabilities";
-		n = set_caps(th, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
-		for (uint64_t cap = 0; n == 0 && cap <= last_cap; cap++)
+	if (c->uids[3] != c->uids[1])
+		remote_batch_add(&b, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
+	if (c->cap_amb || c->securebits) {
+		set_caps(&b, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
+		for (uint64_t cap = 0; cap <= last_cap; cap++)
 			if (c->cap_amb >> cap & 1)
-				n = thread_syscall(th, SYS_prctl, PR_CAP_AMBIENT,
-						   PR_CAP_AMBIENT_RAISE, cap, 0, 0, 0);
+				remote_batch_add(&b, SYS_prctl, PR_CAP_AMBIENT,
+						 PR_CAP_AMBIENT_RAISE, cap, 0, 0, 0);
 	}
-	if (n == 0 && (c->securebits || (c->uids[0] | c->uids[1] | c->uids[2]))) {
-		what = "secure bits";
-		n = thread_syscall(th, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0);
-	}
-	if (n == 0) {
-		what = "capabilities";
-		n = set_caps(th, c->cap_inh, c->cap_prm, c->cap_eff);
-	}
-	if (n == 0 && c->no_new_privs) {
-		what = "no_new_privs";
-		n = thread_syscall(th, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
-	}
-	return n < 0 ? error_sys(err, (int)-n, "setting %s of thread %d", what, th->vtid) : 0;
+	if (c->securebits || user)
+		remote_batch_add(&b, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0);
+	set_caps(&b, c->cap_inh, c->cap_prm, c->cap_eff);
+	if (c->no_new_privs)
+		remote_batch_add(&b, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	n = remote_batch_run(&b);
+	if (n < 0)
+		return error_sys(err, -n, "setting the credentials of thread %d", th->vtid);
+	for (size_t i = 0; i < b.n; i++)
+		/* setfsuid and setfsgid return the old one. */
+		if (b.c[i].ret < 0)
+			return error_sys(err, (int)-b.c[i].ret, "setting %s of thread %d",
+					 creds_call(&b.c[i]), th->vtid);
+	return 0;
 }
 
 static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 {
-	struct task *t = th->task;
-	unsigned long at = remote_scratch(t);
 	struct sched_param sp = { .sched_priority = m->priority };
+	size_t altstack = ~0ul, rseq = ~0ul;
+	struct remote_batch b;
 	char name[16] = "";
-	long n = 0;
+	int n;
 
 	if (m->regs.len != sizeof(th->regs) || !m->creds)
 		return error_set(err, EBADMSG, "registers of thread %u", m->vtid);
+	remote_batch_begin(&b, th);
 	if (m->altstack.len == sizeof(stack_t)) {
 		stack_t ss;
 
 		memcpy(&ss, m->altstack.data, sizeof(ss));
-		if (!(ss.ss_flags & SS_DISABLE)) {
-			n = put(t, &ss, sizeof(ss));
-			if (n == 0)
-				n = thread_syscall(th, SYS_sigaltstack, at, 0, 0, 0, 0, 0);
-			if (n < 0)
-				return error_sys(err, (int)-n, "the signal stack of thread %d",
-						 th->vtid);
-		}
+		if (!(ss.ss_flags & SS_DISABLE))
+			altstack = remote_batch_add(&b, SYS_sigaltstack,
+						    remote_batch_put(&b, &ss, sizeof(ss)), 0, 0, 0,
+						    0, 0);
 	}
 	if (m->robust_head)
-		thread_syscall(th, SYS_set_robust_list, m->robust_head, m->robust_len, 0, 0, 0, 0);
-	thread_syscall(th, SYS_set_tid_address, m->clear_tid, 0, 0, 0, 0, 0);
+		remote_batch_add(&b, SYS_set_robust_list, m->robust_head, m->robust_len, 0, 0, 0,
+				 0);
+	remote_batch_add(&b, SYS_set_tid_address, m->clear_tid, 0, 0, 0, 0, 0);
 	if (m->rseq.len >= sizeof(struct __ptrace_rseq_configuration)) {
 		struct __ptrace_rseq_configuration rs;
 
 		memcpy(&rs, m->rseq.data, sizeof(rs));
 		th->rseq = rs.rseq_abi_pointer;
 		th->rseq_len = rs.rseq_abi_size;
-		n = thread_syscall(th, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0,
-				   rs.signature, 0, 0);
-		if (n < 0)
-			return error_sys(err, (int)-n, "registering rseq of thread %d", th->vtid);
+		rseq = remote_batch_add(&b, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0,
+					rs.signature, 0, 0);
 	}
 	if (m->comm) {
 		snprintf(name, sizeof(name), "%s", m->comm);
-		n = put(t, name, sizeof(name));
-		if (n == 0)
-			thread_syscall(th, SYS_prctl, PR_SET_NAME, at, 0, 0, 0, 0);
+		remote_batch_add(&b, SYS_prctl, PR_SET_NAME,
+				 remote_batch_put(&b, name, sizeof(name)), 0, 0, 0, 0);
 	}
+	if (m->has_timerslack_ns && m->timerslack_ns != 50000)
+		remote_batch_add(&b, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
+	n = remote_batch_run(&b);
+	if (n < 0)
+		return error_sys(err, -n, "the state of thread %d", th->vtid);
+	if (altstack != ~0ul && b.c[altstack].ret < 0)
+		return error_sys(err, (int)-b.c[altstack].ret, "the signal stack of thread %d",
+				 th->vtid);
+	if (rseq != ~0ul && b.c[rseq].ret < 0)
+		return error_sys(err, (int)-b.c[rseq].ret, "registering rseq of thread %d",
+				 th->vtid);
 	if (m->has_affinity && m->affinity.len == sizeof(cpu_set_t)) {
 		cpu_set_t now, want;
 
@@ -378,8 +396,6 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 	}
 	if (m->policy != SCHED_OTHER && sched_setscheduler(th->tid, m->policy, &sp) < 0)
 		return error_sys(err, errno, "the scheduling policy of thread %d", th->vtid);
-	if (m->has_timerslack_ns && m->timerslack_ns != 50000)
-		thread_syscall(th, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
 	return 0;
 }
 
@@ -410,18 +426,6 @@ static uint64_t last_capability(void)
 	return last;
 }
 
-static uint64_t bounding_set(struct thread *th)
-{
-	CLEANUP_FREE char *path = str_format("/proc/%d/status", th->tid);
-	CLEANUP_FREE char *status = NULL;
-	char line[32];
-
-	if (file_read(path, 65536, &status, NULL, NULL) < 0 ||
-	    !status_field(status, "CapBnd", line, sizeof(line)))
-		return ~0ull;
-	return strtoull(line, NULL, 16);
-}
-
 int restore_task_state(struct restore *r, struct task *t, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
@@ -438,12 +442,6 @@ int restore_task_state(struct restore *r, struct task *t, struct error *err)
 		e = timers(t, s, err);
 	if (e < 0)
 		return e;
-	if (s->subreaper)
-		remote_syscall(t, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
-	if (s->thp_disable)
-		remote_syscall(t, SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
-	if (s->personality)
-		remote_syscall(t, SYS_personality, s->personality, 0, 0, 0, 0, 0);
 	if (s->has_oom_score_adj) {
 		CLEANUP_FREE char *path = str_format("/proc/%d/oom_score_adj", t->pid);
 
@@ -463,8 +461,15 @@ static void drain_signals(struct thread *th)
 		struct timespec ts;
 	} a = { .set = ~0ull };
 	unsigned long at = remote_scratch(th->task);
+	struct __ptrace_peeksiginfo_args peek = { .nr = 1 };
+	siginfo_t info;
+	long n = ptrace(PTRACE_PEEKSIGINFO, th->tid, &peek, &info);
 
-	if (put(th->task, &a, sizeof(a)) < 0)
+	if (n == 0) {
+		peek.flags = PTRACE_PEEKSIGINFO_SHARED;
+		n = ptrace(PTRACE_PEEKSIGINFO, th->tid, &peek, &info);
+	}
+	if (n == 0 || put(th->task, &a, sizeof(a)) < 0)
 		return;
 	for (int i = 0; i < 1000; i++)
 		if (thread_syscall(th, SYS_rt_sigtimedwait, at, 0, at + offsetof(__typeof__(a), ts),
@@ -515,7 +520,7 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 		struct thread *th = &t->threads[i];
 
 		e = restore_filters(r, th, s->threads[i]->n_seccomp, s->threads[i]->seccomp, err);
-		th->bnd = bounding_set(th);
+		th->bnd = r->bnd;
 		if (e == 0)
 			e = creds(th, s->threads[i]->creds, last_cap, err);
 		if (e == 0 && s->threads[i]->pdeathsig)

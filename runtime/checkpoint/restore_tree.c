@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
@@ -314,6 +316,18 @@ static int groups(struct restore *r, const Ck__Tree *tree, bool leaders, struct 
 	return 0;
 }
 
+static uint64_t bounding_set(const struct thread *th)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/status", th->tid);
+	CLEANUP_FREE char *status = NULL;
+	char line[32];
+
+	if (file_read(path, 65536, &status, NULL, NULL) < 0 ||
+	    !status_field(status, "CapBnd", line, sizeof(line)))
+		return ~0ull;
+	return strtoull(line, NULL, 16);
+}
+
 int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 {
 	size_t made = 0, before = ~0ul;
@@ -339,6 +353,7 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 					   0) == -EINVAL)
 				break;
 	if (r->tasks.n == 1) {
+		r->bnd = bounding_set(&r->tasks.t[0]->threads[0]);
 		e = restore_first_filters(r, tree->n_seccomp, tree->seccomp, err);
 		if (e < 0)
 			return e;
