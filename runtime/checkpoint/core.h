@@ -62,7 +62,7 @@ struct thread {
 	pid_t tid, vtid;
 	struct task *task;
 	bool traced, stopped;
-	bool filters_aside; /* seccomp does not see remote calls */
+	bool filters_aside;	      /* seccomp does not see remote calls */
 	struct user_regs_struct regs; /* as they were when it stopped */
 	bool touched;		      /* its live registers or mask differ from those */
 	uint64_t sigmask;
@@ -121,8 +121,9 @@ struct task {
 	bool transformed;   /* the stub's own memory is gone */
 	bool foreign;	    /* it still has its maker's memory */
 	bool to_be_zombie;
-	int sock;     /* the engine's end of the socket pair for descriptors */
-	int sock_num; /* the task's end */
+	int sock;	 /* the engine's end of the socket pair for descriptors */
+	int sock_num;	 /* the task's end */
+	bool sock_first; /* the engine's end is still open in the task, at 0 */
 };
 
 /* --- ptrace.c ------------------------------------------------------------------------ */
@@ -281,7 +282,7 @@ struct dump {
 	uint64_t page_bytes, round_page_bytes; /* sent */
 	double rate;			       /* bytes a second, measured */
 	uint8_t *page_buf;
-	int throttle; /* percent taken away */
+	int throttle;		/* percent taken away */
 	struct filters filters; /* init's, once it was stopped */
 	bool filters_known;
 	json_t *laps; /* parts of the last round's time */
@@ -375,7 +376,7 @@ struct restore {
 	int listen_fd;
 	char *token;
 	int root_fd;
-	bool final; /* the last round is coming in */
+	bool final;		/* the last round is coming in */
 	struct filters filters; /* that all tasks have inherited from init */
 	uint64_t bnd;		/* likewise: the capability bounding set */
 	bool storage_ready, received, restored, running;

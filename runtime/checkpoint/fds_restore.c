@@ -54,6 +54,37 @@ static int open_sock(struct task *t, int above, struct error *err)
 	return 0;
 }
 
+/* Closes everything and makes the socket pair, whose numbers are then known beforehand. */
+static int clear_and_open_sock(struct task *t, int above, struct error *err)
+{
+	struct remote_batch b;
+	unsigned long pair;
+	int nums[2];
+	int r;
+
+	remote_batch_begin(&b, &t->threads[0]);
+	pair = remote_batch_put(&b, NULL, sizeof(nums));
+	remote_batch_add(&b, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
+	remote_batch_add(&b, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair, 0, 0);
+	remote_batch_add(&b, SYS_dup3, 1, (unsigned long)above, O_CLOEXEC, 0, 0, 0);
+	remote_batch_add(&b, SYS_close, 1, 0, 0, 0, 0, 0);
+	r = remote_batch_run(&b);
+	for (size_t i = 0; i < b.n && r == 0; i++)
+		r = b.c[i].ret < 0 ? (int)b.c[i].ret : 0;
+	if (r < 0)
+		return error_sys(err, -r, "clearing descriptors of process %d", t->vpid);
+	memcpy(nums, remote_batch_out(&b, pair), sizeof(nums));
+	if (nums[0] != 0 || nums[1] != 1)
+		return error_set(err, EPROTO, "process %d gave descriptors %d and %d", t->vpid,
+				 nums[0], nums[1]);
+	t->sock_num = above;
+	t->sock = (int)syscall(SYS_pidfd_getfd, t->pidfd, 0, 0);
+	if (t->sock < 0)
+		return error_sys(err, errno, "taking a socket of process %d", t->vpid);
+	t->sock_first = true;
+	return 0;
+}
+
 void task_drop_sock(struct task *t)
 {
 	if (t->sock < 0)
@@ -64,9 +95,17 @@ void task_drop_sock(struct task *t)
 	t->sock_num = -1;
 }
 
-/* Sends n (at most PER_MESSAGE) descriptors; their numbers in the task in nums. */
+/* Descriptors first to last of a task: closed, or close-on-exec. */
+struct range {
+	unsigned long first, last, flags;
+};
+
+/*
+ * Sends n (at most PER_MESSAGE) descriptors; their numbers in the task in nums. What is to
+ * be done with them if they come to lie at 0, 1, 2 … goes along, as ranges.
+ */
 static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexec,
-		struct error *err)
+		const struct range *ranges, size_t nranges, struct error *err)
 {
 	struct {
 		struct msghdr m;
@@ -74,29 +113,39 @@ static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexe
 		char byte[8];
 		char control[CMSG_SPACE(PER_MESSAGE * sizeof(int))];
 	} a;
-	unsigned long at = remote_scratch(t);
 	struct cmsghdr *c = (struct cmsghdr *)a.control;
-	long got;
+	struct remote_batch b;
+	unsigned long at;
+	size_t recv;
 	int r;
 
 	r = fd_send(t->sock, "f", 1, fds, n);
 	if (r < 0)
 		return error_sys(err, -r, "passing descriptors to process %d", t->vpid);
 	memset(&a, 0, sizeof(a));
+	remote_batch_begin(&b, &t->threads[0]);
+	at = remote_batch_put(&b, NULL, sizeof(a));
 	a.m.msg_iov = (void *)(at + offsetof(__typeof__(a), iov));
 	a.m.msg_iovlen = 1;
 	a.m.msg_control = (void *)(at + offsetof(__typeof__(a), control));
 	a.m.msg_controllen = sizeof(a.control);
 	a.iov.iov_base = (void *)(at + offsetof(__typeof__(a), byte));
 	a.iov.iov_len = 1;
-	r = remote_write(t, at, &a, sizeof(a));
-	got = r < 0 ? r
-		    : remote_syscall(t, SYS_recvmsg, (unsigned long)t->sock_num, at,
-				     cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0);
-	if (got >= 0)
-		got = remote_read(t, at, &a, sizeof(a));
-	if (got < 0)
-		return error_sys(err, (int)-got, "passing descriptors to process %d", t->vpid);
+	memcpy(b.data + (at - b.at), &a, sizeof(a));
+	if (t->sock_first)
+		remote_batch_add(&b, SYS_close, 0, 0, 0, 0, 0, 0);
+	t->sock_first = false;
+	recv = remote_batch_add(&b, SYS_recvmsg, (unsigned long)t->sock_num, at,
+				cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0);
+	for (size_t i = 0; i < nranges; i++)
+		remote_batch_add(&b, SYS_close_range, ranges[i].first, ranges[i].last,
+				 ranges[i].flags, 0, 0, 0);
+	r = remote_batch_run(&b);
+	if (r == 0 && b.c[recv].ret < 0)
+		r = (int)b.c[recv].ret;
+	if (r < 0)
+		return error_sys(err, -r, "passing descriptors to process %d", t->vpid);
+	memcpy(&a, remote_batch_out(&b, at), sizeof(a));
 	if (a.m.msg_controllen < CMSG_LEN(n * sizeof(int)) ||
 	    c->cmsg_len < CMSG_LEN(n * sizeof(int)))
 		return error_set(err, EMFILE, "process %d took not all descriptors", t->vpid);
@@ -110,7 +159,7 @@ int task_send_fd(struct task *t, int fd, struct error *err)
 
 	r = open_sock(t, 0, err);
 	if (r == 0)
-		r = pass(t, &fd, 1, &num, true, err);
+		r = pass(t, &fd, 1, &num, true, NULL, 0, err);
 	return r < 0 ? r : num;
 }
 
@@ -249,12 +298,6 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 	return 0;
 }
 
-/* One remote call for each run of descriptors first … last: closed, or close-on-exec. */
-static long range(struct task *t, size_t first, size_t last, unsigned int flags)
-{
-	return remote_syscall(t, SYS_close_range, first, last, flags, 0, 0, 0);
-}
-
 /*
  * The whole table by one message: the kernel gives the lowest free numbers in turn, so with
  * a filler for each number that is to stay free, all lie where they belong at once. Runs of
@@ -266,6 +309,8 @@ static int install_dense(struct restore *r, struct task *t, struct error *err)
 	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0, k = 0;
 	int fds[PER_MESSAGE], nums[PER_MESSAGE] = { 0 }, filler, e = 0;
 	enum { FREE, OPEN, CLOEXEC } kind[PER_MESSAGE];
+	struct range ranges[PER_MESSAGE];
+	size_t nranges = 0;
 	bool placed = true;
 	long n = 0;
 
@@ -286,21 +331,26 @@ static int install_dense(struct restore *r, struct task *t, struct error *err)
 		kind[i] = f->fds[k]->cloexec ? CLOEXEC : OPEN;
 		e = fds[i] = restore_fd(r, f->fds[k++]->id, err);
 	}
-	if (e >= 0)
-		e = pass(t, fds, slots, nums, false, err);
-	close(filler);
-	if (e < 0)
-		return e;
-	for (size_t i = 0; i < slots; i++)
-		placed &= nums[i] == (int)i;
-	if (!placed)
-		n = range(t, 0, (size_t)t->sock_num - 1, 0);
-	for (size_t i = 0, j; placed && i < slots && n >= 0; i = j) {
+	for (size_t i = 0, j; i < slots; i = j) {
 		for (j = i + 1; j < slots && kind[j] == kind[i]; j++)
 			;
 		if (kind[i] != OPEN)
-			n = range(t, i, j - 1, kind[i] == FREE ? 0 : CLOSE_RANGE_CLOEXEC_);
+			ranges[nranges++] =
+				(struct range){ i, j - 1,
+						kind[i] == FREE ? 0 : CLOSE_RANGE_CLOEXEC_ };
 	}
+	/* Many holes: the calls would not fit beside the rest of the batch. */
+	if (nranges > REMOTE_CALLS - 4)
+		placed = false;
+	else if (e >= 0)
+		e = pass(t, fds, slots, nums, false, ranges, nranges, err);
+	close(filler);
+	if (e < 0 || !placed)
+		return e < 0 ? e : 0;
+	for (size_t i = 0; i < slots; i++)
+		placed &= nums[i] == (int)i;
+	if (!placed)
+		n = remote_syscall(t, SYS_close_range, 0, (size_t)t->sock_num - 1, 0, 0, 0, 0);
 	if (n < 0)
 		return error_sys(err, (int)-n, "installing descriptors of process %d", t->vpid);
 	return placed;
@@ -310,7 +360,6 @@ static int install(struct restore *r, struct task *t, struct error *err)
 {
 	Ck__FdTable *f = t->fds;
 	int above = 3;
-	long n;
 	int e;
 
 	if (!f)
@@ -320,11 +369,13 @@ static int install(struct restore *r, struct task *t, struct error *err)
 		above = (int)f->fds[f->n_fds - 1]->num + 1;
 	above += 1;
 	/* Whatever the stub had goes; what it shares with the outside the engine holds. */
-	task_drop_sock(t);
-	n = remote_syscall(t, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
-	if (n < 0)
-		return error_sys(err, (int)-n, "clearing descriptors of process %d", t->vpid);
-	e = open_sock(t, above, err);
+	if (t->sock >= 0)
+		close(TAKE_FD(t->sock));
+	e = clear_and_open_sock(t, above, err);
+	if (e == 0 && !f->n_fds) {
+		remote_syscall(t, SYS_close, 0, 0, 0, 0, 0, 0);
+		t->sock_first = false;
+	}
 	if (e == 0)
 		e = install_dense(r, t, err);
 	if (e != 0)
@@ -336,7 +387,7 @@ static int install(struct restore *r, struct task *t, struct error *err)
 		for (size_t j = 0; j < k && e >= 0; j++)
 			e = fds[j] = restore_fd(r, f->fds[i + j]->id, err);
 		if (e >= 0)
-			e = pass(t, fds, k, nums, true, err);
+			e = pass(t, fds, k, nums, true, NULL, 0, err);
 		if (e == 0)
 			e = place(t, f->fds + i, nums, k, above, err);
 	}
