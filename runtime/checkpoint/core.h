@@ -17,6 +17,9 @@
 
 #define PAGE 4096ul
 
+/* What processes may share beside memory (clone(2): CLONE_FILES, CLONE_FS). */
+enum share { SHARE_FILES, SHARE_FS, SHARES };
+
 enum vma_kind { VMA_ANON, VMA_FILE, VMA_SHARED, VMA_VDSO, VMA_VVAR, VMA_VVAR_VCLOCK, VMA_VSYSCALL };
 enum vma_advice {
 	ADVICE_LOCKED = 1,
@@ -94,7 +97,12 @@ struct task {
 	int pidfd;
 	uint64_t start_time;
 	bool zombie;
+	bool headless; /* its main thread has ended, others run: also `zombie` */
 	int exit_status;
+	int exit_signal; /* what its parent gets when it ends */
+	/* Source: vpid of the first process that shares it, 0: it is its own. Destination:
+	 * number of the set that its stub belongs to. */
+	uint32_t share[SHARES];
 	struct thread *threads; /* leader first; empty for a zombie */
 	size_t nthreads;
 	bool seen;
@@ -121,6 +129,9 @@ struct task {
 	bool transformed;   /* the stub's own memory is gone */
 	bool foreign;	    /* it still has its maker's memory */
 	bool to_be_zombie;
+	bool ghost;	 /* stands in for a leader that has ended on the source */
+	pid_t files_of;	 /* its descriptor table is installed through that one; 0: its own */
+	pid_t fs_of;	 /* the same for root, working directory, umask */
 	int sock;	 /* the engine's end of the socket pair for descriptors */
 	int sock_num;	 /* the task's end */
 	bool sock_first; /* the engine's end is still open in the task, at 0 */
@@ -143,7 +154,10 @@ void thread_detach(struct thread *t);
 int thread_put_back(struct thread *t);
 /* Finds a `syscall` instruction in the vdso at [start, end); 0: none. */
 unsigned long syscall_find(struct task *t, uint64_t start, uint64_t end);
-/* Registers for running on elsewhere: an interrupted system call starts anew. */
+/* Registers of a thread that was just stopped: true where they were changed, so that the
+ * program does not see a call end with EINTR for our sake. */
+bool arch_regs_stopped(struct user_regs_struct *r);
+/* Registers for running on elsewhere. */
 void arch_regs_restart(struct user_regs_struct *r);
 /* The processor's xsave mask and size. */
 void arch_xsave(uint64_t *mask, uint32_t *bytes);
@@ -207,6 +221,12 @@ struct task *tasks_by_vpid(const struct tasks *l, pid_t vpid);
 struct task *tasks_by_pid(const struct tasks *l, pid_t pid);
 /* Brings the list up to date with the cgroup: new tasks added, gone ones freed. */
 int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err);
+/* Finds which of them share descriptor tables and the like: t->share; and t->exit_signal. */
+void tasks_find_shares(struct tasks *l);
+/* Whose descriptor table it uses: itself, or the first of those that share it. */
+struct task *tasks_files_owner(const struct tasks *l, struct task *t);
+/* Reads again who its parent is; false: somebody outside of the list, or nobody. */
+bool task_refresh_parent(const struct tasks *l, struct task *t);
 /* Lists threads anew. -ESRCH: gone. */
 int task_scan_threads(struct task *t);
 /* The text after "Key:\t" of /proc/PID/status (one line), into out. False: absent. */
@@ -368,6 +388,7 @@ struct restore {
 	pid_t init_pid;
 	json_t *externals;
 	struct tasks tasks;
+	uint32_t last_share;
 	struct shareds shared;
 	struct robject *objects;
 	size_t nobjects;

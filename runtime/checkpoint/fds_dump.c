@@ -147,7 +147,8 @@ int dump_collect_fds(struct dump *d, struct error *err)
 	for (size_t i = 0; i < d->tasks.n; i++) {
 		struct task *t = d->tasks.t[i];
 		CLEANUP_FREE char *path = str_format("/proc/%d/fd", t->pid);
-		CLEANUP_CLOSEDIR DIR *dir = t->zombie ? NULL : opendir(path);
+		bool others = tasks_files_owner(&d->tasks, t) != t;
+		CLEANUP_CLOSEDIR DIR *dir = t->zombie || others ? NULL : opendir(path);
 		CLEANUP_FREE int *nums = NULL;
 		struct dirent *e;
 		size_t n = 0;
@@ -171,6 +172,8 @@ int dump_collect_fds(struct dump *d, struct error *err)
 
 struct ofd *dump_ofd(struct dump *d, const struct task *t, int num)
 {
+	if (t->share[SHARE_FILES])
+		t = tasks_files_owner(&d->tasks, tasks_by_vpid(&d->tasks, t->vpid));
 	for (size_t i = 0; i < d->nofds; i++)
 		for (size_t h = 0; h < d->ofds[i]->nholders; h++)
 			if (d->ofds[i]->holders[h].task == t && d->ofds[i]->holders[h].num == num)

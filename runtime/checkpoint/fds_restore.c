@@ -364,6 +364,11 @@ static int install(struct restore *r, struct task *t, struct error *err)
 
 	if (!f)
 		return error_set(err, EBADMSG, "process %d came without its descriptors", t->vpid);
+	if (t->files_of && t->files_of != t->vpid)
+		return 0; /* it shares the table of one that has, or gets, all of them */
+	for (size_t i = 0; t->files_of && i < r->tasks.n; i++)
+		if (r->tasks.t[i]->files_of == t->files_of)
+			task_drop_sock(r->tasks.t[i]);
 	qsort(f->fds, f->n_fds, sizeof(*f->fds), by_number);
 	if (f->n_fds)
 		above = (int)f->fds[f->n_fds - 1]->num + 1;

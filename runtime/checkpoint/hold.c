@@ -94,6 +94,7 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 		return r;
 	for (size_t i = 0; i < d->tasks.n; i++)
 		d->tasks.t[i]->scratch = d->tasks.t[i]->code_for = 0;
+	tasks_find_shares(&d->tasks);
 	if (answer)
 		*answer = json_pack("{s:I}", "freeze_ns", (json_int_t)(clock_mono_ns() - t0));
 	return 0;

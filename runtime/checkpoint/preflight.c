@@ -102,6 +102,10 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 	char line[64], exe[4096];
 	ssize_t n;
 
+	if (t->headless)
+		obstacle_add(out, t->vpid, -1, "process",
+			     "its main thread has ended while others of it run",
+			     "restart it, or wait until it has ended");
 	if (t->zombie || file_read(path, 65536, &status, NULL, NULL) < 0)
 		return;
 	if (t->vppid < 0)
@@ -124,12 +128,6 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 		obstacle_add(out, t->vpid, -1, "session",
 			     "its session was made outside of the container",
 			     "start it from inside the container");
-	else if (t->vsid && t->vsid != t->vpid && !tasks_by_vpid(&d->tasks, t->vsid))
-		obstacle_add(out, t->vpid, -1, "session", "the leader of its session has ended",
-			     "restart the program with setsid(1)");
-	if (t->vpgid && t->vpgid != t->vpid && !tasks_by_vpid(&d->tasks, t->vpgid))
-		obstacle_add(out, t->vpid, -1, "process group", "the leader of its group has ended",
-			     "restart the program in a group of its own");
 	for (size_t i = 0; i < d->tasks.n; i++) {
 		struct task *o = d->tasks.t[i];
 
@@ -139,10 +137,6 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 			obstacle_add(out, o->vpid, -1, "memory",
 				     "it shares its parent's memory (vfork)",
 				     "wait until it has started its program, and migrate again");
-		else if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_FILES, 0, 0) == 0)
-			obstacle_add(out, o->vpid, -1, "descriptor table",
-				     "two processes share one table (CLONE_FILES)",
-				     "migrate without that program");
 	}
 }
 
@@ -226,6 +220,8 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 	int r;
 
 	r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+	if (r == 0)
+		tasks_find_shares(&d->tasks);
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
 		struct task *t = d->tasks.t[i];
 

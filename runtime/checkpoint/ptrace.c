@@ -44,6 +44,13 @@ int thread_interrupt(struct thread *t)
 	return ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL) < 0 ? -errno : 0;
 }
 
+static int set_regs(struct thread *t, struct user_regs_struct *regs)
+{
+	struct iovec iov = { regs, sizeof(*regs) };
+
+	return ptrace(PTRACE_SETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0 ? -errno : 0;
+}
+
 int thread_wait_stop(struct thread *t, struct error *err)
 {
 	struct iovec iov = { &t->regs, sizeof(t->regs) };
@@ -77,16 +84,11 @@ int thread_wait_stop(struct thread *t, struct error *err)
 	t->touched = false;
 	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
 		return error_sys(err, errno, "reading registers of thread %d", t->vtid);
+	if (arch_regs_stopped(&t->regs))
+		set_regs(t, &t->regs);
 	if (ptrace(PTRACE_GETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0)
 		return error_sys(err, errno, "reading the signal mask of thread %d", t->vtid);
 	return 0;
-}
-
-static int set_regs(struct thread *t, struct user_regs_struct *regs)
-{
-	struct iovec iov = { regs, sizeof(*regs) };
-
-	return ptrace(PTRACE_SETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0 ? -errno : 0;
 }
 
 int thread_hold_signals(struct thread *t)

@@ -80,21 +80,57 @@ static int threads(struct task *t, struct error *err)
 }
 
 /* --- the parts of a process -------------------------------------------------------------- */
+/* Made again, entered, and removed. */
+static int removed_directory(struct task *t, const char *cwd)
+{
+	CLEANUP_FREE char *path = str_format("%.*s", (int)(strlen(cwd) - 10), cwd);
+	unsigned long at = remote_scratch(t);
+	long n = put(t, path, strlen(path) + 1);
+
+	if (n == 0)
+		n = remote_syscall(t, SYS_mkdir, at, 0700, 0, 0, 0, 0);
+	if (n == -EEXIST) {
+		/* The name is another folder's by now. */
+		free(path);
+		path = str_format("%.*s.ferry-%d", (int)(strlen(cwd) - 10), cwd, t->vpid);
+		n = put(t, path, strlen(path) + 1);
+		if (n == 0)
+			n = remote_syscall(t, SYS_mkdir, at, 0700, 0, 0, 0, 0);
+	}
+	if (n < 0)
+		return (int)n;
+	n = remote_syscall(t, SYS_chdir, at, 0, 0, 0, 0, 0);
+	remote_syscall(t, SYS_rmdir, at, 0, 0, 0, 0, 0);
+	return (int)n;
+}
+
 static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 {
 	struct prctl_mm_map mm;
 	size_t chdir_, openat_, set, root = 0;
 	struct remote_batch b;
 	unsigned long exe;
+	bool shared = t->fs_of && t->fs_of != t->vpid, chroots = strcmp(s->root, "/") != 0;
+	const char *program = s->exe;
 	int e;
 
 	if (s->mm_map.len != sizeof(mm) || s->auxv.len > PAGE)
 		return error_set(err, EBADMSG, "memory fields of process %d", t->vpid);
+	/* The one that it shares its root and working directory with is in there already. */
+	if (shared && chroots && str_starts(program, s->root))
+		program += strlen(s->root);
+	e = !shared && str_ends(s->cwd, " (deleted)") ? removed_directory(t, s->cwd) : 0;
+	if (e < 0)
+		return error_sys(err, -e, "the working directory %s of process %d", s->cwd,
+				 t->vpid);
 	remote_batch_begin(&b, &t->threads[0]);
-	chdir_ = remote_batch_add(&b, SYS_chdir, remote_batch_put(&b, s->cwd, strlen(s->cwd) + 1),
+	chdir_ = remote_batch_add(&b, SYS_chdir,
+				  shared || str_ends(s->cwd, " (deleted)")
+					  ? remote_batch_put(&b, ".", 2)
+					  : remote_batch_put(&b, s->cwd, strlen(s->cwd) + 1),
 				  0, 0, 0, 0, 0);
 	openat_ = remote_batch_add(&b, SYS_openat, (unsigned long)AT_FDCWD,
-				   remote_batch_put(&b, s->exe, strlen(s->exe) + 1),
+				   remote_batch_put(&b, program, strlen(program) + 1),
 				   O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	e = remote_batch_run(&b);
 	if (e == 0 && b.c[chdir_].ret < 0)
@@ -114,11 +150,12 @@ static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 	set = remote_batch_add(&b, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
 			       remote_batch_put(&b, &mm, sizeof(mm)), sizeof(mm), 0, 0);
 	remote_batch_add(&b, SYS_close, exe, 0, 0, 0, 0, 0);
-	if (strcmp(s->root, "/") != 0)
+	if (chroots && !shared)
 		root = remote_batch_add(&b, SYS_chroot,
 					remote_batch_put(&b, s->root, strlen(s->root) + 1), 0, 0, 0,
 					0, 0);
-	remote_batch_add(&b, SYS_umask, s->umask, 0, 0, 0, 0, 0);
+	if (!shared)
+		remote_batch_add(&b, SYS_umask, s->umask, 0, 0, 0, 0, 0);
 	if (s->subreaper)
 		remote_batch_add(&b, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
 	if (s->thp_disable)

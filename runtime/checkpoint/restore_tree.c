@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Destination: the process tree. Every process is made by a remote clone3() with
- * set_tid, from the stub that is (or will be) its parent, so that parent, session and
- * group come out as they were:
+ * set_tid, by a stub that passes on what only a parent can: session, descriptor table.
  *
- *   session leader            child of its parent, then setsid()
- *   session of its parent     child of its parent
- *   another session           clone3(CLONE_PARENT) by that session's leader where both
- *                             have one parent; else, for children of init, a grandchild
- *                             of the leader whose parent exits at once
+ *   its parent has it            child of its parent
+ *   a sibling has it             clone3(CLONE_PARENT) by the sibling
+ *   a descendant of its parent   a grandchild of that one, whose parent exits at once; the
+ *                                parent is init, or made a subreaper for the instant
+ *   nobody is left who has it    a ghost: takes the pid of the session's or group's leader
+ *                                that has ended, makes the session or group, and ends
+ *                                before anything runs. The number stays taken for as long
+ *                                as there are members, as on the source.
+ *
+ * What happens on the source between two rounds happens to the stubs too: parents end and
+ * their children find another one, setsid(), setpgid(), unshare(). A stub is never made
+ * anew while its process lives: the source does not send its memory twice.
  */
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -31,6 +37,8 @@
 #define STUB_OPTIONS                                                                               \
 	(PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEVFORK |      \
 	 PTRACE_O_SUSPEND_SECCOMP)
+
+static const uint64_t share_flags[SHARES] = { CLONE_FILES, CLONE_FS };
 
 static int add_leader(struct task *t, pid_t tid, pid_t vtid)
 {
@@ -86,13 +94,13 @@ int restore_seize_init(struct restore *r, struct error *err)
 }
 
 /* A process made by `maker`; vpid 0: any. Gives its pid here, or -errno. */
-static long spawn(struct task *maker, pid_t vpid, uint64_t flags)
+static long spawn(struct task *maker, pid_t vpid, uint64_t flags, int exit_signal)
 {
 	struct {
 		struct clone_args args;
 		pid_t tid;
 	} a = { .args = { .flags = flags,
-			  .exit_signal = flags & (CLONE_PARENT | CLONE_THREAD) ? 0 : SIGCHLD },
+			  .exit_signal = (uint64_t)(flags & CLONE_PARENT ? 0 : exit_signal) },
 		.tid = vpid };
 	unsigned long at = remote_scratch(maker);
 	long n;
@@ -132,88 +140,20 @@ static void inherit(struct task *t, const struct task *maker)
 }
 
 static struct task *adopt(struct restore *r, struct task *maker, long pid, pid_t vpid,
-			  struct error *err)
+			  uint64_t flags, struct error *err)
 {
 	struct task *t = task_new((pid_t)pid);
 
 	t->vpid = vpid;
 	add_leader(t, (pid_t)pid, vpid);
 	inherit(t, maker);
+	for (size_t k = 0; k < SHARES; k++)
+		t->share[k] = flags & share_flags[k] ? maker->share[k] : ++r->last_share;
 	if (thread_wait_stop(&t->threads[0], err) < 0 || open_proc(t, err) < 0) {
 		task_free(t);
 		return NULL;
 	}
-	if (r)
-		tasks_add(&r->tasks, t);
 	return t;
-}
-
-/* Through a child of `leader` that exits, so that the new one becomes init's. */
-static long spawn_orphan(struct task *leader, pid_t vpid, struct task **maker, struct error *err)
-{
-	long mid = spawn(leader, 0, 0), n;
-	struct task *m;
-
-	if (mid < 0)
-		return mid;
-	m = adopt(NULL, leader, mid, 0, err);
-	if (!m)
-		return -ESRCH;
-	n = spawn(m, vpid, 0);
-	*maker = m;
-	return n;
-}
-
-static void end_orphan_maker(struct task *leader, struct task *m)
-{
-	int status;
-
-	process_kill(m->pid, SIGKILL);
-	while (waitpid(m->pid, &status, __WALL) < 0 && errno == EINTR)
-		;
-	m->threads[0].traced = m->threads[0].stopped = false;
-	task_free(m);
-	remote_syscall(leader, SYS_wait4, (unsigned long)-1, 0, WNOHANG | __WALL, 0, 0, 0);
-}
-
-static int make(struct restore *r, const Ck__Process *p, struct error *err)
-{
-	struct task *parent = tasks_by_vpid(&r->tasks, (pid_t)p->vppid);
-	struct task *leader = tasks_by_vpid(&r->tasks, (pid_t)p->vsid), *mid = NULL;
-	struct task *maker = parent, *t;
-	long pid;
-
-	if (!parent || parent->zombie)
-		return error_set(err, EBADMSG, "process %u has no living parent", p->vpid);
-	if (p->vsid == p->vpid || (pid_t)p->vsid == parent->vsid) {
-		pid = spawn(parent, (pid_t)p->vpid, 0);
-	} else if (!leader) {
-		return error_set(err, EOPNOTSUPP,
-				 "process %u is in session %u, whose leader has ended", p->vpid,
-				 p->vsid);
-	} else if (leader->vppid == parent->vpid && leader->vpid != 1) {
-		maker = leader;
-		pid = spawn(leader, (pid_t)p->vpid, CLONE_PARENT);
-	} else if (p->vppid == 1) {
-		maker = leader;
-		pid = spawn_orphan(leader, (pid_t)p->vpid, &mid, err);
-	} else {
-		return error_set(err, EOPNOTSUPP,
-				 "process %u is in session %u, which is not its parent's", p->vpid,
-				 p->vsid);
-	}
-	if (pid < 0) {
-		if (mid)
-			end_orphan_maker(leader, mid);
-		return error_sys(err, (int)-pid, "making process %u", p->vpid);
-	}
-	t = adopt(r, mid ? mid : maker, pid, (pid_t)p->vpid, err);
-	if (mid)
-		end_orphan_maker(leader, mid);
-	if (!t)
-		return -err->code;
-	t->vppid = (pid_t)p->vppid;
-	return 0;
 }
 
 static int reap(struct restore *r, struct task *t, struct error *err)
@@ -245,57 +185,335 @@ static const Ck__Process *find(const Ck__Tree *tree, pid_t vpid)
 	return NULL;
 }
 
-/* Processes that have ended on the source, or whose pid means another one now. */
-static int drop_ended(struct restore *r, const Ck__Tree *tree, struct error *err)
+static void forget(struct restore *r, struct task *t)
 {
-	for (bool again = true; again;) {
-		again = false;
-		for (size_t i = 0; i < r->tasks.n; i++) {
-			struct task *t = r->tasks.t[i];
-			const Ck__Process *p = find(tree, t->vpid);
-			bool leaf = true;
-			int e;
-
-			if (t->vpid == 1 ||
-			    (p && (pid_t)p->vppid == t->vppid && p->start_time == t->start_time &&
-			     ((pid_t)p->vsid == t->vsid || p->vsid == p->vpid)))
-				continue;
-			/* Children first: they are made anew below their new parent. */
-			for (size_t j = 0; j < r->tasks.n; j++)
-				leaf &= r->tasks.t[j]->vppid != t->vpid;
-			for (size_t j = 0; !leaf && j < r->tasks.n; j++)
-				if (r->tasks.t[j]->vppid == t->vpid)
-					r->tasks.t[j]->start_time = ~0ull;
-			if (!leaf) {
-				again = true;
-				continue;
-			}
-			e = reap(r, t, err);
-			if (e < 0)
-				return e;
-			task_free(t);
+	for (size_t i = 0; i < r->tasks.n; i++)
+		if (r->tasks.t[i] == t) {
 			memmove(&r->tasks.t[i], &r->tasks.t[i + 1],
 				(r->tasks.n - i - 1) * sizeof(*r->tasks.t));
 			r->tasks.n--;
-			again = true;
 			break;
 		}
+	task_free(t);
+}
+
+/* --- who ends ------------------------------------------------------------------------------ */
+/* Before t ends: whoever is to have its children, and is not init, asks for them. */
+static void heirs(struct restore *r, const Ck__Tree *tree, const struct task *t, bool on)
+{
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		const Ck__Process *p = find(tree, r->tasks.t[i]->vpid);
+		struct task *heir;
+
+		if (r->tasks.t[i]->vppid != t->vpid || !p || (pid_t)p->vppid == t->vpid)
+			continue;
+		heir = tasks_by_vpid(&r->tasks, (pid_t)p->vppid);
+		if (heir && heir->vpid != 1)
+			remote_syscall(heir, SYS_prctl, PR_SET_CHILD_SUBREAPER, on, 0, 0, 0, 0);
+	}
+}
+
+/* After t has ended: its children have another parent. */
+static void orphans(struct restore *r, const Ck__Tree *tree, const struct task *t)
+{
+	heirs(r, tree, t, false);
+	for (size_t i = 0; i < r->tasks.n; i++)
+		if (r->tasks.t[i]->vppid == t->vpid && r->tasks.t[i] != t)
+			task_refresh_parent(&r->tasks, r->tasks.t[i]);
+}
+
+/* It has ended on the source, or its pid means another one now. */
+static bool is_gone(const Ck__Tree *tree, const struct task *t)
+{
+	const Ck__Process *p = find(tree, t->vpid);
+
+	return t->vpid != 1 && (!p || p->start_time != t->start_time);
+}
+
+/* Ends those for whom gone() is true, children before their parents. */
+static int drop(struct restore *r, const Ck__Tree *tree,
+		bool (*gone)(const Ck__Tree *tree, const struct task *t), struct error *err)
+{
+	for (size_t i = 0; i < r->tasks.n;) {
+		struct task *t = r->tasks.t[i];
+		bool wait = !gone(tree, t);
+		int e;
+
+		for (size_t j = 0; j < r->tasks.n && !wait; j++)
+			wait = r->tasks.t[j]->vppid == t->vpid && gone(tree, r->tasks.t[j]);
+		if (wait) {
+			i++;
+			continue;
+		}
+		heirs(r, tree, t, true);
+		e = reap(r, t, err);
+		if (e < 0)
+			return e;
+		orphans(r, tree, t);
+		forget(r, t);
+		i = 0;
 	}
 	return 0;
 }
 
-static int sessions(struct task *t, const Ck__Process *p, struct error *err)
+static bool is_ghost(const Ck__Tree *tree, const struct task *t)
 {
+	(void)tree;
+	return t->ghost;
+}
+
+/* --- who is made ----------------------------------------------------------------------------- */
+static bool has_members(const struct restore *r, pid_t vsid, pid_t vpgid)
+{
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		const struct task *t = r->tasks.t[i];
+
+		if (!t->zombie && (vsid ? t->vsid == vsid : t->vpgid == vpgid))
+			return true;
+	}
+	return false;
+}
+
+static uint32_t shared_with(const Ck__Process *p, size_t kind)
+{
+	return kind == SHARE_FILES ? p->files : p->fs;
+}
+
+/* Whether a child of c can be p, and with which flags. */
+static bool suits(const struct restore *r, const Ck__Tree *tree, const struct task *c,
+		  const Ck__Process *p, uint64_t *flags)
+{
+	const Ck__Process *pc = find(tree, c->vpid);
+
+	*flags = 0;
+	if (c->zombie || (p->vsid != p->vpid && (pid_t)p->vsid != c->vsid))
+		return false;
+	for (size_t k = 0; k < SHARES; k++) {
+		uint32_t set = shared_with(p, k);
+
+		if (!set)
+			continue;
+		if (pc && !c->ghost && shared_with(pc, k) == set) {
+			*flags |= share_flags[k];
+			continue;
+		}
+		for (size_t i = 0; i < r->tasks.n; i++) {
+			const Ck__Process *o = find(tree, r->tasks.t[i]->vpid);
+
+			if (o && shared_with(o, k) == set)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool descends(const struct restore *r, const struct task *t, const struct task *from)
+{
+	while (t && t != from && t->vppid > 0)
+		t = tasks_by_vpid(&r->tasks, t->vppid);
+	return t == from;
+}
+
+/* By a child of `maker` that ends, so that `parent`, above it, gets the new one. */
+static int make_orphan(struct restore *r, struct task *maker, struct task *parent,
+		       const Ck__Process *p, uint64_t flags, struct task **t, struct error *err)
+{
+	long pid = spawn(maker, 0, flags, SIGCHLD);
+	struct task *mid;
+	int status;
+
+	if (pid < 0)
+		return error_sys(err, (int)-pid, "making the parent of process %u", p->vpid);
+	mid = adopt(r, maker, pid, 0, flags, err);
+	if (!mid)
+		return -err->code;
+	pid = spawn(mid, (pid_t)p->vpid, flags, SIGCHLD);
+	if (pid < 0)
+		error_sys(err, (int)-pid, "making process %u", p->vpid);
+	else
+		*t = adopt(r, mid, pid, (pid_t)p->vpid, flags, err);
+	if (parent->vpid != 1)
+		remote_syscall(parent, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
+	process_kill(mid->pid, SIGKILL);
+	while (waitpid(mid->pid, &status, __WALL) < 0 && errno == EINTR)
+		;
+	mid->threads[0].traced = mid->threads[0].stopped = false;
+	task_free(mid);
+	if (parent->vpid != 1)
+		remote_syscall(parent, SYS_prctl, PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0, 0);
+	remote_syscall(maker, SYS_wait4, (unsigned long)-1, 0, WNOHANG | __WALL, 0, 0, 0);
+	return *t ? 0 : -err->code;
+}
+
+/* 0 made, 1 nobody can yet, or -errno. */
+static int make(struct restore *r, const Ck__Tree *tree, const Ck__Process *p, struct error *err)
+{
+	struct task *parent = tasks_by_vpid(&r->tasks, (pid_t)p->vppid), *t = NULL;
+	uint64_t flags = 0;
+	int e = 0;
+
+	if (!parent || parent->zombie)
+		return 1;
+	for (int way = 0; way < 3 && !t; way++)
+		for (size_t i = 0; i < r->tasks.n && !t; i++) {
+			struct task *c = r->tasks.t[i];
+			long pid;
+
+			if (way == 0   ? c != parent
+			    : way == 1 ? c->vppid != parent->vpid || c->vpid == 1
+				       : c == parent || !descends(r, c, parent))
+				continue;
+			if (!suits(r, tree, c, p, &flags))
+				continue;
+			if (way == 2) {
+				e = make_orphan(r, c, parent, p, flags, &t, err);
+				if (e < 0)
+					return e;
+				break;
+			}
+			flags |= way ? CLONE_PARENT : 0;
+			pid = spawn(c, (pid_t)p->vpid, flags,
+				    p->has_exit_signal ? (int)p->exit_signal : SIGCHLD);
+			if (pid < 0)
+				return error_sys(err, (int)-pid, "making process %u", p->vpid);
+			t = adopt(r, c, pid, (pid_t)p->vpid, flags, err);
+			if (!t)
+				return -err->code;
+		}
+	if (!t)
+		return 1;
+	t->vppid = (pid_t)p->vppid;
+	t->start_time = p->start_time;
+	tasks_add(&r->tasks, t);
+	return 0;
+}
+
+/* A stand-in for the leader of a session or group that has ended on the source. */
+static int make_ghost(struct restore *r, struct task *maker, pid_t vpid, bool session,
+		      struct error *err)
+{
+	long n = spawn(maker, vpid, 0, SIGCHLD);
+	struct task *t;
+
+	if (n < 0)
+		return error_sys(err, (int)-n, "taking the number of %s %d, whose leader has ended",
+				 session ? "session" : "group", vpid);
+	t = adopt(r, maker, n, vpid, 0, err);
+	if (!t)
+		return -err->code;
+	t->vppid = maker->vpid;
+	t->ghost = true;
+	tasks_add(&r->tasks, t);
+	n = session ? remote_syscall(t, SYS_setsid, 0, 0, 0, 0, 0, 0)
+		    : remote_syscall(t, SYS_setpgid, 0, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return error_sys(err, (int)-n, "making %s %d", session ? "session" : "group", vpid);
+	t->vpgid = vpid;
+	t->vsid = session ? vpid : t->vsid;
+	return 0;
+}
+
+/* 0 done, 1 nothing to do, or -errno. `wait`: not before its children of the old session. */
+static int lead_session(struct restore *r, const Ck__Tree *tree, const Ck__Process *p, bool wait,
+			struct error *err)
+{
+	struct task *t = tasks_by_vpid(&r->tasks, (pid_t)p->vpid);
 	long n;
 
-	if (p->vsid == p->vpid && t->vsid != t->vpid) {
-		n = remote_syscall(t, SYS_setsid, 0, 0, 0, 0, 0, 0);
-		if (n < 0)
-			return error_sys(err, (int)-n, "making process %u a session leader",
-					 p->vpid);
-		t->vsid = t->vpgid = t->vpid;
+	if (!t || t->zombie || p->vsid != p->vpid || t->vsid == t->vpid)
+		return 1;
+	for (size_t i = 0; i < tree->n_processes && wait; i++) {
+		const Ck__Process *o = tree->processes[i];
+
+		if (o->vppid == p->vpid && (pid_t)o->vsid == t->vsid &&
+		    !tasks_by_vpid(&r->tasks, (pid_t)o->vpid))
+			return 1;
 	}
+	n = remote_syscall(t, SYS_setsid, 0, 0, 0, 0, 0, 0);
+	if (n < 0)
+		return error_sys(err, (int)-n, "making process %u a session leader", p->vpid);
+	t->vsid = t->vpgid = t->vpid;
 	return 0;
+}
+
+/* What processes have ceased to share since the last round. */
+static int unshare_tables(struct restore *r, const Ck__Tree *tree, struct error *err)
+{
+	for (size_t i = 0; i < r->tasks.n; i++)
+		for (size_t k = 0; k < SHARES; k++) {
+			struct task *t = r->tasks.t[i];
+			const Ck__Process *p = find(tree, t->vpid);
+			bool shares = false;
+			long n;
+
+			if (!p || t->zombie || shared_with(p, k))
+				continue;
+			for (size_t j = 0; j < r->tasks.n; j++)
+				shares |= r->tasks.t[j] != t &&
+					  r->tasks.t[j]->share[k] == t->share[k];
+			if (!shares)
+				continue;
+			n = remote_syscall(t, SYS_unshare, share_flags[k], 0, 0, 0, 0, 0);
+			if (n < 0)
+				return error_sys(err, (int)-n, "unsharing tables of process %d",
+						 t->vpid);
+			t->share[k] = ++r->last_share;
+		}
+	return 0;
+}
+
+/* Until every process has found its parent, its session and whom it shares tables with. */
+static int make_all(struct restore *r, const Ck__Tree *tree, struct error *err)
+{
+	for (bool wait = true;;) {
+		size_t done = 0, missing = 0;
+		const Ck__Process *first = NULL;
+		int e;
+
+		for (size_t i = 0; i < tree->n_processes; i++) {
+			const Ck__Process *p = tree->processes[i];
+
+			if (tasks_by_vpid(&r->tasks, (pid_t)p->vpid))
+				continue;
+			e = make(r, tree, p, err);
+			if (e < 0)
+				return e;
+			done += e == 0;
+			missing += e == 1;
+			if (e == 1 && !first && tasks_by_vpid(&r->tasks, (pid_t)p->vppid))
+				first = p;
+		}
+		for (size_t i = 0; i < tree->n_processes; i++) {
+			e = lead_session(r, tree, tree->processes[i], wait, err);
+			if (e < 0)
+				return e;
+			done += e == 0;
+		}
+		if (done) {
+			wait = true;
+			continue;
+		}
+		if (wait) {
+			wait = false;
+			continue;
+		}
+		if (!missing)
+			return 0;
+		if (!first)
+			return error_set(err, EBADMSG,
+					 "the process tree has a part without a root");
+		if (!first->vsid || has_members(r, (pid_t)first->vsid, 0) ||
+		    find(tree, (pid_t)first->vsid))
+			return error_set(err, EOPNOTSUPP,
+					 "process %u is a child of %u, in session %u, and shares "
+					 "its descriptor table or working directory with another "
+					 "process: nobody can make it so again",
+					 first->vpid, first->vppid, first->vsid);
+		e = make_ghost(r, tasks_by_vpid(&r->tasks, (pid_t)first->vppid), (pid_t)first->vsid,
+			       true, err);
+		if (e < 0)
+			return e;
+	}
 }
 
 static int groups(struct restore *r, const Ck__Tree *tree, bool leaders, struct error *err)
@@ -305,8 +523,16 @@ static int groups(struct restore *r, const Ck__Tree *tree, bool leaders, struct 
 		struct task *t = tasks_by_vpid(&r->tasks, (pid_t)p->vpid);
 		long n;
 
-		if ((pid_t)p->vpgid == t->vpgid || (p->vpgid == p->vpid) != leaders || !p->vpgid)
+		if (t->zombie || (pid_t)p->vpgid == t->vpgid || (p->vpgid == p->vpid) != leaders ||
+		    !p->vpgid)
 			continue;
+		if (!leaders && !find(tree, (pid_t)p->vpgid) &&
+		    !has_members(r, 0, (pid_t)p->vpgid)) {
+			int e = make_ghost(r, t, (pid_t)p->vpgid, false, err);
+
+			if (e < 0)
+				return e;
+		}
 		n = remote_syscall(t, SYS_setpgid, 0, p->vpgid, 0, 0, 0, 0);
 		if (n < 0)
 			return error_sys(err, (int)-n, "putting process %u into group %u", p->vpid,
@@ -328,9 +554,68 @@ static uint64_t bounding_set(const struct thread *th)
 	return strtoull(line, NULL, 16);
 }
 
+static int end_as_zombie(struct task *t, struct error *err)
+{
+	int status;
+
+	if (WIFSIGNALED(t->exit_status)) {
+		process_kill(t->pid, SIGKILL);
+	} else {
+		/* The call does not return: it is only started. */
+		struct user_regs_struct regs = t->threads[0].regs;
+		struct iovec iov = { &regs, sizeof(regs) };
+
+		regs.rip = t->syscall_ip;
+		regs.rax = SYS_exit_group;
+		regs.orig_rax = (unsigned long)-1;
+		regs.rdi = (unsigned long)WEXITSTATUS(t->exit_status);
+		if (ptrace(PTRACE_SETREGSET, t->pid, (void *)1, &iov) < 0 ||
+		    ptrace(PTRACE_CONT, t->pid, NULL, NULL) < 0)
+			return error_sys(err, errno, "ending process %d", t->vpid);
+	}
+	while (waitpid(t->pid, &status, __WALL) < 0 && errno == EINTR)
+		;
+	t->threads[0].traced = t->threads[0].stopped = false;
+	t->nthreads = 0;
+	t->zombie = true;
+	return 0;
+}
+
+/* A zombie has no children: those of its stub go to others when it ends. */
+static int end_parents(struct restore *r, const Ck__Tree *tree, struct error *err)
+{
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		struct task *t = r->tasks.t[i];
+		bool parent = false;
+		int e;
+
+		for (size_t j = 0; j < r->tasks.n && t->to_be_zombie && !t->zombie; j++)
+			parent |= r->tasks.t[j]->vppid == t->vpid;
+		if (!parent)
+			continue;
+		heirs(r, tree, t, true);
+		e = end_as_zombie(t, err);
+		if (e < 0)
+			return e;
+		orphans(r, tree, t);
+	}
+	return 0;
+}
+
+static void early_bounding_set(struct restore *r, const Ck__Tree *tree)
+{
+	if (r->tasks.n != 1 || !tree->has_cap_bnd)
+		return;
+	for (unsigned long cap = 0; cap < 64; cap++)
+		/* EINVAL: this kernel has no such capability. */
+		if (!(tree->cap_bnd >> cap & 1) &&
+		    remote_syscall(r->tasks.t[0], SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0) ==
+			    -EINVAL)
+			break;
+}
+
 int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 {
-	size_t made = 0, before = ~0ul;
 	int e;
 
 	if (!find(tree, 1))
@@ -339,60 +624,48 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 	/* The blackout has begun: every client waits for us now. */
 	if (r->final)
 		setpriority(PRIO_PROCESS, 0, -20);
-	e = drop_ended(r, tree, err);
+	e = drop(r, tree, is_gone, err);
+	if (e == 0)
+		e = unshare_tables(r, tree, err);
 	if (e < 0)
 		return e;
-	e = sessions(tasks_by_vpid(&r->tasks, 1), find(tree, 1), err);
-	if (e < 0)
-		return e;
-	if (r->tasks.n == 1 && tree->has_cap_bnd)
-		for (unsigned long cap = 0; cap < 64; cap++)
-			/* EINVAL: this kernel has no such capability. */
-			if (!(tree->cap_bnd >> cap & 1) &&
-			    remote_syscall(r->tasks.t[0], SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0,
-					   0) == -EINVAL)
-				break;
+	early_bounding_set(r, tree);
 	if (r->tasks.n == 1) {
 		r->bnd = bounding_set(&r->tasks.t[0]->threads[0]);
 		e = restore_first_filters(r, tree->n_seccomp, tree->seccomp, err);
 		if (e < 0)
 			return e;
 	}
-	/* Until every process has found its parent and its session's leader. */
-	while (r->tasks.n < tree->n_processes && made != before) {
-		before = made;
-		for (size_t i = 0; i < tree->n_processes; i++) {
-			const Ck__Process *p = tree->processes[i];
-			struct task *t;
-
-			if (tasks_by_vpid(&r->tasks, (pid_t)p->vpid) ||
-			    !tasks_by_vpid(&r->tasks, (pid_t)p->vppid))
-				continue;
-			if (p->vsid != p->vpid && find(tree, (pid_t)p->vsid) &&
-			    !tasks_by_vpid(&r->tasks, (pid_t)p->vsid))
-				continue;
-			e = make(r, p, err);
-			if (e < 0)
-				return e;
-			t = tasks_by_vpid(&r->tasks, (pid_t)p->vpid);
-			t->start_time = p->start_time;
-			e = sessions(t, p, err);
-			if (e < 0)
-				return e;
-			made++;
-		}
-	}
-	if (r->tasks.n < tree->n_processes)
-		return error_set(err, EBADMSG, "the process tree has a part without a root");
-	e = groups(r, tree, true, err);
+	e = make_all(r, tree, err);
+	if (e == 0)
+		e = groups(r, tree, true, err);
 	if (e == 0)
 		e = groups(r, tree, false, err);
-	for (size_t i = 0; i < tree->n_processes; i++) {
+	if (e == 0)
+		e = drop(r, tree, is_ghost, err);
+	for (size_t i = 0; i < tree->n_processes && e == 0; i++) {
 		const Ck__Process *p = tree->processes[i];
 		struct task *t = tasks_by_vpid(&r->tasks, (pid_t)p->vpid);
 
 		t->to_be_zombie = p->zombie;
 		t->exit_status = p->exit_status;
+		t->files_of = (pid_t)p->files;
+		t->fs_of = (pid_t)p->fs;
+	}
+	if (e == 0)
+		e = end_parents(r, tree, err);
+	for (size_t i = 0; i < tree->n_processes && e == 0; i++) {
+		const Ck__Process *p = tree->processes[i];
+		const struct task *t = tasks_by_vpid(&r->tasks, (pid_t)p->vpid);
+
+		if (t->vpid != 1 && t->vppid != (pid_t)p->vppid)
+			e = error_set(err, EPROTO,
+				      "process %u is a child of %u, and would be one of %d here",
+				      p->vpid, p->vppid, t->vppid);
+		else if (!t->zombie && p->vsid && t->vsid != (pid_t)p->vsid)
+			e = error_set(err, EPROTO,
+				      "process %u is in session %u, and would be in %d here",
+				      p->vpid, p->vsid, t->vsid);
 	}
 	return e;
 }
@@ -402,30 +675,10 @@ int restore_zombies(struct restore *r, struct error *err)
 {
 	for (size_t i = 0; i < r->tasks.n; i++) {
 		struct task *t = r->tasks.t[i];
-		int status;
+		int e = t->to_be_zombie && !t->zombie ? end_as_zombie(t, err) : 0;
 
-		if (!t->to_be_zombie || t->zombie)
-			continue;
-		if (WIFSIGNALED(t->exit_status)) {
-			process_kill(t->pid, SIGKILL);
-		} else {
-			/* The call does not return: it is only started. */
-			struct user_regs_struct regs = t->threads[0].regs;
-			struct iovec iov = { &regs, sizeof(regs) };
-
-			regs.rip = t->syscall_ip;
-			regs.rax = SYS_exit_group;
-			regs.orig_rax = (unsigned long)-1;
-			regs.rdi = (unsigned long)WEXITSTATUS(t->exit_status);
-			if (ptrace(PTRACE_SETREGSET, t->pid, (void *)1, &iov) < 0 ||
-			    ptrace(PTRACE_CONT, t->pid, NULL, NULL) < 0)
-				return error_sys(err, errno, "ending process %d", t->vpid);
-		}
-		while (waitpid(t->pid, &status, __WALL) < 0 && errno == EINTR)
-			;
-		t->threads[0].traced = t->threads[0].stopped = false;
-		t->nthreads = 0;
-		t->zombie = true;
+		if (e < 0)
+			return e;
 	}
 	return 0;
 }

@@ -151,6 +151,11 @@ static int send_tree(struct dump *d, struct error *err)
 	for (size_t i = 0; i < n; i++) {
 		const struct task *t = d->tasks.t[i];
 
+		if (t->headless)
+			return error_set(err, EOPNOTSUPP,
+					 "the main thread of process %d has ended while others of "
+					 "it run",
+					 t->vpid);
 		ck__process__init(&p[i]);
 		p[i].vpid = (uint32_t)t->vpid;
 		p[i].vppid = (uint32_t)t->vppid;
@@ -159,8 +164,11 @@ static int send_tree(struct dump *d, struct error *err)
 		p[i].vsid = (uint32_t)t->vsid;
 		p[i].zombie = t->zombie;
 		p[i].exit_status = t->exit_status;
-		p[i].has_start_time = 1;
+		p[i].has_start_time = p[i].has_files = p[i].has_fs = p[i].has_exit_signal = 1;
 		p[i].start_time = t->start_time;
+		p[i].files = t->share[SHARE_FILES];
+		p[i].fs = t->share[SHARE_FS];
+		p[i].exit_signal = (uint32_t)t->exit_signal;
 		list[i] = &p[i];
 	}
 	m.n_processes = n;
@@ -196,6 +204,40 @@ static int parts_round(struct dump *d, json_t *args, struct error *err)
 	return 0;
 }
 
+/* Forgets it: the next round finds it as a new one, and sends all of it. */
+static void forget(struct dump *d, size_t i)
+{
+	task_free(d->tasks.t[i]);
+	memmove(&d->tasks.t[i], &d->tasks.t[i + 1], (d->tasks.n - i - 1) * sizeof(*d->tasks.t));
+	d->tasks.n--;
+}
+
+/*
+ * A parent may have ended after the list was made: its children belong to another one
+ * now. Where that one is not in the list, the next round has both; what is left out of a
+ * round the destination forgets too.
+ */
+static int find_parents(struct dump *d, struct error *err)
+{
+	for (size_t i = 0; i < d->tasks.n;) {
+		struct task *t = d->tasks.t[i];
+
+		if (t->pid == d->init_pid || (t->vppid > 0 && tasks_by_vpid(&d->tasks, t->vppid)) ||
+		    task_refresh_parent(&d->tasks, t)) {
+			i++;
+			continue;
+		}
+		if (d->final)
+			return error_set(err, EPROTO,
+					 "process %d has a parent outside of the container (an "
+					 "exec session?)",
+					 t->vpid);
+		forget(d, i);
+		i = 0;
+	}
+	return 0;
+}
+
 /* Tree, shared objects, layouts, pages: in this order, because each needs the one before. */
 static int send_memory(struct dump *d, struct error *err)
 {
@@ -207,11 +249,7 @@ static int send_memory(struct dump *d, struct error *err)
 
 		r = t->zombie ? 0 : task_read_vmas(t, d->final && d->round > 1, &one);
 		if (r == -ESRCH && !d->final && t->pid != d->init_pid) {
-			/* It ended after the list was made. */
-			task_free(t);
-			memmove(&d->tasks.t[i], &d->tasks.t[i + 1],
-				(d->tasks.n - i - 1) * sizeof(*d->tasks.t));
-			d->tasks.n--;
+			forget(d, i); /* it ended after the list was made */
 			continue;
 		}
 		if (r < 0) {
@@ -223,17 +261,9 @@ static int send_memory(struct dump *d, struct error *err)
 		i++;
 	}
 	dump_lap(d, "maps_ns");
-	/* A child whose parent has just gone is init's by now; the next round says so. */
-	for (size_t i = 0; i < d->tasks.n; i++)
-		if (d->tasks.t[i]->vppid && !tasks_by_vpid(&d->tasks, d->tasks.t[i]->vppid)) {
-			if (d->final)
-				return error_set(err, EPROTO,
-						 "process %d has a parent outside of the "
-						 "container (an exec session?)",
-						 d->tasks.t[i]->vpid);
-			d->tasks.t[i]->vppid = 1;
-		}
-	r = dump_shared_scan(d, err);
+	r = find_parents(d, err);
+	if (r == 0)
+		r = dump_shared_scan(d, err);
 	if (r == 0)
 		r = dump_scan_all(d, err);
 	dump_lap(d, "scan_ns");
@@ -292,6 +322,8 @@ static int round_once(struct dump *d, json_t *args, struct error *err)
 	d->round++;
 	d->round_page_bytes = 0;
 	r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+	if (r == 0)
+		tasks_find_shares(&d->tasks);
 	if (r == 0)
 		r = parts_round(d, args, err);
 	if (r == 0)

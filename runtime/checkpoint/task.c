@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/kcmp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -251,6 +253,8 @@ static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
 	if (read_status(t->pid, &status) < 0 || !status_field(status, "State", line, sizeof(line)))
 		return -ESRCH;
 	t->zombie = line[0] == 'Z' || line[0] == 'X';
+	t->headless =
+		t->zombie && status_field(status, "Threads", line, sizeof(line)) && atoi(line) > 1;
 	t->vpid = innermost(status, "NSpid");
 	t->vpgid = innermost(status, "NSpgid");
 	t->vsid = innermost(status, "NSsid");
@@ -267,11 +271,89 @@ static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
 		CLEANUP_FREE char *stat = NULL;
 
 		t->nthreads = 0;
+		memset(t->share, 0, sizeof(t->share));
 		if (file_read(path, 8192, &stat, NULL, NULL) < 0)
 			return -ESRCH;
 		t->exit_status = known_stat_field(stat, 52, line, sizeof(line)) ? atoi(line) : 0;
 	}
 	return 0;
+}
+
+bool task_refresh_parent(const struct tasks *l, struct task *t)
+{
+	CLEANUP_FREE char *status = NULL;
+	char line[64];
+	struct task *parent;
+
+	if (read_status(t->pid, &status) < 0 || !status_field(status, "PPid", line, sizeof(line)))
+		return false;
+	parent = tasks_by_pid(l, (pid_t)atoi(line));
+	if (!parent)
+		return false;
+	t->vppid = parent->vpid;
+	return true;
+}
+
+/* Field 38 of /proc/PID/stat (proc(5)). */
+static int exit_signal_of(pid_t pid)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/stat", pid);
+	CLEANUP_FREE char *stat = NULL;
+	char *p;
+
+	if (file_read(path, 8192, &stat, NULL, NULL) < 0 || !(p = strrchr(stat, ')')))
+		return SIGCHLD;
+	for (int i = 2; i < 38 && p; i++)
+		p = strchr(p + 1, ' ');
+	return p ? atoi(p + 1) : SIGCHLD;
+}
+
+/* The kernel gives an order (kcmp(2)), so that n processes cost n log n comparisons. */
+static int share_kind;
+
+static int by_share(const void *a, const void *b)
+{
+	const struct task *const *x = a, *const *y = b;
+	long c = syscall(SYS_kcmp, (*x)->pid, (*y)->pid, share_kind, 0, 0);
+
+	/* 3, or an error: one of them has ended, and the next round sees it. */
+	return c == 1 ? -1 : c == 2 ? 1 : c == 0 ? 0 : (*x)->pid < (*y)->pid ? -1 : 1;
+}
+
+void tasks_find_shares(struct tasks *l)
+{
+	static const int kinds[SHARES] = { KCMP_FILES, KCMP_FS };
+	CLEANUP_FREE struct task **sorted = mem_zalloc((l->n + 1) * sizeof(*sorted));
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		memset(l->t[i]->share, 0, sizeof(l->t[i]->share));
+		l->t[i]->exit_signal = exit_signal_of(l->t[i]->pid);
+		if (!l->t[i]->zombie)
+			sorted[n++] = l->t[i];
+	}
+	for (size_t k = 0; k < SHARES; k++) {
+		share_kind = kinds[k];
+		qsort(sorted, n, sizeof(*sorted), by_share);
+		for (size_t i = 0, j; i < n; i = j) {
+			pid_t first = sorted[i]->vpid;
+
+			for (j = i + 1; j < n && syscall(SYS_kcmp, sorted[i]->pid, sorted[j]->pid,
+							 share_kind, 0, 0) == 0;
+			     j++)
+				first = sorted[j]->vpid < first ? sorted[j]->vpid : first;
+			for (size_t m = i; j > i + 1 && m < j; m++)
+				sorted[m]->share[k] = (uint32_t)first;
+		}
+	}
+}
+
+struct task *tasks_files_owner(const struct tasks *l, struct task *t)
+{
+	struct task *o =
+		t->share[SHARE_FILES] ? tasks_by_vpid(l, (pid_t)t->share[SHARE_FILES]) : NULL;
+
+	return o ? o : t;
 }
 
 static struct task *add_pid(struct tasks *l, pid_t pid)

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Registers that travel. A thread that was stopped inside a system call shows the
- * kernel's internal restart codes; elsewhere no kernel remembers the call, so the thread
- * is put back in front of the `syscall` instruction and makes it again.
+ * kernel's internal restart codes in rax, and the call in orig_rax. Both travel as they
+ * are: the destination's kernel sees them when the thread is let go and decides as this
+ * one would have, between making the call again and ending it with EINTR, according to
+ * the signal that is pending.
  */
 #include <cpuid.h>
+#include <errno.h>
 #include <sys/syscall.h>
 
 #include "runtime/checkpoint/core.h"
@@ -15,8 +18,8 @@
 #define ERESTART_RESTARTBLOCK 516
 
 /* Calls that the kernel ends with EINTR whatever stopped them (signal(7), "interruption
- * by stop signals"): it was only us, so they too start again. */
-static bool eintr_is_ours(unsigned long nr)
+ * by stop signals"). Where one ends so, it has done nothing yet. */
+static bool eintr_by_stop(unsigned long nr)
 {
 	switch (nr) {
 	case SYS_epoll_wait:
@@ -27,37 +30,48 @@ static bool eintr_is_ours(unsigned long nr)
 	case SYS_rt_sigtimedwait:
 	case SYS_io_getevents:
 	case SYS_io_pgetevents:
+	/* From sockets with a timeout, and inotify. */
+	case SYS_read:
+	case SYS_readv:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_connect:
 		return true;
 	}
 	return false;
 }
 
+bool arch_regs_stopped(struct user_regs_struct *r)
+{
+	if ((long)r->orig_rax < 0 || (long)r->rax != -EINTR || !eintr_by_stop(r->orig_rax))
+		return false;
+	/* It was only us: made again, unless a handler runs. */
+	r->rax = (unsigned long)-ERESTARTNOHAND;
+	return true;
+}
+
 void arch_regs_restart(struct user_regs_struct *r)
 {
-	long ret = (long)r->rax;
-
 	if ((long)r->orig_rax < 0)
 		return;
-	switch (-ret) {
+	switch (-(long)r->rax) {
 	case ERESTARTSYS:
 	case ERESTARTNOINTR:
 	case ERESTARTNOHAND:
-	/* The restart block holds an absolute end that cannot be read. The call is made
-	 * again with its arguments: nanosleep's (glibc passes one struct for both) already
-	 * holds what remains, poll's and futex's timeouts begin anew. */
-	case ERESTART_RESTARTBLOCK:
 		break;
-	case EINTR:
-		if (eintr_is_ours(r->orig_rax))
-			break;
-		/* fall through */
+	/* The kernel's restart block stays behind; restore_task.c makes another one where it
+	 * can, else the call is made again with its arguments. */
+	case ERESTART_RESTARTBLOCK:
+		r->rax = (unsigned long)-ERESTARTNOHAND;
+		break;
 	default:
 		r->orig_rax = (unsigned long)-1;
-		return;
 	}
-	r->rax = r->orig_rax;
-	r->rip -= 2;
-	r->orig_rax = (unsigned long)-1;
 }
 
 void arch_xsave(uint64_t *mask, uint32_t *bytes)
