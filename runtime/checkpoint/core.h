@@ -20,7 +20,16 @@
 /* What processes may share beside memory (clone(2): CLONE_FILES, CLONE_FS). */
 enum share { SHARE_FILES, SHARE_FS, SHARES };
 
-enum vma_kind { VMA_ANON, VMA_FILE, VMA_SHARED, VMA_VDSO, VMA_VVAR, VMA_VVAR_VCLOCK, VMA_VSYSCALL };
+enum vma_kind {
+	VMA_ANON,
+	VMA_FILE,
+	VMA_SHARED,
+	VMA_VDSO,
+	VMA_VVAR,
+	VMA_VVAR_VCLOCK,
+	VMA_VSYSCALL,
+	VMA_AIO = 16
+};
 enum vma_advice {
 	ADVICE_LOCKED = 1,
 	ADVICE_DONTFORK = 2,
@@ -332,6 +341,10 @@ void task_drop_scratch(struct task *t);
 void dump_let_go(struct dump *d);
 /* dump_task_scan() for all tasks, which are stopped for it where that is needed. */
 int dump_scan_all(struct dump *d, struct error *err);
+
+/* mem_aio.c: waits until no asynchronous request of the tasks is in flight. 1: they have
+ * contexts of io_setup(2), 0: none, -EAGAIN with err set: some did not end in time. */
+int dump_aio_idle(struct dump *d, int64_t bound_ns, struct error *err);
 
 /* mem_copy.c: notes which pages are to be sent. */
 int dump_task_scan(struct dump *d, struct task *t, struct error *err);

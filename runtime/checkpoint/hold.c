@@ -18,6 +18,11 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/track.h"
 
+/* How long asynchronous requests are waited for while tasks stand still: at a look during
+ * pre-copy, and at the freeze. */
+#define AIO_PATIENCE_NS 50000000
+#define AIO_FREEZE_NS	1000000000
+
 #define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
 
 /* Stops one process's leader for an instant and gives it a tracker. */
@@ -90,6 +95,8 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 		if (r == 0)
 			r = stop_new(d, &stopped, err);
 	}
+	if (r == 0)
+		r = dump_aio_idle(d, AIO_FREEZE_NS, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < d->tasks.n; i++)
@@ -138,7 +145,7 @@ static int stop_known(struct dump *d, struct error *err)
  * A direct-I/O read in flight over a scan lands in a pinned page after it was protected
  * again, past the page table: no tracker sees it. A container that has any descriptor
  * open with O_DIRECT is therefore stopped for the scan: a stopped thread has no such
- * call in flight (asynchronous ones, io_setup and io_uring, are refused in preflight).
+ * call in flight, asynchronous ones (io_setup) are waited for, io_uring is refused.
  */
 static bool has_direct_io(struct dump *d)
 {
@@ -162,19 +169,34 @@ static bool has_direct_io(struct dump *d)
 	return false;
 }
 
+static bool has_aio(struct dump *d)
+{
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->vmas.n; k++)
+			if (d->tasks.t[i]->vmas.v[k].kind == VMA_AIO)
+				return true;
+	return false;
+}
+
 /* Looks which pages to send; sending comes later, when the tasks run again. */
 int dump_scan_all(struct dump *d, struct error *err)
 {
-	bool stop = !d->final && has_direct_io(d);
+	bool aio = !d->final && has_aio(d), busy = false;
+	bool stop = aio || (!d->final && has_direct_io(d));
 	int r = 0;
 
 	if (stop)
 		r = stop_known(d, err);
+	if (aio && r == 0)
+		busy = dump_aio_idle(d, AIO_PATIENCE_NS, NULL) < 0;
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
 		r = dump_task_scan(d, d->tasks.t[i], err);
 	if (stop)
 		dump_let_go(d);
 	/* Opened meanwhile: who knows what was in flight. Next time all of it counts. */
+	if (busy)
+		for (size_t i = 0; i < d->tasks.n; i++)
+			tracker_detach(d->tasks.t[i]);
 	if (!stop && !d->final && r == 0 && has_direct_io(d))
 		for (size_t i = 0; i < d->tasks.n; i++)
 			tracker_detach(d->tasks.t[i]);

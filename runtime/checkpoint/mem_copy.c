@@ -294,5 +294,14 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 		else
 			r = send_changed(&c, run->start, run->end);
 	}
+	/* Rings of completed requests: whole, and only once nothing changes them any more. */
+	for (size_t i = 0; i < t->vmas.n && r == 0 && d->final; i++) {
+		const struct vma *v = &t->vmas.v[i];
+
+		if (v->kind != VMA_AIO)
+			continue;
+		pageset_set(&t->here, v->start, (v->end - v->start) / PAGE, true);
+		r = send_changed(&c, v->start, v->end);
+	}
 	return r == 0 && d->final ? drop_gone(&c) : r;
 }

@@ -211,6 +211,8 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 	long num = -1, n;
 
 	v->pending = false;
+	if (v->kind == VMA_AIO) /* plain memory until the context is made: mem_aio.c */
+		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 	if (v->kind == VMA_FILE) {
 		num = open_remote(t, v);
 		if (num < 0 && r->storage_ready && r->final)

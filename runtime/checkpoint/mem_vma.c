@@ -264,6 +264,9 @@ static bool parse_head(char *line, struct vma *v)
 				  : specials[i][1][0] == 'v' ? VMA_VVAR
 				  : specials[i][1][0] == 'c' ? VMA_VVAR_VCLOCK
 							     : VMA_VSYSCALL;
+	/* Rings of io_setup(2), see mem_aio.c. */
+	if (v->kind == VMA_FILE && v->path && str_starts(v->path, "/[aio]"))
+		v->kind = VMA_AIO;
 	/* Memory of the kernel's shmem file system: shared objects, see mem_shared.c. */
 	if (v->kind == VMA_FILE && v->path &&
 	    (str_starts(v->path, "/memfd:") || str_starts(v->path, "/SYSV") ||

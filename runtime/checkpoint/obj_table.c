@@ -10,11 +10,6 @@ const struct object_type *const object_types_files[] = {
 };
 
 const struct checkpoint_part *const checkpoint_parts_files[] = {
-	&obj_tree_part,
-	&obj_content_part,
-	&obj_session_part,
-	&obj_external_part,
-	&obj_ipc_part,
-	&obj_mqueue_part,
-	NULL,
+	&obj_tree_part, &obj_content_part, &obj_session_part, &obj_external_part,
+	&obj_ipc_part,	&obj_mqueue_part,  &aio_part,	      NULL,
 };

@@ -14,7 +14,8 @@
 #include "base/str.h"
 #include "runtime/checkpoint/bpf/peek.skel.h"
 
-#define KINDS (PEEK_MQUEUE + 1)
+#define KINDS	    (PEEK_MQUEUE + 1)
+#define PEEK_PERCPU 4 /* for PEEK_AIO: where the memory of each processor lies */
 
 static struct loaded {
 	struct peek_bpf *skel;
@@ -37,6 +38,54 @@ static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 				  : s->progs.peek_mqueue;
 }
 
+/* All that an iterator writes. */
+static int read_all(int link, struct buf *all, struct error *err)
+{
+	CLEANUP_CLOSE int fd = bpf_iter_create(link);
+	char piece[65536];
+	ssize_t got;
+
+	if (fd < 0)
+		return error_sys(err, errno, "reading the kernel's state");
+	while ((got = read(fd, piece, sizeof(piece))) != 0) {
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (got < 0)
+			return error_sys(err, errno, "reading the kernel's state");
+		buf_add(all, piece, (size_t)got);
+	}
+	return 0;
+}
+
+/* Tells the programs where the memory of each processor lies. */
+static int percpu_learn(struct peek_bpf *s)
+{
+	struct bpf_link *link = bpf_program__attach_iter(s->progs.peek_percpu, NULL);
+	CLEANUP_BUF struct buf all = { 0 };
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+	struct peek_record rec;
+	bool any = false;
+	int n;
+
+	if (!link)
+		return -errno;
+	n = bpf_obj_get_info_by_fd(bpf_map__fd(s->maps.percpu_probe), &info, &len);
+	s->bss->probe_map = info.id;
+	if (n == 0)
+		n = read_all(bpf_link__fd(link), &all, NULL);
+	bpf_link__destroy(link);
+	for (size_t at = 0; n == 0 && at + sizeof(rec) <= all.len; at += sizeof(rec)) {
+		memcpy(&rec, all.data + at, sizeof(rec));
+		if (rec.kind != PEEK_PERCPU || rec.tid < 0 ||
+		    (size_t)rec.tid >= sizeof(s->bss->percpu) / sizeof(s->bss->percpu[0]))
+			return -EOVERFLOW;
+		s->bss->percpu[rec.tid] = rec.b - rec.a;
+		any = true;
+	}
+	return n == 0 && !any ? -ENOENT : n;
+}
+
 static int load(struct loaded *l, enum peek_kind kind)
 {
 	struct bpf_program *p;
@@ -45,11 +94,14 @@ static int load(struct loaded *l, enum peek_kind kind)
 	l->skel = peek_bpf__open();
 	if (!l->skel)
 		return -errno;
-	bpf_object__for_each_program(p, l->skel->obj)
-		bpf_program__set_autoload(p, p == program(l->skel, kind));
+	bpf_object__for_each_program(p, l->skel->obj) bpf_program__set_autoload(
+		p, p == program(l->skel, kind) ||
+			   (kind == PEEK_AIO && p == l->skel->progs.peek_percpu));
 	n = libbpf_num_possible_cpus();
 	l->skel->rodata->ncpus = n > 0 ? (uint32_t)n : 1;
 	n = peek_bpf__load(l->skel);
+	if (n == 0 && kind == PEEK_AIO)
+		n = percpu_learn(l->skel);
 	if (n < 0)
 		return n;
 	l->link = bpf_program__attach_iter(program(l->skel, kind), NULL);
@@ -91,25 +143,14 @@ int peek_sem_size(int semid, uint32_t nsems, struct error *err)
 int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
 	 void *ctx, struct error *err)
 {
-	CLEANUP_CLOSE int fd = -1;
 	CLEANUP_BUF struct buf all = { 0 };
 	struct peek_record rec;
-	char piece[65536];
-	ssize_t got;
 	int n = peek_load(kind, err);
 
+	if (n == 0)
+		n = read_all(bpf_link__fd(loaded[kind].link), &all, err);
 	if (n < 0)
 		return n;
-	fd = bpf_iter_create(bpf_link__fd(loaded[kind].link));
-	if (fd < 0)
-		return error_sys(err, errno, "reading the kernel's state");
-	while ((got = read(fd, piece, sizeof(piece))) != 0) {
-		if (got < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (got < 0)
-			return error_sys(err, errno, "reading the kernel's state");
-		buf_add(&all, piece, (size_t)got);
-	}
 	for (size_t at = 0; at + sizeof(rec) <= all.len; at += sizeof(rec) + rec.len) {
 		memcpy(&rec, all.data + at, sizeof(rec));
 		if (rec.len > all.len - at - sizeof(rec))

@@ -44,8 +44,6 @@ static void check_vma(struct task *t, const struct vma *v, struct obstacles *out
 		why = "shadow stacks do not travel yet";
 	else if ((v->advice & ADVICE_UFFD) && !t->tracker)
 		why = "the program itself uses userfaultfd on it";
-	else if (v->path && str_starts(v->path, "/[aio]"))
-		why = "asynchronous I/O rings (io_setup) do not travel yet";
 	else if (v->path && (str_starts(v->path, "anon_inode:") || str_starts(v->path, "socket:")))
 		why = "it maps a kernel object that cannot be made again";
 	else if (v->path && v->path[0] == '[' && v->kind == VMA_ANON &&

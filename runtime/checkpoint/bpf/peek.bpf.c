@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU };
 
 struct peek_record {
 	__u32 kind;
@@ -26,8 +26,18 @@ struct {
 	__type(value, __u32);
 } sem_sizes SEC(".maps");
 
+// Memory of each processor: what is added to a __percpu pointer. Told by who reads, from
+// the records of peek_percpu: a kernel without CONFIG_KALLSYMS_ALL has no name for it.
+#define MAX_CPUS 1024
 const volatile __u32 ncpus = 1;
-extern const void __per_cpu_offset __ksym __weak;
+__u64 percpu[MAX_CPUS];
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} percpu_probe SEC(".maps");
 
 // Number of a process as the reader's namespace sees it; 0: not at all.
 static __always_inline __s32 number(struct pid *p)
@@ -114,6 +124,47 @@ int peek_undo(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+// --- memory of each processor ------------------------------------------------------------
+__u32 probe_map; // id of percpu_probe
+
+struct percpu_walk {
+	struct seq_file *seq;
+	struct peek_record rec;
+};
+
+static long percpu_one(__u32 cpu, void *ctx)
+{
+	struct percpu_walk *w = ctx;
+	__u32 zero = 0;
+	__u64 *at = bpf_map_lookup_percpu_elem(&percpu_probe, &zero, cpu);
+
+	if (!at)
+		return 0;
+	w->rec.tid = (__s32)cpu;
+	w->rec.b = (__u64)at;
+	bpf_seq_write(w->seq, &w->rec, sizeof(w->rec));
+	return 0;
+}
+
+// Where one and the same variable lies for each processor: as a __percpu pointer (a), and
+// as an address (b).
+SEC("iter/bpf_map")
+int peek_percpu(struct bpf_iter__bpf_map *ctx)
+{
+	struct percpu_walk w = {};
+	struct bpf_map *map = ctx->map;
+	void *pointer = NULL;
+
+	if (!map || map->id != probe_map)
+		return 0;
+	bpf_core_read(&pointer, sizeof(pointer), &((struct bpf_array *)map)->pptrs[0]);
+	w.seq = ctx->meta->seq;
+	w.rec.kind = PEEK_PERCPU;
+	w.rec.a = (__u64)pointer;
+	bpf_loop(ncpus, percpu_one, &w, 0);
+	return 0;
+}
+
 // --- io_setup() --------------------------------------------------------------------------
 struct aio_walk {
 	struct seq_file *seq;
@@ -125,11 +176,10 @@ struct aio_walk {
 static long aio_cpu(__u32 cpu, void *ctx)
 {
 	struct aio_walk *w = ctx;
-	__u64 off = 0;
 	__u32 n = 0;
 
-	bpf_probe_read_kernel(&off, sizeof(off), (const char *)&__per_cpu_offset + cpu * 8);
-	bpf_probe_read_kernel(&n, sizeof(n), (void *)(w->percpu + off));
+	if (cpu < MAX_CPUS)
+		bpf_probe_read_kernel(&n, sizeof(n), (void *)(w->percpu + percpu[cpu]));
 	w->available += n;
 	return 0;
 }
@@ -162,7 +212,7 @@ int peek_aio(struct bpf_iter__task *ctx)
 	struct kioctx_table *table;
 	struct aio_walk w = {};
 
-	if (!task || task != BPF_CORE_READ(task, group_leader) || !&__per_cpu_offset)
+	if (!task || task != BPF_CORE_READ(task, group_leader))
 		return 0;
 	table = BPF_CORE_READ(task, mm, ioctx_table);
 	if (!table)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* System V semaphores and messages, POSIX message queues keep their state over a move. */
 #include <errno.h>
+#include <linux/aio_abi.h>
 #include <mqueue.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
@@ -172,12 +174,51 @@ static void test_posix_message_queues(void **state)
 	trial_run(&t, 0);
 }
 
+/* A request that waits for a pipe, and so never ends by itself. */
+static int waiting_request(struct trial *t)
+{
+	aio_context_t ctx = 0;
+	int p[2];
+	struct iocb cb = { .aio_data = 7, .aio_lio_opcode = IOCB_CMD_POLL, .aio_buf = POLLIN };
+	struct iocb *list = &cb;
+	struct io_event e;
+
+	WANT(pipe(p) == 0 && syscall(SYS_io_setup, 4, &ctx) == 0);
+	cb.aio_fildes = (uint32_t)p[0];
+	WANT(syscall(SYS_io_submit, ctx, 1, &list) == 1);
+	trial_ready(t);
+	trial_await(t);
+	WANT(write(p[1], "x", 1) == 1);
+	WANT(syscall(SYS_io_getevents, ctx, 1, 1, &e, NULL) == 1 && e.data == 7);
+	return 0;
+}
+
+static void test_requests_in_flight_are_waited_for_and_then_the_source_goes_on(void **state)
+{
+	struct trial t = { .program = waiting_request };
+	int r, resumed;
+
+	(void)state;
+	trial_start(&t);
+	trial_connect(&t);
+	r = trial_precopy(&t);
+	if (r == 0)
+		r = trial_step(&t, true, "freeze", NULL, NULL);
+	resumed = trial_step(&t, true, "resume", NULL, NULL);
+	assert_int_equal(trial_finish(&t), 0);
+	trial_clean(&t);
+	assert_int_equal(r, -EAGAIN);
+	assert_int_equal(resumed, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_semaphores_and_what_ends_with_a_process),
 		cmocka_unit_test(test_message_queues),
 		cmocka_unit_test(test_posix_message_queues),
+		cmocka_unit_test(
+			test_requests_in_flight_are_waited_for_and_then_the_source_goes_on),
 	};
 
 	TRIAL_UNSANITIZED();
