@@ -36,6 +36,9 @@
 #define DOWNTIME_NS	   50000000ll
 #define PRECOPY_NS	   120000000000ll
 #define FENCE_AFTER_NS	   60000000000ll
+/* Attempts after a first one that met a state which passes by itself; pauses grow. */
+#define RETRIES	       3
+#define RETRY_AFTER_NS 200000000ll
 
 static const char *const state_names[] = { "ADMIT",  "PREPARE", "PRECOPY", "BLACKOUT",
 					   "COMMIT", "CLEANUP", "DONE",	   "UNDO" };
@@ -701,11 +704,12 @@ static int run(struct migration *m, json_t **out, struct error *err)
 	return r;
 }
 
-static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
-			const struct fabric_migrate_options *options, fabric_progress *progress,
-			void *ctx, json_t **out, struct error *err)
+/* One attempt, under an id of its own. */
+static int attempt(struct fabric *f, const json_t *doc, const char *host,
+		   const struct fabric_migrate_options *options, fabric_progress *progress,
+		   void *ctx, json_t **out, struct error *err)
 {
-	CLEANUP_FREE char *id = str_random_hex(8), *container = str_dup(json_str(doc, "id", ""));
+	CLEANUP_FREE char *id = str_random_hex(8);
 	struct migration m = {
 		.f = f,
 		.id = id,
@@ -715,20 +719,52 @@ static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
 		.ctx = ctx,
 		.start_ns = clock_mono_ns(),
 	};
-	int r = op_begin(f, container, "migrating", false, err);
+	int r;
 
-	if (r < 0)
-		return r;
 	m.doc = json_deep_copy(doc);
 	*out = NULL;
 	r = run(&m, out, err);
-	op_end(f, container);
 	if (!r && !options->check)
 		container_event(f, m.doc, "migrate", "to", host);
 	json_decref(m.doc);
 	json_decref(m.live);
 	json_decref(m.engine_dump);
 	json_decref(m.engine_restore);
+	return r;
+}
+
+/*
+ * Some states pass by themselves and cannot be looked at meanwhile (events that were not
+ * read yet, requests in flight): the engine says EAGAIN, the container has run on, and a
+ * moment later it is tried again.
+ */
+static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
+			const struct fabric_migrate_options *options, fabric_progress *progress,
+			void *ctx, json_t **out, struct error *err)
+{
+	CLEANUP_FREE char *container = str_dup(json_str(doc, "id", ""));
+	int r = op_begin(f, container, "migrating", false, err);
+
+	if (r < 0)
+		return r;
+	for (int tries = 1;; tries++) {
+		CLEANUP_JSON json_t *p = NULL;
+
+		r = attempt(f, doc, host, options, progress, ctx, out, err);
+		if (r != -EAGAIN || options->check || tries > RETRIES)
+			break;
+		log_info("migrating %s to %s, attempt %d: %s", json_str(doc, "name", ""), host,
+			 tries, err->msg);
+		container_event(f, doc, "migrate-retry", "reason", err->msg);
+		p = json_pack("{s:s, s:s, s:s, s:i, s:s}", "State", "RETRY", "Container",
+			      json_str(doc, "name", ""), "To", host, "Attempt", tries + 1, "Reason",
+			      err->msg);
+		if (progress)
+			progress(ctx, p);
+		error_clear(err);
+		clock_sleep_ns(RETRY_AFTER_NS * tries);
+	}
+	op_end(f, container);
 	return r;
 }
 

@@ -66,7 +66,9 @@ static int on_line(void *ctx, json_t *line)
 		if (json_object_get(line, "Round"))
 			show_round(line);
 		else
-			fprintf(stderr, "%s\n", json_str(line, "State", ""));
+			fprintf(stderr, "%s%s%s\n", json_str(line, "State", ""),
+				json_object_get(line, "Reason") ? ": " : "",
+				json_str(line, "Reason", ""));
 	}
 	return 0;
 }

@@ -342,10 +342,6 @@ void dump_let_go(struct dump *d);
 /* dump_task_scan() for all tasks, which are stopped for it where that is needed. */
 int dump_scan_all(struct dump *d, struct error *err);
 
-/* mem_aio.c: waits until no asynchronous request of the tasks is in flight. 1: they have
- * contexts of io_setup(2), 0: none, -EAGAIN with err set: some did not end in time. */
-int dump_aio_idle(struct dump *d, int64_t bound_ns, struct error *err);
-
 /* mem_copy.c: notes which pages are to be sent. */
 int dump_task_scan(struct dump *d, struct task *t, struct error *err);
 /* mem_copy.c: one task's layout and changed pages; counts into d->round_page_bytes. */

@@ -163,6 +163,11 @@ int task_send_fd(struct task *t, int fd, struct error *err)
 	return r < 0 ? r : num;
 }
 
+int remote_send_fd(struct task *t, int fd, struct error *err)
+{
+	return task_send_fd(t, fd, err);
+}
+
 /* --- objects -------------------------------------------------------------------------------- */
 static struct robject *object_by_id(struct restore *r, uint32_t id)
 {

@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_aio.h"
 #include "runtime/checkpoint/track.h"
 
 /* How long asynchronous requests are waited for while tasks stand still: at a look during

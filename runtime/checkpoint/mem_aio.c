@@ -24,12 +24,13 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/process.h"
-#include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/ipc.pb-c.h"
+#include "runtime/checkpoint/mem_aio.h"
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
 #include "runtime/checkpoint/peek.h"
 
+#define PAGE	   4096ul
 #define RING_MAGIC 0xa10a10a1u
 #define AT_ONCE	   100u /* requests of one io_submit(): they fit into the scratch area */
 
@@ -71,11 +72,11 @@ static int look_one(void *ctx, const struct peek_record *rec, const void *data)
 	l->any = true;
 	if (rec->b) {
 		l->in_flight += rec->b;
-		l->vpid = t->vpid;
+		l->vpid = task_vpid(t);
 	}
 	if (!l->send)
 		return 0;
-	m.vpid = t->vpid;
+	m.vpid = task_vpid(t);
 	m.address = rec->a;
 	m.size = rec->d;
 	m.asked = (uint32_t)rec->c;
@@ -113,20 +114,18 @@ static int aio_check(struct dump *d, struct obstacles *out)
 
 	if (none_here() || peek_load(PEEK_AIO, &err) == 0)
 		return 0;
-	for (size_t i = 0; i < d->tasks.n; i++) {
-		const struct vmas *l = &d->tasks.t[i]->vmas;
+	for (size_t i = 0; i < dump_task_count(d); i++) {
+		struct task *t = dump_task_at(d, i);
+		CLEANUP_FREE char *path = str_format("/proc/%d/maps", task_pid(t));
+		CLEANUP_FREE char *maps = NULL;
 
-		for (size_t k = 0; k < l->n; k++)
-			if (l->v[k].kind == VMA_AIO) {
-				obstacle_add(out, d->tasks.t[i]->vpid, -1,
-					     "asynchronous I/O context (io_setup)",
-					     "this kernel does not let its requests in flight be "
-					     "counted (BTF and CAP_BPF are needed)",
-					     "configure the program not to use libaio (MariaDB: "
-					     "innodb_use_native_aio=0), or run a kernel with "
-					     "CONFIG_DEBUG_INFO_BTF");
-				break;
-			}
+		if (file_read(path, 64 << 20, &maps, NULL, NULL) == 0 && strstr(maps, " /[aio]"))
+			obstacle_add(out, task_vpid(t), -1, "asynchronous I/O context (io_setup)",
+				     "this kernel does not let its requests in flight be counted "
+				     "(BTF and CAP_BPF are needed)",
+				     "configure the program not to use libaio (MariaDB: "
+				     "innodb_use_native_aio=0), or run a kernel with "
+				     "CONFIG_DEBUG_INFO_BTF");
 	}
 	return 0;
 }
@@ -237,7 +236,7 @@ static int context_make(struct task *t, const Cki__AioContext *m, uint64_t *ctx,
 		if (n < 0)
 			return error_sys(err, (int)-n,
 					 "io_setup for process %d (see /proc/sys/fs/aio-max-nr)",
-					 t->vpid);
+					 task_vpid(t));
 		if (ring.nr == (m->size - sizeof(ring)) / sizeof(struct io_event))
 			return 0;
 		remote_syscall(t, SYS_io_destroy, *ctx, 0, 0, 0, 0, 0);
@@ -247,33 +246,30 @@ static int context_make(struct task *t, const Cki__AioContext *m, uint64_t *ctx,
 		"an asynchronous I/O ring of process %d has another size here than its %llu "
 		"bytes, because this host has more processors; let the program ask for more "
 		"events (io_setup)",
-		t->vpid, (unsigned long long)m->size);
+		task_vpid(t), (unsigned long long)m->size);
 }
 
 static int context_restore(struct restore *r, const Cki__AioContext *m, int null, struct error *err)
 {
-	struct task *t = tasks_by_vpid(&r->tasks, m->vpid);
+	struct task *t = restore_task(r, m->vpid);
 	CLEANUP_FREE struct ring *old = NULL;
-	const struct vma *v = t ? vmas_find(&t->vmas, m->address) : NULL;
 	uint64_t ctx = 0;
 	uint32_t id;
 	long n;
 	int fd;
 
-	if (!v || v->kind != VMA_AIO || v->start != m->address || m->size < sizeof(*old) ||
-	    v->end - v->start < m->size)
+	if (!t || m->size < sizeof(*old) || m->size > 1 << 30 || m->size % PAGE ||
+	    m->address % PAGE)
 		return error_set(err, EBADMSG,
-				 "a ring of asynchronous I/O is not in the memory of "
-				 "process %d",
-				 m->vpid);
+				 "a context of asynchronous I/O of process %d is damaged", m->vpid);
 	old = mem_zalloc(m->size);
 	n = remote_read(t, m->address, old, m->size);
 	if (n < 0)
-		return error_sys(err, (int)-n, "reading the ring of process %d", t->vpid);
+		return error_sys(err, (int)-n, "reading the ring of process %d", task_vpid(t));
 	if (old->magic != RING_MAGIC || old->nr == 0 || old->head >= old->nr ||
 	    old->tail >= old->nr)
-		return error_set(err, EBADMSG, "a ring of process %d is damaged", t->vpid);
-	fd = task_send_fd(t, null, err);
+		return error_set(err, EBADMSG, "a ring of process %d is damaged", task_vpid(t));
+	fd = remote_send_fd(t, null, err);
 	if (fd < 0)
 		return fd;
 	n = context_make(t, m, &ctx, err);
@@ -284,7 +280,7 @@ static int context_restore(struct restore *r, const Cki__AioContext *m, int null
 		n = complete_reads(t, ctx, fd, (old->tail + old->nr - old->head) % old->nr, false);
 	remote_syscall(t, SYS_close, (unsigned long)fd, 0, 0, 0, 0, 0);
 	if (n == 0) {
-		n = remote_syscall(t, SYS_mremap, ctx, v->end - v->start, v->end - v->start,
+		n = remote_syscall(t, SYS_mremap, ctx, m->size, m->size,
 				   MREMAP_MAYMOVE | MREMAP_FIXED, m->address, 0);
 		n = n == (long)m->address ? 0 : n;
 	}
@@ -295,7 +291,7 @@ static int context_restore(struct restore *r, const Cki__AioContext *m, int null
 	if (n == 0)
 		n = remote_write(t, m->address, old, m->size);
 	return n < 0 ? error_sys(err, (int)-n, "making an asynchronous I/O context of process %d",
-				 t->vpid)
+				 task_vpid(t))
 		     : 0;
 }
 

@@ -54,6 +54,10 @@ long remote_syscall(struct task *t, long nr, unsigned long a, unsigned long b, u
 #define REMOTE_SCRATCH 16384
 unsigned long remote_scratch(struct task *t);
 
+/* Destination: puts a copy of the engine's descriptor into the task (close it there by
+ * remote_syscall()). The number there, or -errno with err set. */
+int remote_send_fd(struct task *t, int fd, struct error *err);
+
 /* Copies into and out of the task's memory. 0 or -errno. */
 int remote_read(struct task *t, unsigned long addr, void *buf, size_t len);
 int remote_write(struct task *t, unsigned long addr, const void *buf, size_t len);
