@@ -272,10 +272,6 @@ struct shared {
 	size_t map_len;
 	uint64_t *now; /* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
 	size_t nnow;
-	/* Source, a deleted file: mapped shared by somebody; when its content was sent it had
-	 * this time stamp, and had had it for so long that a later write shows. */
-	bool writable;
-	struct timespec settled;
 	bool seen;
 };
 struct shareds {
@@ -420,6 +416,7 @@ struct restore {
 	int64_t done_ns;
 	struct buf hashes;	     /* frames to be compared before restored is said */
 	struct load *load;	     /* the stream comes from a file; nobody is answered */
+	unsigned int depth;	     /* of restore_fd() in itself */
 	struct addresses *addresses; /* it is restored with others; NULL: as they were */
 };
 int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct error *err);

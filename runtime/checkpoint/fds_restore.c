@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
 
 #define PER_MESSAGE	     250
@@ -230,13 +231,20 @@ int restore_fd(struct restore *r, uint32_t id, struct error *err)
 		return o->fd;
 	if (o->state == 1)
 		return error_set(err, ELOOP, "object %u (%s) depends on itself", id, o->type);
+	if (r->depth >= CHECK_DEPTH)
+		return error_set(err, ELOOP,
+				 "object %u (%s) is needed by too many, each by the "
+				 "next",
+				 id, o->type);
 	o->state = 1;
+	r->depth++;
 	if (!o->kind) {
 		e = external(r, o, err);
 		fd = o->fd;
 	} else {
 		e = o->kind->restore(r, id, o->body, o->len, &fd, err);
 	}
+	r->depth--;
 	if (e < 0)
 		return error_wrap(err, "restoring object %u (%s)", id, o->type);
 	r->objects[at].fd = fd;

@@ -12,7 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "runtime/checkpoint/checkpoint.pb-c.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/file.h"
 
 /* --- the pass ---------------------------------------------------------------------------- */
@@ -25,7 +25,9 @@ struct pass {
 
 static int first_frame(struct pass *p, const struct frame *f, struct error *err)
 {
-	Ck__Hello *m = f->type == FRAME_HELLO ? ck__hello__unpack(NULL, f->len, f->data) : NULL;
+	Ck__Hello *m = f->type == FRAME_HELLO
+			       ? check_unpack(&ck__hello__descriptor, f->data, f->len)
+			       : NULL;
 
 	if (!m)
 		return error_set(err, EBADMSG, "this is no checkpoint of ferry");
@@ -38,7 +40,7 @@ static int first_frame(struct pass *p, const struct frame *f, struct error *err)
 
 static int signature(struct pass *p, const struct frame *f, struct error *err)
 {
-	Ck__Signature *m = ck__signature__unpack(NULL, f->len, f->data);
+	Ck__Signature *m = check_unpack(&ck__signature__descriptor, f->data, f->len);
 	struct error bad = { 0 };
 	int r;
 
@@ -72,6 +74,8 @@ static int pass_frame(struct pass *p, const struct frame *f, struct error *err)
 		return error_set(err, EBADMSG,
 				 "the checkpoint has a frame of type %u in its middle", f->type);
 	}
+	if (check_frame(f, err) < 0)
+		return error_wrap(err, "the checkpoint is damaged");
 	if (f->type == FRAME_DONE) {
 		p->done = true;
 		if (stream_digest(p->s, p->info->digest, err) < 0)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
 
 #ifndef MADV_WIPEONFORK
@@ -239,9 +240,7 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 		}
 		if (s->kind == SHARED_ANON && s->fd < 0)
 			return error_set(err, EBADMSG, "shared memory %u was not made", s->id);
-		fd = restore_shared_fd(
-			r, s->id,
-			(prot & PROT_WRITE) && (v->flags & MAP_SHARED) ? O_RDWR : O_RDONLY, err);
+		fd = restore_shared_fd(r, s->id, prot & PROT_WRITE ? O_RDWR : O_RDONLY, err);
 		if (fd < 0)
 			return fd;
 		num = task_send_fd(t, fd, err);
@@ -401,14 +400,6 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 
 	if (!t)
 		return error_set(err, EBADMSG, "memory of an unknown process %u", l->vpid);
-	for (size_t i = 0; i < l->n_vmas; i++) {
-		const Ck__Vma *m = l->vmas[i];
-
-		if (m->start >= m->end || m->start % PAGE || m->end % PAGE ||
-		    (i && m->start < l->vmas[i - 1]->end))
-			return error_set(err, EBADMSG, "the memory layout of process %u is damaged",
-					 l->vpid);
-	}
 	e = 0;
 	if (!t->transformed) {
 		e = transform(t, l, err);
@@ -484,14 +475,11 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 {
 	struct page_run run;
 	struct task *t;
-	int e = 0;
+	int e;
 
-	if (f->len < sizeof(run))
-		return error_set(err, EBADMSG, "a damaged frame of pages");
-	memcpy(&run, f->data, sizeof(run));
-	if (run.start % PAGE || run.npages > (1ull << 35) ||
-	    (!(f->flags & (FRAME_ZERO | FRAME_DROP)) && f->len != sizeof(run) + run.npages * PAGE))
-		return error_set(err, EBADMSG, "a damaged frame of pages");
+	e = check_pages(f, &run, err);
+	if (e < 0)
+		return e;
 	if (run.space == SPACE_SHARED)
 		return restore_shared_pages(r, &run, f->flags, f->data + sizeof(run), err);
 	t = tasks_by_vpid(&r->tasks, (pid_t)run.id);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packing, fdinfo, paths of the container, signal owners, inode attributes. */
 #include "runtime/checkpoint/obj_common.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/obj_types.h"
 
 #include <dirent.h>
@@ -31,7 +32,7 @@ void obj_pack(const ProtobufCMessage *m, struct buf *body)
 void *obj_unpack(const ProtobufCMessageDescriptor *desc, const void *body, size_t len,
 		 struct error *err)
 {
-	ProtobufCMessage *m = protobuf_c_message_unpack(desc, NULL, len, body);
+	ProtobufCMessage *m = check_unpack(desc, body, len);
 
 	if (!m)
 		error_set(err, EBADMSG, "a %s of the checkpoint is damaged", desc->short_name);

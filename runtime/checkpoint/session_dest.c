@@ -20,6 +20,7 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "base/tls.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
@@ -130,7 +131,7 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 /* --- frames ------------------------------------------------------------------------------ */
 static int hello(struct restore *r, const struct frame *f, struct error *err)
 {
-	Ck__Hello *m = ck__hello__unpack(NULL, f->len, f->data);
+	Ck__Hello *m = check_unpack(&ck__hello__descriptor, f->data, f->len);
 	struct utsname u;
 	uint64_t mask;
 	uint32_t size;
@@ -168,10 +169,11 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 
 static int task_message(struct restore *r, const struct frame *f, struct error *err)
 {
-	Ck__TaskState *m = ck__task_state__unpack(NULL, f->len, f->data);
+	Ck__TaskState *m = check_unpack(&ck__task_state__descriptor, f->data, f->len);
 	struct task *t = m ? tasks_by_vpid(&r->tasks, (pid_t)m->vpid) : NULL;
 
-	if (!t || t->state || !m->n_threads) {
+	/* Threads of a zombie would keep it from ending. */
+	if (!t || t->state || t->to_be_zombie || check_task(m, err) < 0) {
 		if (m)
 			ck__task_state__free_unpacked(m, NULL);
 		return error_set(err, EBADMSG, "a damaged process state");
@@ -182,10 +184,10 @@ static int task_message(struct restore *r, const struct frame *f, struct error *
 
 static int fd_message(struct restore *r, const struct frame *f, struct error *err)
 {
-	Ck__FdTable *m = ck__fd_table__unpack(NULL, f->len, f->data);
+	Ck__FdTable *m = check_unpack(&ck__fd_table__descriptor, f->data, f->len);
 	struct task *t = m ? tasks_by_vpid(&r->tasks, (pid_t)m->vpid) : NULL;
 
-	if (!t || t->fds) {
+	if (!t || t->fds || check_fdtable(m, err) < 0) {
 		if (m)
 			ck__fd_table__free_unpacked(m, NULL);
 		return error_set(err, EBADMSG, "a damaged descriptor table");
@@ -209,7 +211,7 @@ static const struct checkpoint_part *part_named(const char *name)
 
 static int part_message(struct restore *r, const struct frame *f, struct error *err)
 {
-	Ck__Part *m = ck__part__unpack(NULL, f->len, f->data);
+	Ck__Part *m = check_unpack(&ck__part__descriptor, f->data, f->len);
 	const struct checkpoint_part *p = m ? part_named(m->name) : NULL;
 	int e;
 
@@ -224,35 +226,64 @@ static int part_message(struct restore *r, const struct frame *f, struct error *
 	return e;
 }
 
-#define MESSAGE(kind_, unpack, free_, call)                                                        \
+#define MESSAGE(kind_, name_, check, call)                                                         \
 	do {                                                                                       \
-		kind_ *m = unpack(NULL, f->len, f->data);                                          \
+		kind_ *m = check_unpack(&ck__##name_##__descriptor, f->data, f->len);              \
 		if (!m)                                                                            \
 			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type);     \
-		e = call(r, m, err);                                                               \
-		free_(m, NULL);                                                                    \
+		e = check(m, err);                                                                 \
+		if (e == 0)                                                                        \
+			e = call(r, m, err);                                                       \
+		ck__##name_##__free_unpacked(m, NULL);                                             \
 	} while (0)
+
+static int no_check(const void *m, struct error *err)
+{
+	(void)m;
+	(void)err;
+	return 0;
+}
+
+static int round_end(struct restore *r, const Ck__RoundEnd *m, struct error *err)
+{
+	(void)err;
+	if (!m->final)
+		reply(r, NULL, m->round);
+	return 0;
+}
+
+/* A file must be what its signature was checked over, before anything of it counts. */
+static int done(struct restore *r, const Ck__Done *m, struct error *err)
+{
+	int e = r->load ? load_end(r->load, r->s, err) : 0;
+
+	if (e < 0)
+		return e;
+	r->verify = m->verify;
+	r->received = true;
+	r->received_ns = clock_mono_ns();
+	control_event(r->control, json_pack("{s:s}", "event", "received"));
+	return 0;
+}
 
 static int one_frame(struct restore *r, const struct frame *f, struct error *err)
 {
-	Ck__RoundEnd *end;
 	int e = 0;
 
 	switch (f->type) {
 	case FRAME_HELLO:
 		return hello(r, f, err);
 	case FRAME_TREE:
-		MESSAGE(Ck__Tree, ck__tree__unpack, ck__tree__free_unpacked, restore_tree);
+		MESSAGE(Ck__Tree, tree, check_tree, restore_tree);
 		return e;
 	case FRAME_LAYOUT:
-		MESSAGE(Ck__Layout, ck__layout__unpack, ck__layout__free_unpacked, restore_layout);
+		MESSAGE(Ck__Layout, layout, check_layout, restore_layout);
 		return e;
 	case FRAME_SHARED:
-		MESSAGE(Ck__Shared, ck__shared__unpack, ck__shared__free_unpacked, restore_shared);
+		MESSAGE(Ck__Shared, shared, check_shared, restore_shared);
 		return e;
 	case FRAME_OBJECT:
-		MESSAGE(Ck__Object, ck__object__unpack, ck__object__free_unpacked,
-			restore_add_object);
+		MESSAGE(Ck__Object, object, check_object, restore_add_object);
 		return e;
 	case FRAME_PAGES:
 		return restore_pages(r, f, err);
@@ -263,25 +294,17 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 	case FRAME_PART:
 		return part_message(r, f, err);
 	case FRAME_HASH:
+		if (r->hashes.len + f->len > CHECK_HASHES_TOTAL)
+			return error_set(err, EBADMSG, "more hashes of pages than there can be");
 		buf_add(&r->hashes, &f->len, sizeof(f->len));
 		buf_add(&r->hashes, f->data, f->len);
 		return 0;
 	case FRAME_ROUND_END:
-		end = ck__round_end__unpack(NULL, f->len, f->data);
-		if (!end)
-			return error_set(err, EBADMSG, "a damaged frame of type %u", f->type);
-		if (!end->final)
-			reply(r, NULL, end->round);
-		ck__round_end__free_unpacked(end, NULL);
-		return 0;
+		MESSAGE(Ck__RoundEnd, round_end, no_check, round_end);
+		return e;
 	case FRAME_DONE:
-		if (r->load && (e = load_end(r->load, r->s, err)) < 0)
-			return e;
-		r->verify = f->len >= 2 && f->data[1];
-		r->received = true;
-		r->received_ns = clock_mono_ns();
-		control_event(r->control, json_pack("{s:s}", "event", "received"));
-		return 0;
+		MESSAGE(Ck__Done, done, no_check, done);
+		return e;
 	}
 	return error_set(err, EBADMSG, "a frame of unknown type %u", f->type);
 }

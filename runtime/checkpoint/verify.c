@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/track.h"
 
@@ -211,12 +212,14 @@ int restore_verify(struct restore *r, struct error *err)
 
 		memcpy(&len, r->hashes.data + at, sizeof(len));
 		at += sizeof(len);
-		m = ck__hash__unpack(NULL, len, (uint8_t *)r->hashes.data + at);
+		m = check_unpack(&ck__hash__descriptor, r->hashes.data + at, len);
 		at += len;
 		if (!m)
 			return error_set(err, EBADMSG, "damaged hashes");
-		e = m->space == SPACE_SHARED ? compare_shared(r, m, err)
-					     : compare_private(r, m, err);
+		e = check_hash(m, err);
+		if (e == 0)
+			e = m->space == SPACE_SHARED ? compare_shared(r, m, err)
+						     : compare_private(r, m, err);
 		ck__hash__free_unpacked(m, NULL);
 	}
 	for (size_t i = 0; i < r->tasks.n && e == 0; i++)

@@ -129,8 +129,15 @@ static inline void trial_cgroup(char *path, size_t len, const char *side)
 				   ? "/sys/fs/cgroup/freezer"
 				   : "/sys/fs/cgroup";
 
+	char state[200];
+
 	snprintf(path, len, "%s/fckpt-%d-%s", root, getpid(), side);
-	mkdir(path, 0755);
+	if (mkdir(path, 0755) == 0)
+		return;
+	/* somebody of our pid has failed and left it frozen */
+	snprintf(state, sizeof(state), "%s/%s", path,
+		 strstr(root, "/freezer") ? "freezer.state" : "cgroup.freeze");
+	file_write_str(state, strstr(root, "/freezer") ? "THAWED" : "0", NULL);
 }
 
 /* A process that is PID 1 of fresh namespaces, in the cgroup. */
@@ -166,9 +173,11 @@ static inline pid_t trial_spawn(struct trial *t, bool stub)
 			_exit(121);
 		if (t->setup && (r = t->setup(t, stub)) != 0)
 			_exit(r);
-		if (stub)
+		if (stub) {
+			trial_touch(t, "stub");
 			for (;;)
 				pause();
+		}
 		_exit(t->program(t));
 	}
 	close(sync[0]);
@@ -256,14 +265,30 @@ static inline void trial_event(void *ctx, json_t *event)
 	(void)ctx;
 }
 
+static inline bool trial_stub_is_ready(struct trial *t)
+{
+	return trial_told(t, "stub") || waitpid(t->b, NULL, WNOHANG) == t->b;
+}
+
+/* The stub, set up: it is in pause(), or will be, and both are fine. */
+static inline void trial_stub(struct trial *t)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/stub", t->dir);
+	unlink(path);
+	t->b = trial_spawn(t, true);
+	assert_true(t->b > 0);
+	trial_sleep_until(trial_stub_is_ready, t);
+	assert_true(trial_told(t, "stub"));
+}
+
 /* Engines and stub. After it: precopy, freeze, dump, … by control_call(). */
 static inline void trial_connect(struct trial *t)
 {
 	int pair[2], r;
 
-	t->b = trial_spawn(t, true);
-	assert_true(t->b > 0);
-	usleep(20000); /* the stub is in pause(), or will be: both are fine */
+	trial_stub(t);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	t->engine_a = trial_engine(&t->ca.sock, pair[0], pair[1]);
 	t->engine_b = trial_engine(&t->cb.sock, pair[1], pair[0]);
@@ -407,9 +432,7 @@ static inline int trial_load_begin(struct trial *t, json_t *load, json_t *more)
 {
 	json_t *args = more ? more : json_object();
 
-	t->b = trial_spawn(t, true);
-	assert_true(t->b > 0);
-	usleep(20000);
+	trial_stub(t);
 	t->engine_b = trial_engine(&t->cb.sock, -1, -1);
 	t->cb.on_event = trial_event;
 	json_object_set_new(args, "init_pid", json_integer(t->b));
