@@ -14,6 +14,9 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/postcopy.h"
+
+#define PROGRESS_MS 250 /* between two events of post-copy */
 
 /* --- the engine's end -------------------------------------------------------------------- */
 struct engine {
@@ -22,6 +25,8 @@ struct engine {
 	struct dump *d;
 	struct restore *r;
 	bool waiting; /* wait_restored was asked and not yet answered */
+	bool late;    /* wait_memory was asked and not yet answered */
+	bool orphan;  /* post-copy goes on without a ferryd */
 	int armed;    /* listening socket for a restarted ferryd; -1: not armed */
 	bool eof;
 	bool told; /* the failure has been said */
@@ -121,6 +126,19 @@ static int name_container(struct dump *d, json_t *args, struct error *err)
 	return 0;
 }
 
+/* From now on the end of the control socket means: wait for the next ferryd. */
+static int arm(struct engine *e, json_t *args, struct error *err)
+{
+	const char *path = json_string_value(json_object_get(args, "socket"));
+
+	if (!path)
+		return error_set(err, EINVAL, "arm needs the path of a socket");
+	if (e->armed >= 0)
+		return 0;
+	e->armed = fd_unix_listen(path, 0600, err);
+	return e->armed < 0 ? e->armed : 0;
+}
+
 static int source_op(struct engine *e, const char *op, json_t *args, json_t **out,
 		     struct error *err)
 {
@@ -139,24 +157,23 @@ static int source_op(struct engine *e, const char *op, json_t *args, json_t **ou
 		return dump_precopy(d, args, out, err);
 	if (strcmp(op, "freeze") == 0)
 		return dump_freeze(d, out, err);
-	if (strcmp(op, "dump") == 0)
+	if (strcmp(op, "dump") == 0) {
+		d->postcopy = json_is_true(json_object_get(args, "postcopy")) && !d->save;
+		if (d->postcopy && json_object_get(args, "socket"))
+			r = arm(e, args, err);
+		if (r < 0)
+			return r;
 		return dump_final(d, json_is_true(json_object_get(args, "verify")), out, err);
+	}
 	if (strcmp(op, "resume") == 0)
 		return dump_resume(d, json_is_true(json_object_get(args, "discard")), out, err);
 	return dump_kill(d, out, err);
 }
 
-/* From now on the end of the control socket means: wait for the next ferryd. */
-static int arm(struct engine *e, json_t *args, struct error *err)
+/* Pages are served, or come: whoever knocks is the next ferryd. */
+static bool late_runs(const struct engine *e)
 {
-	const char *path = json_string_value(json_object_get(args, "socket"));
-
-	if (!path)
-		return error_set(err, EINVAL, "arm needs the path of a socket");
-	if (e->armed >= 0)
-		return 0;
-	e->armed = fd_unix_listen(path, 0600, err);
-	return e->armed < 0 ? e->armed : 0;
+	return late_serve_fd(e->d) >= 0 || late_wait_fd(e->r) >= 0;
 }
 
 /*
@@ -167,7 +184,7 @@ static bool next_ferryd(struct engine *e)
 {
 	int sock;
 
-	if (e->armed < 0 || !e->r || e->r->running)
+	if (e->armed < 0 || !(late_runs(e) || (e->r && !e->r->running)))
 		return false;
 	do
 		sock = accept4(e->armed, NULL, NULL, SOCK_CLOEXEC);
@@ -175,9 +192,35 @@ static bool next_ferryd(struct engine *e)
 	if (sock < 0)
 		return false;
 	close(e->sock);
-	e->sock = e->r->control = sock;
+	e->sock = sock;
+	if (e->r)
+		e->r->control = sock;
+	if (e->d)
+		e->d->control = sock;
 	e->in.len = 0;
+	e->orphan = e->late = false;
 	return true;
+}
+
+/* Post-copy: how far, or that it is over. -EINPROGRESS. */
+static int memory_state(struct engine *e, json_t **out, struct error *err)
+{
+	return e->d ? late_served(e->d, out, err) : late_arrived(e->r, out, err);
+}
+
+static void answer_memory(struct engine *e)
+{
+	struct error err = { 0 };
+	json_t *out = NULL;
+	int r = memory_state(e, &out, &err);
+
+	if (r != -EINPROGRESS) {
+		e->late = false;
+		answer(e, r, out, &err);
+	} else if (out) {
+		json_object_set_new(out, "event", json_string("late"));
+		control_event(e->sock, out);
+	}
 }
 
 static void request(struct engine *e, json_t *args)
@@ -210,9 +253,14 @@ static void request(struct engine *e, json_t *args)
 		r = -err.code;
 		out = r ? NULL : restored(e->r);
 	} else if (op && e->r && e->r->restored && strcmp(op, "arm") == 0) {
+		late_set_note(e->r, json_string_value(json_object_get(args, "note")));
 		r = arm(e, args, &err);
 	} else if (op && e->r && strcmp(op, "run") == 0) {
 		r = restore_run(e->r, &out, &err);
+	} else if (op && (e->d || e->r) && strcmp(op, "wait_memory") == 0) {
+		e->late = true;
+		answer_memory(e);
+		return;
 	} else if (op && e->r && strcmp(op, "abort") == 0) {
 		restore_abort(e->r);
 		if (e->armed >= 0)
@@ -255,7 +303,8 @@ static void read_control(struct engine *e)
 	if (n < 0 && errno == EINTR)
 		return;
 	if (n <= 0) {
-		e->eof = !next_ferryd(e);
+		e->orphan = late_runs(e);
+		e->eof = !e->orphan && !next_ferryd(e);
 		return;
 	}
 	buf_add(&e->in, chunk, (size_t)n);
@@ -307,18 +356,28 @@ int control_serve(int sock)
 
 	signal(SIGPIPE, SIG_IGN);
 	while (!e.eof) {
-		struct pollfd p[2] = { { .fd = e.sock, .events = POLLIN },
+		/* The last one: post-copy has come to its end. */
+		struct pollfd p[4] = { { .fd = e.orphan ? -1 : e.sock, .events = POLLIN },
+				       { .fd = -1, .events = POLLIN },
+				       { .fd = late_runs(&e) ? e.armed : -1, .events = POLLIN },
 				       { .fd = -1, .events = POLLIN } };
 		bool ready = false;
 
-		if (e.r && !e.r->received && !e.r->failed.code) {
+		if (e.r && !e.r->received && !e.r->failed.code)
 			p[1].fd = restore_poll_fd(e.r, &ready);
-		}
-		if (poll(p, 2, ready ? 0 : -1) < 0 && errno != EINTR)
+		if (e.late || e.orphan)
+			p[3].fd = e.d ? late_serve_fd(e.d) : late_wait_fd(e.r);
+		if (poll(p, 4, ready ? 0 : e.late ? PROGRESS_MS : -1) < 0 && errno != EINTR)
+			break;
+		if (p[2].revents)
+			next_ferryd(&e);
+		else if (e.orphan && p[3].revents)
 			break;
 		if (p[0].revents)
 			read_control(&e);
 		dest_step(&e, ready || p[1].revents);
+		if (e.late && !e.orphan)
+			answer_memory(&e);
 	}
 	if (e.d) {
 		struct error err = { 0 };

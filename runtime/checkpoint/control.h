@@ -41,6 +41,12 @@
  *                     register put back, ptrace undone: the tasks now stand still even
  *                     if the engine is killed
  *     ← {"timings":{"memory_ns","tasks_ns","objects_ns","send_ns","total_ns"},"bytes"}
+ *       "postcopy":true, "socket":PATH: pages that are left may be announced only, and are
+ *       served afterwards, also without ferryd: the next one knocks at PATH, and may say
+ *       wait_memory, resume (before the commit) or kill
+ *     ← "postcopy":bool: something is left to be served
+ *  wait_memory {}     ← {"pages","ns","faults","median_ns","max_ns","zeros"} when the
+ *                     destination has everything; -errno: it was lost before
  *  resume {"discard":bool}
  *                     undo, allowed from any state: repair mode left, thawed, running. After
  *                     `save` and `dump`: the container runs on at once, then the file is put on
@@ -81,11 +87,16 @@
  *                     ferryd, which says `run` or `abort`
  *  run {}             after the commit: sockets leave repair mode, the tasks are
  *                     released  ← {"run_ns"}
+ *  wait_memory {}     after run: ← {"ns","faults",…} when all memory has come; until then
+ *                     the end of the control socket ends nothing, as with arm. -errno: the
+ *                     source was lost, and the container is killed; the reason also stands
+ *                     in the file "note":PATH of arm
  *  abort {}           the stubs are killed
  *
  * EVENTS
  *  {"event":"round","n","sent_bytes","rate_bps","dirty_bytes","dirty_rate_bps",
  *   "predicted_ns"}                                    source, after each round
+ *  {"event":"late","pages","left_bytes","wanted"}      source, during wait_memory
  *  {"event":"throttle","percent"}                      source, auto-converge
  *  {"event":"connected"}, {"event":"received"}         destination; received: all of the
  *   dump has come

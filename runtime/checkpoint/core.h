@@ -125,6 +125,7 @@ struct task {
 	struct buf guard_runs;	  /* pairs */
 	struct pageset here;	  /* source, last round: pages that are there */
 	struct pageset sent;	  /* source: what the destination has */
+	struct pageset late;	  /* post-copy: what comes after the tasks run */
 	unsigned long scratch;	  /* address in the task, 0: none */
 	unsigned long code_for;	  /* the scratch area that has the code of batches */
 	bool code_refused;	  /* no page may be made executable */
@@ -317,6 +318,8 @@ struct dump {
 	json_t *laps; /* parts of the last round's time */
 	int64_t lap_ns;
 	char *cpu_file, *cpu_saved;
+	bool postcopy;	   /* the last round may leave pages for later */
+	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
 };
 int dump_check(struct dump *d, json_t **answer, struct error *err);
@@ -415,6 +418,7 @@ struct restore {
 	int64_t received_ns, mem_ns, obj_ns, install_ns, late_ns, task_ns;
 	int64_t done_ns;
 	struct buf hashes;	     /* frames to be compared before restored is said */
+	struct late_dest *late;	     /* post-copy: what has not come yet */
 	struct load *load;	     /* the stream comes from a file; nobody is answered */
 	unsigned int depth;	     /* of restore_fd() in itself */
 	struct addresses *addresses; /* it is restored with others; NULL: as they were */

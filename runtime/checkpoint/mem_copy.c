@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 
 #define BATCH 256ul /* pages read at once */
@@ -21,11 +22,6 @@ struct copy {
 	struct error *err;
 	size_t at; /* area in hand */
 	int unwatched;
-};
-
-struct run {
-	uint64_t start, end;
-	int what;
 };
 
 static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
@@ -85,6 +81,23 @@ static int send_changed(struct copy *c, uint64_t start, uint64_t end)
 	return r;
 }
 
+/* Post-copy: pages that may come later are announced only. */
+static int send_late(struct copy *c, uint64_t start, uint64_t end)
+{
+	int r = 0;
+
+	for (uint64_t at = start; start < end && r == 0; start = at) {
+		bool late = pageset_has(&c->t->late, start);
+
+		for (at = start + PAGE; at < end && pageset_has(&c->t->late, at) == late;)
+			at += PAGE;
+		r = late ? late_announce(c->d, SPACE_PRIVATE, (uint32_t)c->t->vpid, start,
+					 (at - start) / PAGE, c->err)
+			 : send_changed(c, start, at);
+	}
+	return r;
+}
+
 static bool has_private_pages(const struct vma *v)
 {
 	return !(v->flags & MAP_SHARED) &&
@@ -108,9 +121,9 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 	while (c->at < l->n && l->v[c->at].end <= start)
 		c->at++;
 	for (size_t i = c->at; i < l->n && l->v[i].start < end; i++) {
-		struct run run = { .start = start > l->v[i].start ? start : l->v[i].start,
-				   .end = end < l->v[i].end ? end : l->v[i].end,
-				   .what = what };
+		struct page_found run = { .start = start > l->v[i].start ? start : l->v[i].start,
+					  .end = end < l->v[i].end ? end : l->v[i].end,
+					  .what = what };
 
 		if (!has_private_pages(&l->v[i]))
 			continue;
@@ -285,12 +298,14 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 	if (t->zombie)
 		return 0;
 	r = send_layout(&c);
-	for (size_t i = 0; i < t->runs.len / sizeof(struct run) && r == 0; i++) {
-		const struct run *run = (const struct run *)(void *)t->runs.data + i;
+	for (size_t i = 0; i < t->runs.len / sizeof(struct page_found) && r == 0; i++) {
+		const struct page_found *run = (const struct page_found *)(void *)t->runs.data + i;
 
 		if (run->what & PAGES_ZERO)
 			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO,
 				     NULL);
+		else if (d->postcopy && t->late.n)
+			r = send_late(&c, run->start, run->end);
 		else
 			r = send_changed(&c, run->start, run->end);
 	}

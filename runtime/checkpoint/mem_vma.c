@@ -67,6 +67,7 @@ void task_free(struct task *t)
 	buf_free(&t->runs);
 	buf_free(&t->guard_runs);
 	pageset_free(&t->here);
+	pageset_free(&t->late);
 	free(t->watched);
 	if (t->pidfd >= 0)
 		close(t->pidfd);

@@ -24,6 +24,7 @@
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/sock_addresses.h"
 
 static int reply(struct restore *r, const struct error *e, uint32_t round)
@@ -287,6 +288,8 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 		return e;
 	case FRAME_PAGES:
 		return restore_pages(r, f, err);
+	case FRAME_LATE:
+		return late_receive(r, f, err);
 	case FRAME_TASK:
 		return task_message(r, f, err);
 	case FRAME_FDTABLE:
@@ -394,6 +397,8 @@ static int build(struct restore *r, struct error *err)
 			e = restore_task_last(r, r->tasks.t[i], err);
 	if (e == 0 && r->verify)
 		e = restore_verify(r, err);
+	if (e == 0)
+		e = late_register(r, err);
 	r->mem_ns = t1 - t0;
 	r->obj_ns = t2 - t1;
 	r->task_ns = clock_mono_ns() - t2;
@@ -431,14 +436,19 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		if (t->state->stop_signal)
 			process_kill(t->pid, SIGSTOP);
 	}
+	e = late_begin(r, err);
+	if (e < 0)
+		return e;
 	/* The freezer first, if ferryd wants to start it frozen; parents last, so that a
 	 * child is there when its parent looks. */
 	for (size_t i = r->tasks.n; i-- > 0;)
 		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
 			thread_detach(&r->tasks.t[i]->threads[k]);
 	r->running = true;
-	stream_close(r->s);
-	r->s = NULL;
+	if (!r->late) {
+		stream_close(r->s);
+		r->s = NULL;
+	}
 	*answer = json_pack("{s:I}", "run_ns", (json_int_t)(clock_mono_ns() - t0));
 	if (finish.code)
 		json_object_set_new(*answer, "warning", json_string(finish.msg));
@@ -475,6 +485,7 @@ void restore_free(struct restore *r)
 	json_t *e;
 
 	restore_abort(r);
+	late_free(r);
 	tasks_free(&r->tasks);
 	shareds_free(&r->shared);
 	for (size_t k = 0; k < r->nobjects; k++) {

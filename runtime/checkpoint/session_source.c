@@ -25,6 +25,7 @@
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 
 /* What a blackout costs beyond memory, before there is a measurement: the freeze, and
@@ -266,6 +267,8 @@ static int send_memory(struct dump *d, struct error *err)
 		r = dump_shared_scan(d, err);
 	if (r == 0)
 		r = dump_scan_all(d, err);
+	if (r == 0 && d->final && d->postcopy)
+		r = late_choose(d, err);
 	dump_lap(d, "scan_ns");
 	if (r == 0)
 		r = send_tree(d, err);
@@ -462,15 +465,18 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 		return reason(d, r, err);
 	d->frozen = true;
 	dump_let_go(d);
+	r = late_serve(d, err);
+	if (r < 0)
+		return r;
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu1);
 	json_object_set_new(d->laps, "cpu_ns",
 			    json_integer((cpu1.tv_sec - cpu0.tv_sec) * 1000000000ll + cpu1.tv_nsec -
 					 cpu0.tv_nsec));
-	*answer = json_pack("{s:{s:O,s:I,s:I,s:I,s:I,s:I},s:I}", "timings", "parts", d->laps,
-			    "memory_ns", (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1),
-			    "objects_ns", (json_int_t)(t3 - t2), "hold_ns",
-			    (json_int_t)(clock_mono_ns() - t3), "total_ns",
-			    (json_int_t)(clock_mono_ns() - t0), "bytes",
+	*answer = json_pack("{s:b,s:{s:O,s:I,s:I,s:I,s:I,s:I},s:I}", "postcopy",
+			    late_serve_fd(d) >= 0, "timings", "parts", d->laps, "memory_ns",
+			    (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1), "objects_ns",
+			    (json_int_t)(t3 - t2), "hold_ns", (json_int_t)(clock_mono_ns() - t3),
+			    "total_ns", (json_int_t)(clock_mono_ns() - t0), "bytes",
 			    (json_int_t)(stream_bytes(d->s) - bytes));
 	return 0;
 }
@@ -517,6 +523,7 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 	struct error unsaved = { 0 };
 	int r;
 
+	late_stop(d);
 	if (!d->seized && !d->round)
 		take_over(d);
 	parts_undo(d);
@@ -571,6 +578,7 @@ int dump_kill(struct dump *d, json_t **answer, struct error *err)
 	r = end_save(d, false, answer, err);
 	if (r < 0)
 		return r;
+	late_stop(d);
 	/* What leaves repair mode, or writes, must not do so any more: descriptors first. */
 	dump_drop_fds(d);
 	throttle_end(d);
@@ -602,6 +610,7 @@ int dump_kill(struct dump *d, json_t **answer, struct error *err)
 
 void dump_free(struct dump *d)
 {
+	late_stop(d);
 	dump_drop_fds(d);
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,7 +30,7 @@ struct stream {
 	size_t out_len;
 	uint8_t *in; /* payload of the last frame */
 	size_t in_cap;
-	uint64_t bytes;
+	atomic_uint_fast64_t bytes;
 	EVP_MD_CTX *hash; /* of a file only */
 };
 
@@ -49,17 +50,23 @@ struct stream *stream_new_fd(int fd)
 /* While the tasks stand still nobody may wait minutes for a peer that is cut off. */
 #define PEER_GONE_S 3
 
-struct stream *stream_new_tls(struct tls *tls)
+void stream_patience(struct stream *s, unsigned int seconds)
 {
-	struct stream *s = stream_new_fd(tls_fd(tls));
-	unsigned int ms = PEER_GONE_S * 1000;
-	int on = 1, count = PEER_GONE_S;
+	unsigned int ms = seconds * 1000;
+	int on = 1, count = (int)seconds;
 
 	setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof(on));
 	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, &on, sizeof(on));
 	setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+struct stream *stream_new_tls(struct tls *tls)
+{
+	struct stream *s = stream_new_fd(tls_fd(tls));
+
+	stream_patience(s, PEER_GONE_S);
 	s->tls = tls;
 	return s;
 }

@@ -34,6 +34,12 @@ enum frame_type {
 	FRAME_PART,
 	FRAME_HASH,
 	FRAME_DONE,
+	/* Post-copy, see postcopy.h. */
+	FRAME_LATE = 20,
+	FRAME_WANT,
+	FRAME_TOOK,
+	FRAME_SENT,
+	FRAME_WHOLE,
 	FRAME_SIGNATURE = 32, /* last of a file */
 };
 
@@ -51,6 +57,7 @@ struct page_run {
 	uint64_t npages;
 };
 
+/* One thread may send while another one receives. */
 struct stream;
 struct tls;
 
@@ -63,6 +70,8 @@ struct stream *stream_new_file(int fd);
 #define STREAM_DIGEST 32
 /* The SHA-256 of all frames sent or received, but for a signature's. 0 or -errno. */
 int stream_digest(struct stream *s, uint8_t out[STREAM_DIGEST], struct error *err);
+/* How many seconds a peer may be silent before it counts as gone. */
+void stream_patience(struct stream *s, unsigned int seconds);
 /* NULL is fine. */
 void stream_close(struct stream *s);
 /* For poll(). */

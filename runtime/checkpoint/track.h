@@ -16,6 +16,11 @@ enum {
 	PAGES_UNWATCHED = 16,
 	PAGES_GUARD = 32, /* MADV_GUARD_INSTALL; not shown with `again` */
 };
+/* A run of pages as a scan showed it: what task->runs holds. */
+struct page_found {
+	uint64_t start, end;
+	int what;
+};
 typedef int track_fn(void *ctx, uint64_t start, uint64_t end, int what);
 
 struct tracker_ops {

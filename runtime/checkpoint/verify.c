@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 
 /* The kernel writes processor numbers into a thread's rseq area: not content. */
@@ -139,6 +140,10 @@ static int compare_private(struct restore *r, const Ck__Hash *m, struct error *e
 		uint64_t at = m->start + i * PAGE;
 		const struct vma *v;
 
+		if (late_missing(r, SPACE_PRIVATE, m->id, at)) {
+			late_expect(r, SPACE_PRIVATE, m->id, at, m->pages[i]);
+			continue;
+		}
 		mask_rseq(t, at, pages + i * PAGE);
 		if (page_hash(pages + i * PAGE) == m->pages[i])
 			continue;
