@@ -404,6 +404,8 @@ struct restore {
 	struct shareds shared;
 	struct robject *objects;
 	size_t nobjects;
+	uint32_t *by_id; /* indices of objects; fds_restore.c */
+	size_t nby_id;
 	struct stream *s;
 	struct tls_ctx *tls;
 	int listen_fd;

@@ -170,12 +170,33 @@ int remote_send_fd(struct task *t, int fd, struct error *err)
 }
 
 /* --- objects -------------------------------------------------------------------------------- */
+/* Where r->by_id has, or should have, this id: index in r->objects + 1, open addressing. */
+static uint32_t *place_of(struct restore *r, uint32_t id)
+{
+	size_t at = id * 2654435761u & (r->nby_id - 1);
+
+	while (r->by_id[at] && r->objects[r->by_id[at] - 1].id != id)
+		at = (at + 1) & (r->nby_id - 1);
+	return &r->by_id[at];
+}
+
 static struct robject *object_by_id(struct restore *r, uint32_t id)
 {
-	for (size_t i = 0; i < r->nobjects; i++)
-		if (r->objects[i].id == id)
-			return &r->objects[i];
-	return NULL;
+	uint32_t at = r->nby_id ? *place_of(r, id) : 0;
+
+	return at ? &r->objects[at - 1] : NULL;
+}
+
+static void note_object(struct restore *r, size_t at)
+{
+	if (2 * r->nobjects >= r->nby_id) {
+		free(r->by_id);
+		r->nby_id = r->nby_id ? 2 * r->nby_id : 64;
+		r->by_id = mem_zalloc(r->nby_id * sizeof(*r->by_id));
+		for (size_t i = 0; i < at; i++)
+			*place_of(r, r->objects[i].id) = (uint32_t)i + 1;
+	}
+	*place_of(r, r->objects[at].id) = (uint32_t)at + 1;
 }
 
 int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err)
@@ -189,6 +210,7 @@ int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err
 	*o = (struct robject){
 		.id = m->id, .type = str_dup(m->type), .fd = -1, .len = m->body.len
 	};
+	note_object(r, r->nobjects - 1);
 	o->body = mem_zalloc(m->body.len + 1);
 	if (m->body.len)
 		memcpy(o->body, m->body.data, m->body.len);
@@ -198,6 +220,11 @@ int restore_add_object(struct restore *r, const Ck__Object *m, struct error *err
 	if (!o->kind)
 		return error_set(err, EPROTO, "this host's ferry does not know objects of type %s",
 				 m->type);
+	if (o->kind->early) {
+		int fd = restore_fd(r, m->id, err);
+
+		return fd < 0 ? fd : 0;
+	}
 	return 0;
 }
 

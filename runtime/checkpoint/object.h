@@ -107,6 +107,9 @@ struct object_type {
 	/* Makes the object in the engine; *fd is then the engine's (core closes it). */
 	int (*restore)(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,
 		       struct error *err);
+	/* restore() needs nothing but the namespaces: it is called when the object comes in,
+	 * while the source reads the next. */
+	bool early;
 	/* All descriptors are installed in all tasks; remote_syscall() works. */
 	int (*late)(struct restore *r, uint32_t id, const void *body, size_t len, int fd,
 		    struct error *err);

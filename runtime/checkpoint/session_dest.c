@@ -495,6 +495,7 @@ void restore_free(struct restore *r)
 		free(r->objects[k].body);
 	}
 	free(r->objects);
+	free(r->by_id);
 	json_array_foreach (r->externals, i, e)
 		if (json_object_get(e, "fd"))
 			close((int)json_integer_value(json_object_get(e, "fd")));

@@ -20,6 +20,9 @@
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 #ifndef SIOCGSKNS
 #define SIOCGSKNS 0x894C
 #endif
@@ -156,15 +159,50 @@ const char *sock_address_text(const Cks__Address *m, char *out, size_t cap)
 	return out;
 }
 
+_Thread_local bool sock_beside;
+
 /* --- source ---------------------------------------------------------------------------- */
-/* True where the socket lives in another network namespace than its holder. */
-static bool in_foreign_netns(const struct ofd *o)
+static int cookie_of_netns(void *arg)
 {
+	CLEANUP_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(uint64_t);
+
+	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, arg, &len) < 0 ? -errno : 0;
+}
+
+/* The container's; 0: the kernel has none (before 5.14). */
+static uint64_t netns_cookie(struct dump *d)
+{
+	static struct dump *of;
+	static uint64_t cookie;
+
+	if (d && d != of) {
+		cookie = 0;
+		if (dump_in_netns(d, cookie_of_netns, &cookie, NULL) < 0)
+			cookie = 0;
+		of = d;
+	}
+	return d ? cookie : 0;
+}
+
+void sock_common_prepare(struct dump *d)
+{
+	netns_cookie(d);
+}
+
+/* True where the socket lives in another network namespace than its holder. */
+static bool in_foreign_netns(struct dump *d, const struct ofd *o)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
 	CLEANUP_CLOSE int ns = -1;
 	char path[64];
 	struct stat a, b;
 
 	if (!o->task)
+		return false;
+	if (getsockopt(o->fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+	    cookie == netns_cookie(d))
 		return false;
 	ns = ioctl(o->fd, SIOCGSKNS);
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", task_pid(o->task));
@@ -175,7 +213,7 @@ void sock_common_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 {
 	socklen_t n = 0;
 
-	if (in_foreign_netns(o))
+	if (in_foreign_netns(d, o))
 		obj_obstacle(out, o, o->link,
 			     "this socket was made in another network namespace and handed in",
 			     "let the program make its own sockets");
@@ -197,7 +235,7 @@ int sock_common_dump(struct dump *d, const struct ofd *o, bool unconnected, Cks_
 	*out = c;
 	if (!sock_kind(o, &k))
 		return error_set(err, ENOTSOCK, "this is no socket");
-	if (in_foreign_netns(o))
+	if (in_foreign_netns(d, o))
 		return error_set(err, ENOTSUP, "this socket lives in another network namespace");
 	c->family = k.family;
 	c->type = k.type;
@@ -212,12 +250,17 @@ int sock_common_dump(struct dump *d, const struct ofd *o, bool unconnected, Cks_
 	c->peek_off = sock_opt_int(o->fd, SOL_SOCKET, SO_PEEK_OFF, -1);
 	if (getsockopt(o->fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len) == 0 && len)
 		c->device = str_dup(device);
-	sock_options_dump(o->fd, unconnected, c);
+	if (d)
+		sock_options_dump_set(o->fd, unconnected, c);
+	else
+		sock_options_dump(o->fd, unconnected, c);
 	c->local = sock_address_local(o->fd);
 	c->peer = sock_address_peer(o->fd);
 	if (d) {
 		int n = obj_owner_dump(d, o, &c->owner, err);
 
+		if (n == 0 && !sock_beside)
+			n = sock_options_send_sets(d, err);
 		if (n < 0)
 			return n;
 	}
@@ -234,11 +277,8 @@ void sock_common_free(Cks__Common *c)
 {
 	if (!c)
 		return;
-	for (size_t i = 0; i < c->n_options; i++) {
-		free(c->options[i]->value.data);
-		free_text(c->options[i]->interface);
-		free(c->options[i]);
-	}
+	for (size_t i = 0; i < c->n_options; i++)
+		sock_option_free(c->options[i]);
 	free(c->options);
 	free_text(c->device);
 	free(c->filter.data);
@@ -390,7 +430,7 @@ int sock_queue_dump(struct dump *d, uint8_t *data, size_t len, Cks__Queue **out,
 	cks__queue__init(q);
 	*out = q;
 	q->data.data = data;
-	if (!d || len <= INLINE_MAX) {
+	if (!d || len <= INLINE_MAX || sock_beside) {
 		q->data.len = len;
 		return 0;
 	}
@@ -444,6 +484,13 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 	(void)r;
 	if (!m)
 		return -EBADMSG;
+	if (m->n_option_set) {
+		int n = sock_options_receive_set(m, err);
+
+		if (n == 0)
+			m = NULL; /* kept */
+		return n;
+	}
 	for (size_t i = 0; i < nspilled && !s; i++)
 		if (spilled[i].key == m->key)
 			s = &spilled[i];
@@ -472,8 +519,11 @@ static int sock_part_dump(struct dump *d, struct error *err)
 	struct sock_orphans o = { 0 };
 	int n = sock_gate_attach(d, err);
 
+	sock_options_forget_sent();
+	sock_common_prepare(d);
 	if (n == 0) {
 		sock_gate_close(true);
+		tcp_ahead_start(d);
 		n = sock_orphans_read(d, &o, err);
 	}
 	for (size_t i = 0; i < o.ntcp && n == 0; i++)
@@ -485,6 +535,7 @@ static int sock_part_dump(struct dump *d, struct error *err)
 static int sock_part_undo(struct dump *d)
 {
 	(void)d;
+	tcp_ahead_stop();
 	sock_gate_close(false);
 	return 0;
 }

@@ -54,6 +54,10 @@ void sock_common_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 int sock_common_dump(struct dump *d, const struct ofd *o, bool unconnected, Cks__Common **out,
 		     struct error *err);
 void sock_common_free(Cks__Common *c);
+/* Set in a thread beside the main one: nothing may be sent from it. */
+extern _Thread_local bool sock_beside;
+/* Looks up what is the same for all sockets of the container, before such a thread runs. */
+void sock_common_prepare(struct dump *d);
 
 /*
  * A fresh socket of this kind in the container's namespace (r NULL: the caller's), with

@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <netpacket/packet.h>
+#include <pthread.h>
 #include <netinet/udp.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
@@ -21,6 +22,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+
+/* Sets of options that are told apart; what comes after is sent with each socket. */
+#define SETS_MAX 512
 
 #define O_UNCONNECTED 1 /* only in states CLOSE and LISTEN */
 #define O_INTERFACE   2 /* the value is an interface index (O_NET: in network order) */
@@ -206,41 +210,174 @@ int sock_opt_set(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-void sock_options_dump(int fd, bool unconnected, Cks__Common *c)
-{
-	for (size_t i = 0; i < NOPTIONS; i++) {
-		const struct option *o = &options[i];
-		char value[64] = { 0 }, *name = NULL;
-		socklen_t len = sizeof(value);
-		Cks__Option *m;
-		int index = 0;
+/* --- reading ---------------------------------------------------------------------------- */
+/*
+ * Thousands of connections of a server have the same options. They are read into a flat
+ * record, and equal records travel once, as a set with a number.
+ */
+struct flat {
+	uint16_t option; /* index in the table */
+	uint8_t len, named;
+	uint8_t value[64]; /* `named`: an interface's name */
+};
+struct set {
+	uint64_t key;
+	int family, type, protocol;
+	bool sent;
+	size_t n;
+	struct flat f[];
+};
+static struct set **sets;
+static size_t nsets;
+static pthread_mutex_t sets_lock = PTHREAD_MUTEX_INITIALIZER;
 
-		if (!option_fits(o, c) || ((o->flags & O_UNCONNECTED) && !unconnected) ||
-		    getsockopt(fd, o->level, o->name, value, &len) < 0)
-			continue;
-		if (o->flags & O_INTERFACE) {
-			memcpy(&index, value, sizeof(index));
-			if (o->flags & O_NET)
-				index = (int)ntohl((uint32_t)index);
-			name = index ? sock_ifname(fd, index) : NULL;
-			if (!name)
-				continue;
-			len = 0;
-		}
-		m = mem_zalloc(sizeof(*m));
-		cks__option__init(m);
-		m->level = o->level;
-		m->name = o->name;
-		if (name)
-			m->interface = name;
-		m->value.len = len;
-		m->value.data = mem_zalloc(len + 1u);
-		memcpy(m->value.data, value, len);
-		c->options = mem_grow(c->options, c->n_options + 1, sizeof(*c->options));
-		c->options[c->n_options++] = m;
-	}
+static bool read_one(int fd, size_t i, struct flat *f)
+{
+	const struct option *o = &options[i];
+	socklen_t len = sizeof(f->value);
+	CLEANUP_FREE char *name = NULL;
+	int index = 0;
+
+	memset(f, 0, sizeof(*f));
+	f->option = (uint16_t)i;
+	if (getsockopt(fd, o->level, o->name, f->value, &len) < 0)
+		return false;
+	f->len = (uint8_t)len;
+	if (!(o->flags & O_INTERFACE))
+		return true;
+	memcpy(&index, f->value, sizeof(index));
+	if (o->flags & O_NET)
+		index = (int)ntohl((uint32_t)index);
+	name = index ? sock_ifname(fd, index) : NULL;
+	if (!name)
+		return false;
+	memset(f->value, 0, sizeof(f->value));
+	f->named = 1;
+	f->len = (uint8_t)strlen(name);
+	memcpy(f->value, name, f->len);
+	return true;
 }
 
+static size_t read_all(int fd, bool unconnected, const Cks__Common *c, struct flat *f)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < NOPTIONS; i++)
+		if (option_fits(&options[i], c) &&
+		    (!(options[i].flags & O_UNCONNECTED) || unconnected) && read_one(fd, i, &f[n]))
+			n++;
+	return n;
+}
+
+static Cks__Option *message_of(const struct flat *f)
+{
+	const struct option *o = &options[f->option];
+	Cks__Option *m = mem_zalloc(sizeof(*m));
+
+	cks__option__init(m);
+	m->level = o->level;
+	m->name = o->name;
+	m->value.data = mem_zalloc(f->len + 1u);
+	if (f->named) {
+		m->interface = mem_zalloc(f->len + 1u);
+		memcpy(m->interface, f->value, f->len);
+	} else {
+		m->value.len = f->len;
+		memcpy(m->value.data, f->value, f->len);
+	}
+	return m;
+}
+
+void sock_option_free(Cks__Option *m)
+{
+	free(m->value.data);
+	if (m->interface != protobuf_c_empty_string)
+		free(m->interface);
+	free(m);
+}
+
+void sock_options_dump(int fd, bool unconnected, Cks__Common *c)
+{
+	struct flat f[NOPTIONS];
+	size_t n = read_all(fd, unconnected, c, f);
+
+	c->options = mem_zalloc((n + 1) * sizeof(*c->options));
+	c->n_options = n;
+	for (size_t i = 0; i < n; i++)
+		c->options[i] = message_of(&f[i]);
+}
+
+void sock_options_dump_set(int fd, bool unconnected, Cks__Common *c)
+{
+	struct flat f[NOPTIONS];
+	size_t n = read_all(fd, unconnected, c, f);
+	struct set *s = NULL;
+
+	pthread_mutex_lock(&sets_lock);
+	for (size_t i = nsets; i-- > 0 && !s;)
+		if (sets[i]->n == n && sets[i]->family == c->family && sets[i]->type == c->type &&
+		    sets[i]->protocol == c->protocol && memcmp(sets[i]->f, f, n * sizeof(*f)) == 0)
+			s = sets[i];
+	if (!s && nsets < SETS_MAX) {
+		s = mem_zalloc(sizeof(*s) + n * sizeof(*f));
+		s->key = nsets + 1;
+		s->family = c->family;
+		s->type = c->type;
+		s->protocol = c->protocol;
+		s->n = n;
+		memcpy(s->f, f, n * sizeof(*f));
+		sets = mem_grow(sets, nsets + 1, sizeof(*sets));
+		sets[nsets++] = s;
+	}
+	c->option_set = s ? s->key : 0;
+	pthread_mutex_unlock(&sets_lock);
+	if (s)
+		return;
+	c->options = mem_zalloc((n + 1) * sizeof(*c->options));
+	c->n_options = n;
+	for (size_t i = 0; i < n; i++)
+		c->options[i] = message_of(&f[i]);
+}
+
+static int send_set(struct dump *d, const struct set *s, struct error *err)
+{
+	CLEANUP_BUF struct buf b = { 0 };
+	Cks__Spill m = CKS__SPILL__INIT;
+	Cks__Option *list[NOPTIONS];
+
+	m.key = s->key;
+	m.n_option_set = s->n;
+	m.option_set = list;
+	for (size_t i = 0; i < s->n; i++)
+		list[i] = message_of(&s->f[i]);
+	obj_pack(&m.base, &b);
+	for (size_t i = 0; i < s->n; i++)
+		sock_option_free(list[i]);
+	return dump_send_part(d, sock_part.name, b.data, b.len, err);
+}
+
+int sock_options_send_sets(struct dump *d, struct error *err)
+{
+	int n = 0;
+
+	pthread_mutex_lock(&sets_lock);
+	for (size_t i = nsets; i-- > 0 && !sets[i]->sent && n == 0;) {
+		n = send_set(d, sets[i], err);
+		sets[i]->sent = n == 0;
+	}
+	pthread_mutex_unlock(&sets_lock);
+	return n;
+}
+
+void sock_options_forget_sent(void)
+{
+	pthread_mutex_lock(&sets_lock);
+	for (size_t i = 0; i < nsets; i++)
+		sets[i]->sent = false;
+	pthread_mutex_unlock(&sets_lock);
+}
+
+/* --- setting ----------------------------------------------------------------------------- */
 static const struct option *option_find(const Cks__Option *m)
 {
 	for (size_t i = 0; i < NOPTIONS; i++)
@@ -249,12 +386,15 @@ static const struct option *option_find(const Cks__Option *m)
 	return NULL;
 }
 
-static int option_load(int fd, const Cks__Option *m, const struct option *o, struct error *err)
+/* *set: it was not as wanted. */
+static int option_load(int fd, const Cks__Option *m, const struct option *o, bool compare,
+		       bool *set, struct error *err)
 {
 	char now[64] = { 0 };
 	socklen_t len = sizeof(now);
 	int index;
 
+	*set = true;
 	if (o->flags & O_INTERFACE) {
 		index = sock_ifindex(fd, m->interface);
 		if (index <= 0)
@@ -266,10 +406,9 @@ static int option_load(int fd, const Cks__Option *m, const struct option *o, str
 			return error_sys(err, errno, "setting socket option %s", o->text);
 		return 0;
 	}
-	if (getsockopt(fd, o->level, o->name, now, &len) == 0 && len == m->value.len &&
-	    (!len || memcmp(now, m->value.data, len) == 0))
-		return 0;
-	if (setsockopt(fd, o->level, o->name, m->value.data, (socklen_t)m->value.len) == 0)
+	*set = !compare || getsockopt(fd, o->level, o->name, now, &len) < 0 ||
+	       len != m->value.len || (len && memcmp(now, m->value.data, len) != 0);
+	if (!*set || setsockopt(fd, o->level, o->name, m->value.data, (socklen_t)m->value.len) == 0)
 		return 0;
 	if (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION)
 		return error_sys(err, errno,
@@ -278,24 +417,82 @@ static int option_load(int fd, const Cks__Option *m, const struct option *o, str
 	return error_sys(err, errno, "setting socket option %s", o->text);
 }
 
-int sock_options_load(int fd, const Cks__Common *c, struct error *err)
+/* `needed` (may be NULL) gets the places of those that were not as wanted. */
+static int load_list(int fd, Cks__Option *const *list, size_t n, uint16_t *needed, size_t *nneeded,
+		     struct error *err)
 {
 	for (int late = 0; late < 2; late++)
-		for (size_t i = 0; i < c->n_options; i++) {
-			const struct option *o = option_find(c->options[i]);
-			int n;
+		for (size_t i = 0; i < n; i++) {
+			const struct option *o = option_find(list[i]);
+			bool set;
+			int r;
 
 			if (!o)
 				return error_set(err, EPROTO,
 						 "unknown socket option %d of level %d",
-						 c->options[i]->name, c->options[i]->level);
+						 list[i]->name, list[i]->level);
 			if (late == !!(o->flags & O_EARLY))
 				continue;
-			n = option_load(fd, c->options[i], o, err);
-			if (n < 0)
-				return n;
+			r = option_load(fd, list[i], o, true, &set, err);
+			if (r < 0)
+				return r;
+			if (set && needed)
+				needed[(*nneeded)++] = (uint16_t)i;
 		}
 	return 0;
+}
+
+/* A set that came. After its first socket it is known what a fresh one lacks. */
+static struct came {
+	uint64_t key;
+	Cks__Spill *m;
+	bool known;
+	size_t nneeded;
+	uint16_t needed[NOPTIONS];
+} * came;
+static size_t ncame;
+
+int sock_options_receive_set(Cks__Spill *m, struct error *err)
+{
+	if (m->n_option_set > NOPTIONS || ncame >= SETS_MAX)
+		return error_set(err, EBADMSG, "a damaged set of socket options");
+	came = mem_grow(came, ncame + 1, sizeof(*came));
+	memset(&came[ncame], 0, sizeof(*came));
+	came[ncame].key = m->key;
+	came[ncame++].m = m;
+	return 0;
+}
+
+static int load_set(int fd, struct came *s, struct error *err)
+{
+	bool set;
+	int n = 0;
+
+	if (!s->known) {
+		s->nneeded = 0;
+		n = load_list(fd, s->m->option_set, s->m->n_option_set, s->needed, &s->nneeded,
+			      err);
+		s->known = n == 0;
+		return n;
+	}
+	for (size_t i = 0; i < s->nneeded && n == 0; i++) {
+		const Cks__Option *m = s->m->option_set[s->needed[i]];
+
+		n = option_load(fd, m, option_find(m), false, &set, err);
+	}
+	return n;
+}
+
+int sock_options_load(int fd, const Cks__Common *c, struct error *err)
+{
+	int n = load_list(fd, c->options, c->n_options, NULL, NULL, err);
+
+	if (n < 0 || !c->option_set)
+		return n;
+	for (size_t i = ncame; i-- > 0;)
+		if (came[i].key == c->option_set)
+			return load_set(fd, &came[i], err);
+	return error_set(err, EBADMSG, "the options of a socket are missing");
 }
 
 int sock_buffer_set(int fd, int name, unsigned int size)

@@ -395,15 +395,11 @@ static int tcp_dump_undo(struct dump *d, struct ofd *o)
 	return 0;
 }
 
-int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
+static int dump_whole(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 {
 	Cks__Tcp m = CKS__TCP__INIT;
-	int n = sock_gate_attach(d, err);
+	int n = dump_by_state(d, o, &m, err);
 
-	if (n == 0) {
-		sock_gate_close(true);
-		n = dump_by_state(d, o, &m, err);
-	}
 	if (n == 0)
 		obj_pack(&m.base, body);
 	else if (m.common) {
@@ -417,6 +413,29 @@ int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 	return n;
 }
 
+int tcp_dump_beside(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
+{
+	int state = tcp_state(o->fd), in = 0, out = 0;
+
+	/* accept queues are taken out, long queues are sent at once: the main thread's */
+	if (state < 0 || state == TCP_LISTEN || state == TCP_CLOSE || state == TCP_SYN_SENT ||
+	    ioctl(o->fd, SIOCINQ, &in) < 0 || ioctl(o->fd, SIOCOUTQ, &out) < 0 ||
+	    in + out > 128 << 10)
+		return -EAGAIN;
+	return dump_whole(d, o, body, err);
+}
+
+int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
+{
+	int n = sock_gate_attach(d, err);
+
+	if (n < 0)
+		return n;
+	sock_gate_close(true);
+	n = tcp_ahead_take(o, body, err);
+	return n == 0 ? dump_whole(d, o, body, err) : n < 0 ? n : 0;
+}
+
 const struct object_type sock_type_tcp = {
 	.type = "tcp",
 	.claims = tcp_claims,
@@ -424,6 +443,7 @@ const struct object_type sock_type_tcp = {
 	.dump = tcp_dump,
 	.dump_undo = tcp_dump_undo,
 	.restore = tcp_restore,
+	.early = true,
 	.late = tcp_late,
 	.finish = tcp_finish,
 };

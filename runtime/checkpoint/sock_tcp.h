@@ -21,6 +21,16 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 int tcp_connection_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, bool stay, struct error *err);
 void tcp_message_free(Cks__Tcp *m);
 
+/* --- sock_ahead.c: connections read by a second thread --- */
+/* lo's gate is closed: begins to read the connections among d's descriptors. */
+void tcp_ahead_start(struct dump *d);
+/* What the thread read of `o` is appended to `body`: 1. 0: the caller reads it himself. */
+int tcp_ahead_take(struct ofd *o, struct buf *body, struct error *err);
+/* Waits until it reads nothing any more; in any state. */
+void tcp_ahead_stop(void);
+/* sock_tcp.c, for it: one connection. -EAGAIN without err set: not in this thread. */
+int tcp_dump_beside(struct dump *d, struct ofd *o, struct buf *body, struct error *err);
+
 /* --- accept queues (sock_accept.c) --- */
 /* Whether this kernel can put connections back into an accept queue; loads the means. */
 bool tcp_pending_possible(void);

@@ -36,29 +36,39 @@
 
 static struct made {
 	uint32_t id;
-	Cks__Tcp *m;
+	Cks__Tcp *m;   /* NULL: dropped */
+	bool finished; /* sock_common_finish() has been called */
 } * made;
-static size_t nmade;
+static size_t nmade, nalive, made_cursor;
 
-static Cks__Tcp *made_find(uint32_t id)
+/* They are asked for in the order in which they were made. */
+static struct made *made_find(uint32_t id)
 {
-	for (size_t i = 0; i < nmade; i++)
-		if (made[i].id == id)
-			return made[i].m;
+	for (size_t i = 0; i < nmade; i++) {
+		struct made *k = &made[made_cursor];
+
+		made_cursor = made_cursor + 1 < nmade ? made_cursor + 1 : 0;
+		if (k->id == id && k->m)
+			return k;
+	}
 	return NULL;
 }
 
-static void made_drop(uint32_t id)
+static void made_add(uint32_t id, Cks__Tcp *m)
 {
-	for (size_t i = 0; i < nmade; i++)
-		if (made[i].id == id) {
-			obj_message_free(&made[i].m);
-			made[i] = made[--nmade];
-			break;
-		}
-	if (nmade == 0) {
+	made = mem_grow(made, nmade + 1, sizeof(*made));
+	made[nmade++] = (struct made){ .id = id, .m = m };
+	nalive++;
+}
+
+static void made_drop(struct made *k)
+{
+	obj_message_free(&k->m);
+	k->m = NULL;
+	if (--nalive == 0) {
 		free(made);
 		made = NULL;
+		nmade = made_cursor = 0;
 		sock_pool_drop();
 		sock_inject_close();
 	}
@@ -393,8 +403,7 @@ int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, in
 		return error_wrap(err, "TCP socket %s to %s",
 				  sock_address_text(m->common->local, a, sizeof(a)),
 				  sock_address_text(m->common->peer, b, sizeof(b)));
-	made = mem_grow(made, nmade + 1, sizeof(*made));
-	made[nmade++] = (struct made){ id, TAKE_PTR(m) };
+	made_add(id, TAKE_PTR(m));
 	*fd = TAKE_FD(s);
 	return 0;
 }
@@ -441,8 +450,9 @@ static uint32_t acknowledged(const Cks__Tcp *m)
 	       (m->fin_sent || m->fin_unsent);
 }
 
-static int late_connection(struct restore *r, const Cks__Tcp *m, int fd, struct error *err)
+static int late_connection(struct restore *r, struct made *k, int fd, struct error *err)
 {
+	const Cks__Tcp *m = k->m;
 	const Cks__TcpSequence *s = m->seq;
 	uint32_t una = acknowledged(m);
 	int n = 0, now = TCP_ESTABLISHED;
@@ -478,6 +488,11 @@ static int late_connection(struct restore *r, const Cks__Tcp *m, int fd, struct 
 		n = set_window(fd, m, false, err);
 	if (n == 0 && (m->fin_received || m->fin_acked))
 		n = sock_common_device(fd, m->common, err);
+	/* before the commit, where what is left to do allows it */
+	if (n == 0 && !m->unsent->data.len && !m->unsent->spilled && !m->common->filter.len) {
+		n = sock_common_finish(fd, m->common, err);
+		k->finished = n == 0;
+	}
 	return n;
 }
 
@@ -512,7 +527,8 @@ static int late_dead(struct restore *r, const Cks__Tcp *m, int fd, struct error 
 int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int fd,
 	     struct error *err)
 {
-	Cks__Tcp *m = made_find(id);
+	struct made *k = made_find(id);
+	Cks__Tcp *m = k ? k->m : NULL;
 	char a[70], b[70];
 	int n = 0;
 
@@ -521,7 +537,7 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	if (!m)
 		return error_set(err, ENOENT, "object %u was not restored", id);
 	if (is_connection(m))
-		n = late_connection(r, m, fd, err);
+		n = late_connection(r, k, fd, err);
 	else if (m->dead)
 		n = late_dead(r, m, fd, err);
 	else if (m->n_pending)
@@ -584,27 +600,31 @@ static int finish_connection(struct restore *r, int fd, const Cks__Tcp *m, struc
 
 int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 {
-	Cks__Tcp *m = made_find(id);
+	struct made *k = made_find(id);
+	const Cks__Tcp *m = k ? k->m : NULL;
+	bool finish = false;
 	int n = 0;
 
 	if (!m)
 		return 0;
 	if (m->state == TCP_TIME_WAIT) {
-		made_drop(id);
+		made_drop(k);
 		return 0;
 	}
 	if (is_connection(m)) {
 		n = finish_connection(r, fd, m, err);
+		/* leaving repair mode forgets it */
+		if (n == 0 && k->finished && m->common->reuseaddr)
+			sock_opt_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		finish = !k->finished;
 	} else if (m->state == TCP_SYN_SENT) {
 		n = repair(fd, TCP_REPAIR_OFF_NO_WP, err);
 		if (n == 0)
 			n = connect_peer(fd, m->common, err);
-	} else {
-		made_drop(id);
-		return 0;
+		finish = true;
 	}
-	if (n == 0)
+	if (n == 0 && finish)
 		n = sock_common_finish(fd, m->common, err);
-	made_drop(id);
+	made_drop(k);
 	return n;
 }
