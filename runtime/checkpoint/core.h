@@ -303,6 +303,8 @@ struct dump {
 	struct shareds shared;
 	struct ofd **ofds;
 	size_t nofds;
+	struct ofd **by_ino; /* fds_dump.c */
+	size_t nby_ino;
 	uint32_t next_id;
 	struct stream *s;
 	int round;

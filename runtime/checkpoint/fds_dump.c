@@ -33,8 +33,40 @@ void dump_drop_fds(struct dump *d)
 	for (size_t i = 0; i < d->nofds; i++)
 		ofd_free(d->ofds[i]);
 	free(d->ofds);
+	free(d->by_ino);
 	d->ofds = NULL;
-	d->nofds = 0;
+	d->by_ino = NULL;
+	d->nofds = d->nby_ino = 0;
+}
+
+/* Descriptions by inode, since there may be ten thousand: chains of a hash table. */
+static struct ofd **chain(struct dump *d, ino_t ino)
+{
+	return &d->by_ino[(ino * 0x9e3779b97f4a7c15u >> 32) & (d->nby_ino - 1)];
+}
+
+/* The last one, whose st is known now. */
+static void note_ino(struct dump *d)
+{
+	size_t first = d->nofds - 1;
+
+	if (d->nofds > d->nby_ino) {
+		free(d->by_ino);
+		d->nby_ino = d->nby_ino ? 4 * d->nby_ino : 256;
+		d->by_ino = mem_zalloc(d->nby_ino * sizeof(struct ofd *));
+		first = 0;
+	}
+	for (size_t i = first; i < d->nofds; i++) {
+		struct ofd **c = chain(d, d->ofds[i]->st.st_ino);
+
+		d->ofds[i]->same_chain = *c;
+		*c = d->ofds[i];
+	}
+}
+
+static struct ofd *first_of_ino(struct dump *d, ino_t ino)
+{
+	return d->nby_ino ? *chain(d, ino) : NULL;
 }
 
 static void add_holder(struct ofd *o, struct task *t, int num, bool cloexec)
@@ -107,8 +139,7 @@ static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
 			       : 0;
 	flags = strstr(info, "flags:");
 	cloexec = flags && (strtoul(flags + 6, NULL, 8) & O_CLOEXEC);
-	for (size_t i = 0; i < d->nofds; i++) {
-		o = d->ofds[i];
+	for (o = first_of_ino(d, st.st_ino); o; o = o->same_chain) {
 		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev &&
 		    same_file(o, t, num)) {
 			add_holder(o, t, num, cloexec);
@@ -128,7 +159,9 @@ static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
 	o->task = t;
 	o->num = num;
 	o->st = st;
-	o->link = read_link(path);
+	note_ino(d);
+	o->link = S_ISSOCK(st.st_mode) ? str_format("socket:[%llu]", (unsigned long long)st.st_ino)
+				       : read_link(path);
 	o->fdinfo = TAKE_PTR(info);
 	o->flags = fcntl(fd, F_GETFL);
 	o->kind = is_external(d, o->link) ? NULL : object_type_for(o);
@@ -211,8 +244,7 @@ struct ofd *dump_add_fd(struct dump *d, int fd, struct error *err)
 		close(fd);
 		return NULL;
 	}
-	for (size_t i = 0; i < d->nofds; i++) {
-		o = d->ofds[i];
+	for (o = first_of_ino(d, st.st_ino); o; o = o->same_chain) {
 		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev &&
 		    syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, fd, o->fd) == 0) {
 			close(fd);
@@ -221,6 +253,7 @@ struct ofd *dump_add_fd(struct dump *d, int fd, struct error *err)
 	}
 	o = new_ofd(d, fd);
 	o->st = st;
+	note_ino(d);
 	o->link = read_link(path);
 	if (file_read(info, 16 << 20, &o->fdinfo, NULL, NULL) < 0)
 		o->fdinfo = str_dup("");

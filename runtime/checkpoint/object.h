@@ -82,7 +82,8 @@ struct ofd {
 	size_t nholders;
 	const struct object_type *kind; /* who claimed it; NULL: an external (stdio) */
 	bool dumped;
-	void *priv; /* for the type, freed with free() */
+	struct ofd *same_chain; /* the core's */
+	void *priv;		/* for the type, freed with free() */
 };
 
 /*
