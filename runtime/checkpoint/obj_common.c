@@ -166,11 +166,12 @@ static int owner_find(struct dump *d, const struct ofd *o, int *type, pid_t *vpi
 	if (fcntl(o->fd, F_GETOWN_EX, &ex) < 0 || ex.pid == 0)
 		return 0;
 	t = dump_task_by_pid(d, ex.pid);
-	if (!t)
-		return -ESRCH;
 	*type = ex.type;
-	*vpid = task_vpid(t);
-	return 1;
+	*vpid = ex.type == F_OWNER_TID	  ? dump_vtid(d, ex.pid)
+		: ex.type == F_OWNER_PGRP ? dump_vpgid(d, ex.pid)
+		: t			  ? task_vpid(t)
+					  : 0;
+	return *vpid > 0 ? 1 : -ESRCH;
 }
 
 void obj_owner_check(struct dump *d, const struct ofd *o, struct obstacles *out)
@@ -180,8 +181,8 @@ void obj_owner_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 
 	if (owner_find(d, o, &type, &vpid) < 0)
 		obj_obstacle(out, o, o->link,
-			     "its signals (F_SETOWN) go to a thread, to a process outside of the "
-			     "container, or to a process group without its leader",
+			     "its signals (F_SETOWN) go to a process or group outside of the "
+			     "container",
 			     "let the program name a process with fcntl(F_SETOWN)");
 }
 

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #include "base/cleanup.h"
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
+#include "runtime/checkpoint/obj_unix.h"
 
 static bool epoll_claims(const struct ofd *o)
 {
@@ -143,6 +145,19 @@ static struct ofd *item_ofd(struct dump *d, const struct ofd *ep, const struct i
 	return NULL;
 }
 
+/* Whether anything waits to be received in a unix socket: it may carry the file. */
+static bool may_be_in_flight(struct dump *d)
+{
+	for (size_t i = 0; i < dump_ofd_count(d); i++) {
+		struct ofd *x = dump_ofd_at(d, i);
+		struct pollfd p = { .fd = x->fd, .events = POLLIN };
+
+		if (x->kind == &obj_unix && poll(&p, 1, 0) == 1 && (p.revents & POLLIN))
+			return true;
+	}
+	return false;
+}
+
 static int epoll_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
 	CLEANUP_FREE struct item *items = NULL;
@@ -164,7 +179,7 @@ static int epoll_check(struct dump *d, const struct ofd *o, struct obstacles *ou
 		for (k = 0; k < left; k++)
 			if (now[k].tfd == items[i].tfd && now[k].ino == items[i].ino)
 				break;
-		if (k == left)
+		if (k == left || may_be_in_flight(d))
 			continue;
 		object = str_format("%s, item of descriptor %d", o->link, items[i].tfd);
 		obj_obstacle(out, o, object,
@@ -192,6 +207,12 @@ static int epoll_dump(struct dump *d, struct ofd *o, struct buf *body, struct er
 	for (size_t i = 0; i < n; i++) {
 		struct ofd *x = item_ofd(d, o, &items[i], &first);
 
+		if (!x) { /* sent over a unix socket, closed, and not received yet? */
+			rc = unix_gather_in_flight(d, err);
+			if (rc < 0)
+				break;
+			x = item_ofd(d, o, &items[i], &first);
+		}
 		if (!x) {
 			rc = error_set(
 				err, ENOTSUP,

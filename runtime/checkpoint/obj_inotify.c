@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -25,8 +26,17 @@
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
 
-/* Numbers are given cyclically: reaching one means adding and removing all below it. */
-#define WD_MAX 100000
+/* The number that the next watch gets. Without it (CONFIG_CHECKPOINT_RESTORE) numbers are
+ * given in turn: reaching one means adding and removing all below it. */
+#define SET_NEXT_WD _IOW('I', 0, int32_t) /* INOTIFY_IOC_SETNEXTWD */
+#define WD_MAX	    100000
+
+static bool can_set_next(void)
+{
+	CLEANUP_CLOSE int fd = inotify_init1(IN_CLOEXEC);
+
+	return fd >= 0 && ioctl(fd, SET_NEXT_WD, 1) == 0;
+}
 
 struct watch {
 	int wd;
@@ -86,7 +96,7 @@ static int inotify_check(struct dump *d, const struct ofd *o, struct obstacles *
 			obj_path_of_inode(dump_root_fd(d), w[i].dev, w[i].ino, NULL);
 		CLEANUP_FREE char *object = NULL;
 
-		if (path && w[i].wd <= WD_MAX)
+		if (path && (w[i].wd <= WD_MAX || can_set_next()))
 			continue;
 		object = str_format("inotify watch %d (inode %lu)", w[i].wd,
 				    (unsigned long)w[i].ino);
@@ -98,6 +108,29 @@ static int inotify_check(struct dump *d, const struct ofd *o, struct obstacles *
 	}
 	obj_owner_check(d, o, out);
 	return 0;
+}
+
+/*
+ * The number that the next watch will get: of one that is made and taken away again, with
+ * what is told of it. Nothing else is in the queue, and nobody looks.
+ */
+static int next_wd(int fd)
+{
+	CLEANUP_CLOSE int file = memfd_create("ferry-watched", MFD_CLOEXEC);
+	char path[40], buf[512] __attribute__((aligned(8)));
+	int wd, queued = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	if (file < 0 || !can_set_next())
+		return 0;
+	wd = inotify_add_watch(fd, path, IN_DELETE_SELF);
+	if (wd < 0)
+		return 0;
+	inotify_rm_watch(fd, wd);
+	while (ioctl(fd, FIONREAD, &queued) == 0 && queued > 0 && read(fd, buf, sizeof(buf)) > 0)
+		;
+	ioctl(fd, SET_NEXT_WD, wd);
+	return wd;
 }
 
 static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
@@ -113,6 +146,7 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 				 "an inotify descriptor has events that were not read yet; try "
 				 "again when the program has read them");
 	m.flags = (uint32_t)o->flags;
+	m.next = next_wd(o->fd);
 	m.watches = mem_zalloc((n + 1) * sizeof(Cko__InotifyWatch *));
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		Cko__InotifyWatch *x = mem_zalloc(sizeof(*x));
@@ -165,6 +199,7 @@ static int watch_add(struct restore *r, int fd, const Cko__InotifyWatch *w, stru
 		return error_sys(err, -at, "opening %s, which is watched", w->path);
 	/* what was watched is the inode itself, a symlink's too: /proc leads there */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", at);
+	ioctl(fd, SET_NEXT_WD, w->wd);
 	for (int last = 0;;) {
 		int wd = inotify_add_watch(fd, path, w->mask & ~(uint32_t)IN_DONT_FOLLOW);
 
@@ -193,6 +228,8 @@ static int inotify_late(struct restore *r, uint32_t id, const void *body, size_t
 		if (n < 0)
 			return n;
 	}
+	if (m->next)
+		ioctl(fd, SET_NEXT_WD, m->next);
 	return obj_owner_late(r, id, m->owner, err);
 }
 

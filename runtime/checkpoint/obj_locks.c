@@ -12,11 +12,13 @@
  * descriptor through which they were taken: each holder is asked, and takes them again.
  */
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -66,6 +68,18 @@ struct check {
 	struct obstacles *out;
 };
 
+/*
+ * Whether this very inode is opened to be copied: in a tmpfs, or without a name. Files of
+ * the writable layer are copied from underneath the overlay, where the lease is not.
+ */
+static bool content_travels(const struct ofd *o)
+{
+	struct statfs fs;
+
+	return str_ends(o->link, " (deleted)") || fstatfs(o->fd, &fs) < 0 ||
+	       fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+}
+
 static int line_check(void *ctx, const char *v)
 {
 	struct check *c = ctx;
@@ -77,11 +91,13 @@ static int line_check(void *ctx, const char *v)
 	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.mode, "ACTIVE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "a lease on it is being broken",
 			     "try again when the lease is given back");
-	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.access, "READ") != 0) {
-		/* copying the file opens it, which breaks a write lease */
+	} else if (strcmp(l.type, "LEASE") == 0 && strcmp(l.access, "READ") != 0 &&
+		   content_travels(c->o)) {
 		obj_obstacle(
-			c->out, c->o, c->o->link, "it has a write lease",
-			"give the lease back (fcntl F_SETLEASE, F_UNLCK), or use a read lease");
+			c->out, c->o, c->o->link,
+			"it has a write lease, which copying the file would break",
+			"give the lease back (fcntl F_SETLEASE, F_UNLCK), use a read lease, or "
+			"keep the file on a volume");
 	} else if (strcmp(l.type, "FLOCK") != 0 && strcmp(l.type, "POSIX") != 0 &&
 		   strcmp(l.type, "OFDLCK") != 0 && strcmp(l.type, "LEASE") != 0) {
 		obj_obstacle(c->out, c->o, c->o->link, "it has a delegation or another server lock",

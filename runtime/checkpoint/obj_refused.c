@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
 
@@ -16,8 +18,8 @@ static const struct {
 	{ "anon_inode:[io_uring]", "io_uring instance",
 	  "its rings and requests in flight cannot be "
 	  "taken over",
-	  "configure the program not to use io_uring (for example "
-	  "io_uring_disabled=2 with sysctl, or the program's own switch)" },
+	  "switch it off in the program, or run the container with the default seccomp "
+	  "profile, which has programs do without it" },
 	{ "anon_inode:[userfaultfd]", "userfaultfd", "page faults in flight cannot be taken over",
 	  "configure the program not to use userfaultfd" },
 	{ "anon_inode:[perf_event]", "perf event", "it counts on this host's hardware",
@@ -44,6 +46,31 @@ static const struct {
 	{ "/dmabuf:", "DMA buffer", "it is memory of a device", "close the descriptor" },
 };
 
+/* How to switch io_uring off. */
+static const struct {
+	const char *comm, *remedy;
+} no_uring[] = {
+	{ "mariadbd", "set innodb_use_native_aio=0 (my.cnf) and restart it" },
+	{ "mysqld", "set innodb_use_native_aio=0 (my.cnf) and restart it" },
+	{ "postgres", "set io_method=worker (postgresql.conf) and restart it" },
+	{ "node", "start it with UV_USE_IO_URING=0 in its environment" },
+	{ "qemu-", "give its drives aio=threads" },
+	{ "scylla", "start it with --reactor-backend epoll" },
+	{ "redpanda", "start it with --reactor-backend=epoll" },
+};
+
+static const char *uring_remedy(const struct ofd *o)
+{
+	CLEANUP_FREE char *path = o->task ? str_format("/proc/%d/comm", task_pid(o->task)) : NULL;
+	CLEANUP_FREE char *comm = NULL;
+
+	if (path && file_read(path, 64, &comm, NULL, NULL) == 0)
+		for (size_t i = 0; i < sizeof(no_uring) / sizeof(no_uring[0]); i++)
+			if (str_starts(comm, no_uring[i].comm))
+				return no_uring[i].remedy;
+	return NULL;
+}
+
 static bool refused_claims(const struct ofd *o)
 {
 	(void)o;
@@ -63,6 +90,8 @@ static void refused_say(const struct ofd *o, char *object, size_t cap, const cha
 		snprintf(object, cap, "%s", known[i].object);
 		*why = known[i].why;
 		*remedy = known[i].remedy;
+		if (strstr(o->link, "io_uring") && uring_remedy(o))
+			*remedy = uring_remedy(o);
 		return;
 	}
 	if (S_ISCHR(o->st.st_mode) || S_ISBLK(o->st.st_mode)) {

@@ -547,7 +547,7 @@ static int queue_peek(struct queue *q, int fd, struct error *err)
 }
 
 /* Descriptors in flight anywhere, also inside of sockets in flight, join the checkpoint. */
-static int gather_in_flight(struct dump *d, struct error *err)
+int unix_gather_in_flight(struct dump *d, struct error *err)
 {
 	/* the count grows while this runs */
 	for (size_t i = 0; i < dump_ofd_count(d); i++) {
@@ -616,7 +616,7 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 	int queued = 0;
 
 	if (info->peer && !peer) {
-		int n = gather_in_flight(d, err);
+		int n = unix_gather_in_flight(d, err);
 
 		if (n < 0)
 			return n;

@@ -16,4 +16,7 @@ int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 	      struct error *err);
 int unix_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 
+/* Source, frozen: descriptors in flight in any unix socket join the checkpoint. */
+int unix_gather_in_flight(struct dump *d, struct error *err);
+
 #endif

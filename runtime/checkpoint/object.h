@@ -154,6 +154,11 @@ struct task *dump_task(struct dump *d, pid_t vpid);
 /* By pid as the engine sees it (fields l_pid of F_GETLK, SO_PEERCRED …). */
 struct task *dump_task_by_pid(struct dump *d, pid_t pid);
 
+/* The container's number of a thread, or of a process group, known to the engine as tid or
+ * pgid; 0: not the container's. */
+pid_t dump_vtid(struct dump *d, pid_t tid);
+pid_t dump_vpgid(struct dump *d, pid_t pgid);
+
 /* Runs fn(arg) in a thread inside the container's network / mount namespace. Gives its
  * result, or -errno where the namespace cannot be entered. */
 int dump_in_netns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err);
@@ -209,6 +214,10 @@ int restore_shared_fd(struct restore *r, uint32_t shared_id, int flags, struct e
 size_t restore_task_count(const struct restore *r);
 struct task *restore_task_at(struct restore *r, size_t i);
 struct task *restore_task(struct restore *r, pid_t vpid);
+
+/* Number, in the engine's pid namespace, of the container's thread; 0: no such. From late()
+ * on. */
+pid_t restore_tid(struct restore *r, pid_t vtid);
 
 /* Where object `id` is installed: the i-th (task, descriptor number). False: no more. */
 bool restore_holder(struct restore *r, uint32_t id, size_t i, struct task **t, int *num);

@@ -532,6 +532,15 @@ struct task *restore_task(struct restore *r, pid_t vpid)
 	return tasks_by_vpid(&r->tasks, vpid);
 }
 
+pid_t restore_tid(struct restore *r, pid_t vtid)
+{
+	for (size_t i = 0; i < r->tasks.n; i++)
+		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
+			if (r->tasks.t[i]->threads[k].vtid == vtid)
+				return r->tasks.t[i]->threads[k].tid;
+	return 0;
+}
+
 int restore_in_ns(struct restore *r, const char *ns, int (*fn)(void *arg), void *arg,
 		  struct error *err)
 {

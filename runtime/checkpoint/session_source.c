@@ -650,6 +650,23 @@ struct task *dump_task_by_pid(struct dump *d, pid_t pid)
 	return tasks_by_pid(&d->tasks, pid);
 }
 
+pid_t dump_vtid(struct dump *d, pid_t tid)
+{
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
+			if (d->tasks.t[i]->threads[k].tid == tid)
+				return d->tasks.t[i]->threads[k].vtid;
+	return 0;
+}
+
+pid_t dump_vpgid(struct dump *d, pid_t pgid)
+{
+	for (size_t i = 0; i < d->tasks.n; i++)
+		if (getpgid(d->tasks.t[i]->pid) == pgid)
+			return d->tasks.t[i]->vpgid;
+	return 0;
+}
+
 int dump_in_netns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
 {
 	return run_in_ns(d->init_pid, "net", fn, arg, err);

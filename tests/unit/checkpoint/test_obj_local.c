@@ -228,6 +228,21 @@ int dump_in_mntns(struct dump *d, int (*fn)(void *arg), void *arg, struct error 
 {
 	return dump_in_netns(d, fn, arg, err);
 }
+pid_t dump_vtid(struct dump *d, pid_t tid)
+{
+	(void)d;
+	return tid;
+}
+pid_t dump_vpgid(struct dump *d, pid_t pgid)
+{
+	(void)d;
+	return pgid;
+}
+pid_t restore_tid(struct restore *r, pid_t vtid)
+{
+	(void)r;
+	return vtid;
+}
 int dump_in_ipcns(struct dump *d, int (*fn)(void *arg), void *arg, struct error *err)
 {
 	return dump_in_netns(d, fn, arg, err);
