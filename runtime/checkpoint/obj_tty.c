@@ -9,8 +9,7 @@
  *                    session has which controlling terminal and foreground group
  *
  * The external terminal's descriptors themselves are the core's ("external"). What was
- * typed or printed and not read yet cannot be looked at without taking it out: the dump
- * fails then, and the source goes on.
+ * typed or printed and not read yet goes along: obj_tty_queue.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +26,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/obj_common.h"
+#include "runtime/checkpoint/obj_tty_queue.h"
 #include "runtime/checkpoint/obj_types.h"
 
 #ifndef TIOCGEXCL
@@ -134,21 +134,24 @@ static int settings_dump(int fd, ProtobufCBinaryData *termios, uint32_t *rows, u
 	return 0;
 }
 
-static int nothing_unread(const struct ofd *o, struct error *err)
+/* Of several descriptions of one slave, the first carries what was typed. */
+static bool is_first_slave(struct dump *d, const struct ofd *o, uint32_t index)
 {
-	int n = 0;
+	for (size_t i = 0; i < dump_ofd_count(d); i++) {
+		struct ofd *x = dump_ofd_at(d, i);
+		uint32_t n;
 
-	if (ioctl(o->fd, FIONREAD, &n) == 0 && n > 0)
-		return error_set(err, EAGAIN,
-				 "%d bytes typed or printed on terminal %s were not read "
-				 "yet; try again when they have been",
-				 n, o->link);
-	return 0;
+		if (!(x->flags & O_PATH) && (is_slave(x) || is_current(x)) && tty_index(x, &n) &&
+		    n == index)
+			return x == o;
+	}
+	return false;
 }
 
 static int tty_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 {
 	Cko__Tty m = CKO__TTY__INIT;
+	struct tty_unread unread = { 0 };
 	CLEANUP_FREE char *path = NULL;
 	struct ofd *other;
 	int v = 0, n;
@@ -160,7 +163,7 @@ static int tty_dump(struct dump *d, struct ofd *o, struct buf *body, struct erro
 	if (m.master) {
 		n = settings_dump(o->fd, &m.termios, &m.rows, &m.cols, err);
 		if (n == 0)
-			n = nothing_unread(o, err);
+			n = tty_output_peek(o->fd, &unread, err);
 		m.locked = ioctl(o->fd, TIOCGPTLCK, &v) == 0 && v;
 		m.packet = ioctl(o->fd, TIOCGPKT, &v) == 0 && v;
 		m.path = o->link;
@@ -178,12 +181,18 @@ static int tty_dump(struct dump *d, struct ofd *o, struct buf *body, struct erro
 		m.path = path;
 		if (is_slave(o))
 			m.inode = obj_inode_dump(-1, &o->st, false);
-		n = nothing_unread(o, err);
+		n = m.external || !is_first_slave(d, o, m.index)
+			    ? 0
+			    : tty_input_peek(o->fd, &unread, err);
 	}
+	m.unread = unread.pieces;
+	m.n_unread = unread.n;
+	m.partial = unread.partial;
 	if (n == 0)
 		n = obj_owner_dump(d, o, &m.owner, err);
 	if (n == 0)
 		obj_pack(&m.base, body);
+	tty_unread_free(&unread);
 	free(m.termios.data);
 	obj_inode_free(m.inode);
 	free(m.owner);
@@ -280,9 +289,15 @@ static int tty_late(struct restore *r, uint32_t id, const void *body, size_t len
 		    struct error *err)
 {
 	CLEANUP_MSG Cko__Tty *m = obj_unpack(&cko__tty__descriptor, body, len, err);
+	struct tty_unread unread = { 0 };
+	int n;
 
 	if (!m)
 		return -EBADMSG;
+	unread = (struct tty_unread){ m->n_unread, m->unread, m->partial };
+	n = m->master ? tty_output_put(fd, &unread, err) : tty_input_put(fd, &unread, err);
+	if (n < 0)
+		return n;
 	if (m->exclusive && ioctl(fd, TIOCEXCL) < 0)
 		return error_sys(err, errno, "making a terminal exclusive");
 	return obj_owner_late(r, id, m->owner, err);
@@ -365,6 +380,7 @@ static int sessions_collect(struct dump *d, Cko__Sessions *m, struct error *err)
 	}
 	for (size_t i = 0; i < dump_ofd_count(d) && n == 0; i++) {
 		struct ofd *o = dump_ofd_at(d, i);
+		struct tty_unread unread = { 0 };
 		Cko__Terminal *x;
 		bool known = false;
 
@@ -382,7 +398,10 @@ static int sessions_collect(struct dump *d, Cko__Sessions *m, struct error *err)
 		x->rdev = o->st.st_rdev;
 		n = settings_dump(o->fd, &x->termios, &x->rows, &x->cols, err);
 		if (n == 0)
-			n = nothing_unread(o, err);
+			n = tty_input_peek(o->fd, &unread, err);
+		x->unread = unread.pieces;
+		x->n_unread = unread.n;
+		x->partial = unread.partial;
 	}
 	return n;
 }
@@ -392,6 +411,10 @@ static void sessions_free(Cko__Sessions *m)
 	for (size_t i = 0; i < m->n_sessions; i++)
 		free(m->sessions[i]);
 	for (size_t i = 0; i < m->n_terminals; i++) {
+		struct tty_unread unread = { m->terminals[i]->n_unread, m->terminals[i]->unread,
+					     false };
+
+		tty_unread_free(&unread);
 		free(m->terminals[i]->termios.data);
 		free(m->terminals[i]);
 	}
@@ -479,11 +502,13 @@ static int session_late(struct restore *r, uint32_t id, const void *body, size_t
 	if (!m)
 		return -EBADMSG;
 	for (size_t i = 0; i < m->n_terminals && n == 0; i++) {
-		int t = restore_fd(r, m->terminals[i]->id, err);
+		const Cko__Terminal *x = m->terminals[i];
+		struct tty_unread unread = { x->n_unread, x->unread, x->partial };
+		int t = restore_fd(r, x->id, err);
 
-		n = t < 0 ? t
-			  : settings_restore(t, &m->terminals[i]->termios, m->terminals[i]->rows,
-					     m->terminals[i]->cols, err);
+		n = t < 0 ? t : settings_restore(t, &x->termios, x->rows, x->cols, err);
+		if (n == 0)
+			n = tty_input_put(t, &unread, err);
 	}
 	for (size_t i = 0; i < m->n_sessions && n == 0; i++)
 		n = session_make(r, m->sessions[i], err);

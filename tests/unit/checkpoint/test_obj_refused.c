@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <sys/timerfd.h>
 
+#include <sys/fanotify.h>
+
 #include "tests/unit/checkpoint/harness.h"
 
 #define WANT(x)                                                                                    \
@@ -62,7 +64,7 @@ static void names_all(json_t *o)
 	}
 }
 
-enum { FD_URING = 100, FD_UFFD, FD_LEASE, FD_DEV, FD_PIDFD };
+enum { FD_URING = 100, FD_UFFD, FD_LEASE, FD_DEV, FD_FANOTIFY };
 
 static void move(int fd, int to)
 {
@@ -77,7 +79,6 @@ static int refused(struct trial *t)
 	struct {
 		uint32_t x[30];
 	} params;
-	char path[128];
 	int fd;
 
 	memset(&params, 0, sizeof(params));
@@ -85,21 +86,14 @@ static int refused(struct trial *t)
 	move(fd, FD_URING);
 	fd = (int)syscall(323 /* userfaultfd */, O_CLOEXEC);
 	move(fd, FD_UFFD);
-	snprintf(path, sizeof(path), "%s/leased", t->dir);
-	fd = open(path, O_RDWR | O_CREAT, 0600);
+	/* without a name: its content would have to be read, which breaks the lease */
+	fd = open(t->dir, O_RDWR | O_TMPFILE, 0600);
 	if (fcntl(fd, F_SETLEASE, F_WRLCK) == 0)
 		move(fd, FD_LEASE);
 	fd = open("/dev/loop-control", O_RDWR);
 	move(fd, FD_DEV);
-	{
-		pid_t child = fork();
-
-		if (child == 0)
-			_exit(0);
-		fd = (int)syscall(SYS_pidfd_open, child, 0);
-		waitpid(child, NULL, 0);
-		move(fd, FD_PIDFD);
-	}
+	fd = fanotify_init(FAN_CLASS_NOTIF, O_RDONLY);
+	move(fd, FD_FANOTIFY);
 	trial_ready(t);
 	trial_await(t);
 	return 0;
@@ -123,7 +117,7 @@ static void test_what_cannot_travel_is_named(void **state)
 	trial_start(t);
 	r = trial_check(t);
 	assert_int_equal(r, 0);
-	for (int fd = FD_URING; fd <= FD_PIDFD; fd++)
+	for (int fd = FD_URING; fd <= FD_FANOTIFY; fd++)
 		if (holds(t, fd)) {
 			names_all(obstacle(t, fd));
 			seen++;
