@@ -193,6 +193,7 @@ struct fabric_migrate_options {
 	bool no_auto_converge; /* do not throttle the container */
 	bool verify;	       /* checksum everything on both sides before the commit */
 	bool check;	       /* only preflight */
+	char tracker[12];      /* dirty tracker ("uffd", "softdirty", "none"); "": the best */
 };
 /*
  * Called in the caller's thread with progress documents:

@@ -321,6 +321,8 @@ int migration_precopy(struct migration *m, struct error *err)
 			  !o->no_auto_converge, "trees", trees(m));
 	int r;
 
+	if (o->tracker[0])
+		json_set_str(args, "tracker", o->tracker);
 	sync_volumes(m);
 	m->engine->control.on_event = on_engine_event;
 	m->engine->control.ctx = m;
@@ -805,6 +807,7 @@ int fabric_migrate(struct fabric *f, const char *ref, const char *host,
 			   (json_int_t)options->timeout_ns, "force", options->force_on_timeout,
 			   "no_auto_converge", options->no_auto_converge, "verify", options->verify,
 			   "check", options->check);
+	json_set_str(params, "tracker", options->tracker);
 	return rpc_call_progress(f->client, json_str(doc, "host", ""), "migrate.start", params,
 				 timeout + PREPARE_TIMEOUT_NS, relay_progress, &relay, out, err);
 }
@@ -830,6 +833,7 @@ int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t
 	CLEANUP_JSON json_t *doc = NULL;
 	int r = document_get(f, key, &doc, err);
 
+	snprintf(o.tracker, sizeof(o.tracker), "%s", json_str(params, "tracker", ""));
 	if (r < 0)
 		return r;
 	if (!container_is_local(f, doc))

@@ -61,6 +61,15 @@ test-lab: all objects
 	@echo "== whole-system tests"
 	@FERRY_BIN=$(BINDIR) $(PROVE) --exec 'timeout -k 60 900' $(LAB)
 
+# Unit tests on Debian's kernels 6.1 and 6.12 with cgroup v2 alone, in QEMU without KVM: half an hour and more.
+# KERNELS=tests/kernels/linux-6.1.t picks one, KERNEL_TESTS="checkpoint/test_mem" what runs there.
+KERNELS	?= $(sort $(wildcard tests/kernels/*.t))
+test-kernels:
+	@tests/deps build test kernels
+	$(REMAKE) all unit
+	@echo "== unit tests on other kernels"
+	@FERRY_BIN=$(BINDIR) $(PROVE) --exec 'timeout -k 60 10800' $(KERNELS)
+
 # --- checks --------------------------------------------------------------------------
 # What protoc-c and bpftool write into $(B) is not checked (PROTOBUF_C_* keep cppcheck from stopping at
 # their version checks).
@@ -100,4 +109,4 @@ bench:
 	$(REMAKE) all
 	@FERRY_BIN=$(BINDIR) tests/bench/run $(BENCH)
 
-.PHONY: deps test test-unit test-asan prove-asan fuzz test-lab check check-layers check-format check-cppcheck check-tidy install demo bench
+.PHONY: deps test test-unit test-asan prove-asan fuzz test-lab test-kernels check check-layers check-format check-cppcheck check-tidy install demo bench

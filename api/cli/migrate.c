@@ -21,6 +21,8 @@ static int help(void)
 	     "  --on-timeout refuse|force\n"
 	     "                        what to do when it changes memory faster than it is sent\n"
 	     "  --no-auto-converge    do not slow the container down so that copying catches up\n"
+	     "  --tracker auto|uffd|softdirty|none\n"
+	     "                        how written memory is found; auto: the best the kernel has\n"
 	     "  --verify              checksum memory, files and registers on both sides\n"
 	     "  --check               only tell what would stand in the way\n"
 	     "  --quiet, -q           no progress\n"
@@ -141,6 +143,7 @@ int cmd_migrate(int argc, char **argv)
 		{ "on-timeout", required_argument, NULL, 'o' },
 		{ "no-auto-converge", no_argument, NULL, 'n' },
 		{ "auto-converge", no_argument, NULL, 'a' },
+		{ "tracker", required_argument, NULL, 'T' },
 		{ "verify", no_argument, NULL, 'v' },
 		{ "check", no_argument, NULL, 'c' },
 		{ "quiet", no_argument, NULL, 'q' },
@@ -166,6 +169,8 @@ int cmd_migrate(int argc, char **argv)
 			json_set_bool(body, "auto_converge", c == 'a');
 		else if (c == 'c')
 			json_set_bool(body, "check", check = true);
+		else if (c == 'T')
+			json_set_str(body, "tracker", optarg);
 		else if (c == 'f' && !strcmp(optarg, "json"))
 			v.json = true;
 		else if (c == 'o' && (!strcmp(optarg, "force") || !strcmp(optarg, "refuse")))

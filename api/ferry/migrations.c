@@ -86,7 +86,7 @@ static int want_bool(const json_t *j, const char *key, bool dflt, bool *out, str
 
 static int read_options(const json_t *j, struct fabric_migrate_options *o, struct error *err)
 {
-	const char *on_timeout = "refuse";
+	const char *on_timeout = "refuse", *tracker = "auto";
 	int64_t downtime_ms = 0, timeout_ms = 0;
 	bool converge = true;
 	int r = json_want_int(j, "downtime_ms", false, 0, 3600000, &downtime_ms, err);
@@ -95,6 +95,8 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 		r = json_want_int(j, "timeout_ms", false, 0, 7 * 86400000ll, &timeout_ms, err);
 	if (!r)
 		r = json_want_str(j, "on_timeout", false, &on_timeout, err);
+	if (!r)
+		r = json_want_str(j, "tracker", false, &tracker, err);
 	if (!r)
 		r = want_bool(j, "verify", false, &o->verify, err);
 	if (!r)
@@ -107,6 +109,14 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 		return error_set(err, EINVAL,
 				 "field \"on_timeout\" is \"refuse\" or \"force\", not \"%.100s\"",
 				 on_timeout);
+	if (strcmp(tracker, "auto") && strcmp(tracker, "uffd") && strcmp(tracker, "softdirty") &&
+	    strcmp(tracker, "none"))
+		return error_set(err, EINVAL,
+				 "field \"tracker\" is \"auto\", \"uffd\", \"softdirty\" or "
+				 "\"none\", not \"%.100s\"",
+				 tracker);
+	if (strcmp(tracker, "auto"))
+		snprintf(o->tracker, sizeof(o->tracker), "%s", tracker);
 	o->downtime_ns = downtime_ms * 1000000;
 	o->timeout_ns = timeout_ms * 1000000;
 	o->force_on_timeout = !strcmp(on_timeout, "force");

@@ -312,7 +312,8 @@ struct dump {
 	bool seized, frozen; /* by ptrace; by the cgroup freezer */
 	int root_fd;
 	uint64_t page_bytes, round_page_bytes; /* sent */
-	double rate;			       /* bytes a second, measured */
+	uint64_t left_bytes; /* without a dirty tracker: private memory, left for the freeze */
+	double rate;	     /* bytes a second, measured */
 	uint8_t *page_buf;
 	int throttle;		/* percent taken away */
 	struct filters filters; /* init's, once it was stopped */

@@ -31,7 +31,7 @@ void dump_give_tracker(struct dump *d, struct task *t)
 {
 	struct thread *th = &t->threads[0];
 
-	if (t->tracker || t->zombie || !t->nthreads || !t->syscall_ip)
+	if (!tracker_chosen() || t->tracker || t->zombie || !t->nthreads || !t->syscall_ip)
 		return;
 	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
 		return;
@@ -184,8 +184,10 @@ int dump_scan_all(struct dump *d, struct error *err)
 {
 	bool aio = !d->final && has_aio(d), busy = false;
 	bool stop = aio || (!d->final && has_direct_io(d));
+	const struct tracker_ops *tracker = tracker_chosen();
 	int r = 0;
 
+	stop |= !d->final && tracker && tracker->stops;
 	if (stop)
 		r = stop_known(d, err);
 	if (aio && r == 0)

@@ -151,7 +151,7 @@ static void watch(struct copy *c)
 	struct task *t = c->t;
 	size_t tried = 0, watched = 0;
 
-	for (size_t i = 0; i < t->vmas.n && t->tracker; i++) {
+	for (size_t i = 0; i < t->vmas.n && t->tracker && t->tracker->ops->watch; i++) {
 		const struct vma *v = &t->vmas.v[i];
 		bool known = false;
 
@@ -287,6 +287,10 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 	r = scan_space(&c);
 	if (r < 0 && d->final)
 		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
+	/* One that did not come to its end knows less than it should. */
+	if (!d->final && t->tracker && t->tracker->ops->scanned &&
+	    (r < 0 || t->tracker->ops->scanned(t) < 0))
+		tracker_detach(t);
 	return 0; /* gone meanwhile: the next round sees it */
 }
 
@@ -301,7 +305,9 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 	for (size_t i = 0; i < t->runs.len / sizeof(struct page_found) && r == 0; i++) {
 		const struct page_found *run = (const struct page_found *)(void *)t->runs.data + i;
 
-		if (run->what & PAGES_ZERO)
+		if (!d->final && !tracker_chosen())
+			d->left_bytes += run->end - run->start;
+		else if (run->what & PAGES_ZERO)
 			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO,
 				     NULL);
 		else if (d->postcopy && t->late.n)

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "runtime/checkpoint/track.h"
 
 /* Kernel 6.18's; Debian 12's headers are older than all of this. */
@@ -94,25 +95,46 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 	return 0;
 }
 
-int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx)
+int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
 {
-	int r;
+	/* A kernel before 6.15 cannot show guard pages. */
+	int r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED | SCAN_GUARD, fn, ctx);
 
-	if (again && t->tracker)
+	return r == -EINVAL ? scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx) : r;
+}
+
+static int uffd_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
+		     void *ctx)
+{
+	if (again)
 		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN,
 			    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
-	/* A kernel before 6.15 cannot show guard pages. */
-	r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED | SCAN_GUARD, fn, ctx);
-	if (r == -EINVAL)
-		r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
-	return r;
+	return pages_scan_plain(t, start, end, fn, ctx);
 }
 
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
 {
 	int r = scan(t, start, end, 0, 0, SCAN_GUARD, fn, ctx);
 
-	return r == -EINVAL ? 0 : r;
+	/* A kernel without this has no guard pages, or cannot show them (6.13, 6.14). */
+	return r == -EINVAL || r == -ENOTTY ? 0 : r;
+}
+
+static bool uffd_available(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+	struct scan_arg a = { .size = sizeof(a), .return_mask = SCAN_PRESENT };
+	struct scan_region region;
+	CLEANUP_CLOSE int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	CLEANUP_CLOSE int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	a.start = (uintptr_t)&a & ~(PAGE - 1);
+	a.end = a.start + PAGE;
+	a.vec = (uintptr_t)&region;
+	a.vec_len = 1;
+	a.category_anyof_mask = SCAN_PRESENT;
+	return fd >= 0 && map >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 &&
+	       ioctl(map, SCAN_IOCTL, &a) >= 0;
 }
 
 static int uffd_attach(struct task *t)
@@ -137,7 +159,7 @@ static int uffd_attach(struct task *t)
 		return -EOPNOTSUPP;
 	}
 	t->tracker = mem_zalloc(sizeof(*t->tracker));
-	*t->tracker = (struct tracker){ &tracker_uffd, fd };
+	*t->tracker = (struct tracker){ &tracker_uffd, fd, NULL };
 	return 0;
 }
 
@@ -154,19 +176,11 @@ static void uffd_detach(struct task *t)
 	close(t->tracker->fd); /* the kernel unregisters everything */
 }
 
-const struct tracker_ops tracker_uffd = { "uffd", uffd_attach, uffd_watch, uffd_detach };
-
-void tracker_attach(struct task *t)
-{
-	if (!t->tracker)
-		tracker_uffd.attach(t);
-}
-
-void tracker_detach(struct task *t)
-{
-	if (!t->tracker)
-		return;
-	t->tracker->ops->detach(t);
-	free(t->tracker);
-	t->tracker = NULL;
-}
+const struct tracker_ops tracker_uffd = {
+	.name = "uffd",
+	.available = uffd_available,
+	.attach = uffd_attach,
+	.watch = uffd_watch,
+	.scan = uffd_scan,
+	.detach = uffd_detach,
+};

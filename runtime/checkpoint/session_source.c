@@ -323,7 +323,7 @@ static int round_once(struct dump *d, json_t *args, struct error *err)
 	int r;
 
 	d->round++;
-	d->round_page_bytes = 0;
+	d->round_page_bytes = d->left_bytes = 0;
 	r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
 	if (r == 0)
 		tasks_find_shares(&d->tasks);
@@ -349,6 +349,8 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 
 	if (!d->s)
 		return error_set(err, ENOTCONN, "precopy before connect");
+	if (tracker_choose(json_string_value(json_object_get(args, "tracker")), err) < 0)
+		return -err->code;
 	budget = budget > 0 ? budget : 50000000;
 	timeout = timeout > 0 ? timeout : 120000000000;
 	while (!converged && d->round < MAX_ROUNDS) {
@@ -370,6 +372,11 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 				     (double)(clock_mono_ns() - prev_end);
 		dirty = d->round == 1 ? (double)d->round_page_bytes * 0.1
 				      : dirty_rate * (double)took / 1e9;
+		/* Nothing tells what is written meanwhile: all of it is left for the pause. */
+		if (!tracker_chosen()) {
+			dirty = (double)d->left_bytes;
+			converged = true;
+		}
 		predicted = predict(d, dirty);
 		prev_end = clock_mono_ns();
 		control_event(d->control,
@@ -378,7 +385,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 					(json_int_t)d->rate, "dirty_bytes", (json_int_t)dirty,
 					"dirty_rate_bps", (json_int_t)dirty_rate, "predicted_ns",
 					(json_int_t)predicted));
-		if (d->round >= 2)
+		if (d->round >= 2 && tracker_chosen())
 			converged = predicted <= budget;
 		/* Rounds no longer shrink: what another one would leave is no less. */
 		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1
@@ -402,9 +409,10 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 			break;
 		}
 	}
-	*answer = json_pack("{s:i,s:I,s:I,s:b}", "rounds", d->round, "bytes",
+	*answer = json_pack("{s:i,s:I,s:I,s:b,s:s}", "rounds", d->round, "bytes",
 			    (json_int_t)stream_bytes(d->s), "predicted_ns", (json_int_t)predicted,
-			    "converged", converged);
+			    "converged", converged, "tracker",
+			    tracker_chosen() ? tracker_chosen()->name : "none");
 	return 0;
 }
 

@@ -25,20 +25,39 @@ typedef int track_fn(void *ctx, uint64_t start, uint64_t end, int what);
 
 struct tracker_ops {
 	const char *name;
+	/* Whether this kernel can do it; asked once. */
+	bool (*available)(void);
+	/* Tasks must stand still while they are scanned with `again`. */
+	bool stops;
 	/* Makes t->tracker; the leader is stopped. -EOPNOTSUPP: not on this kernel. */
 	int (*attach)(struct task *t);
-	/* Begins to watch an area that collect() said is unwatched. */
+	/* Begins to watch an area that the scan said is unwatched. NULL: needs no telling. */
 	int (*watch)(struct task *t, uint64_t start, uint64_t end);
+	/* pages_scan() of a task that has this tracker. */
+	int (*scan)(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
+		    void *ctx);
+	/* All of the task was scanned with `again`. NULL: nothing to do. */
+	int (*scanned)(struct task *t);
 	void (*detach)(struct task *t);
 };
 struct tracker {
 	const struct tracker_ops *ops;
 	int fd;
+	void *priv;
 };
 
-extern const struct tracker_ops tracker_uffd;
+extern const struct tracker_ops tracker_uffd, tracker_softdirty;
 
-/* The best tracker for this task, or none (t->tracker stays NULL). The leader is stopped. */
+/*
+ * Which tracker tasks get from now on: "uffd", "softdirty", "none", or the best that this
+ * kernel has (NULL, "auto"). -EINVAL: no such name, -EOPNOTSUPP: not on this kernel.
+ */
+int tracker_choose(const char *name, struct error *err);
+/* The chosen one; NULL: none. Without a choice, the best. */
+const struct tracker_ops *tracker_chosen(void);
+
+/* Puts the chosen tracker in (none, or no success: t->tracker stays NULL). The leader is
+ * stopped. */
 void tracker_attach(struct task *t);
 void tracker_detach(struct task *t);
 /*
@@ -49,6 +68,10 @@ void tracker_detach(struct task *t);
 int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx);
 /* The same, but shows guard pages only, and touches nothing else: areas of shared objects. */
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+/* pages_scan() without a tracker: by PAGEMAP_SCAN; -ENOTTY: a kernel before 6.7. */
+int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+/* The same by reading /proc/PID/pagemap, for any kernel; areas of t->vmas only. */
+int pages_read(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 #define SPACE_START 0x1000ul
 #define SPACE_END   0x7ffffffff000ul
 

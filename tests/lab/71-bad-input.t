@@ -17,6 +17,7 @@ refused "an unknown host" 'unknown host nowhere.*hosts are: a, b' on a ferry mig
 refused "the same host" 'on host a already' on a ferry migrate box a
 refused "an unknown container" 'No such container: nobody' on a ferry migrate nobody b
 on a ferry migrate box 2>/dev/null; is $? 2 "a missing argument is a usage error"
+refused "an unknown dirty tracker" 'tracker.*softdirty.*crystal' on a ferry migrate --tracker crystal box b
 refused "a bad duration" 'no such value' on a ferry migrate --downtime soon box b
 is "$(status_of POST /ferry/v1/migrations '{"container":"box","host":')" 400 "malformed JSON is 400"
 is "$(status_of POST /ferry/v1/migrations '{"container":"box"}')" 400 "a missing field is 400"
@@ -69,4 +70,5 @@ a1=$(on a docker logs --tail 1 box) && sleep 1 && a2=$(on a docker logs --tail 1
 ok "the container has gone on counting ($a1 → $a2)" test "$a2" -gt "$a1"
 is "$(on b docker ps -aq | wc -l)" "$(on a docker ps -aq | wc -l)" "b sees the same containers, none of its own"
 ok "and after all that it can be moved" on a ferry migrate --verify box b
+ok "back too, without a dirty tracker" on b ferry migrate --verify --tracker none box a
 done_testing

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which dirty tracker is used, and looking at pages with it or without one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/checkpoint/track.h"
+
+/* The best first. */
+static const struct tracker_ops *const trackers[] = { &tracker_uffd, &tracker_softdirty };
+#define TRACKERS (sizeof(trackers) / sizeof(trackers[0]))
+
+static const struct tracker_ops *chosen;
+static bool has_chosen;
+
+static bool available(size_t i)
+{
+	static int answer[TRACKERS]; /* 0: not asked yet */
+
+	if (!answer[i])
+		answer[i] = trackers[i]->available() ? 1 : -1;
+	return answer[i] > 0;
+}
+
+int tracker_choose(const char *name, struct error *err)
+{
+	bool best = !name || strcmp(name, "auto") == 0;
+	size_t i = 0;
+
+	if (name && strcmp(name, "none") == 0) {
+		i = TRACKERS;
+	} else {
+		while (i < TRACKERS &&
+		       (best ? !available(i) : strcmp(trackers[i]->name, name) != 0))
+			i++;
+		if (i == TRACKERS && !best)
+			return error_set(err, EINVAL,
+					 "there is no dirty tracker %s; auto, uffd, softdirty and "
+					 "none are known",
+					 name);
+		if (i < TRACKERS && !available(i))
+			return error_set(err, EOPNOTSUPP,
+					 "this host's kernel cannot do dirty tracking by %s; leave "
+					 "the choice to ferry (auto)",
+					 name);
+	}
+	chosen = i < TRACKERS ? trackers[i] : NULL;
+	has_chosen = true;
+	return 0;
+}
+
+const struct tracker_ops *tracker_chosen(void)
+{
+	if (!has_chosen)
+		tracker_choose(NULL, NULL);
+	return chosen;
+}
+
+void tracker_attach(struct task *t)
+{
+	const struct tracker_ops *ops = tracker_chosen();
+
+	if (!t->tracker && ops)
+		ops->attach(t);
+}
+
+void tracker_detach(struct task *t)
+{
+	if (!t->tracker)
+		return;
+	t->tracker->ops->detach(t);
+	free(t->tracker);
+	t->tracker = NULL;
+}
+
+int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx)
+{
+	int r;
+
+	if (t->tracker)
+		return t->tracker->ops->scan(t, start, end, again, fn, ctx);
+	r = pages_scan_plain(t, start, end, fn, ctx);
+	return r == -ENOTTY ? pages_read(t, start, end, fn, ctx) : r;
+}
