@@ -222,9 +222,13 @@ static int find_parents(struct dump *d, struct error *err)
 {
 	for (size_t i = 0; i < d->tasks.n;) {
 		struct task *t = d->tasks.t[i];
+		const struct task *leader = tasks_by_vpid(&d->tasks, t->vsid);
 
-		if (t->pid == d->init_pid || (t->vppid > 0 && tasks_by_vpid(&d->tasks, t->vppid)) ||
-		    task_refresh_parent(&d->tasks, t)) {
+		/* A session that began while the list was being made: it is in the next one. */
+		if ((t->pid == d->init_pid ||
+		     (t->vppid > 0 && tasks_by_vpid(&d->tasks, t->vppid)) ||
+		     task_refresh_parent(&d->tasks, t)) &&
+		    (d->final || !leader || leader->vsid == t->vsid)) {
 			i++;
 			continue;
 		}

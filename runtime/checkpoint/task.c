@@ -320,6 +320,21 @@ static int by_share(const void *a, const void *b)
 	return c == 1 ? -1 : c == 2 ? 1 : c == 0 ? 0 : (*x)->pid < (*y)->pid ? -1 : 1;
 }
 
+/* Processes that are ending share nothing, which kcmp() takes for the same thing. */
+static bool is_alive(const struct task *t)
+{
+	char path[64], exe[4];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", t->pid);
+	return readlink(path, exe, sizeof(exe)) >= 0;
+}
+
+static bool same_share(const struct task *a, const struct task *b)
+{
+	return syscall(SYS_kcmp, a->pid, b->pid, share_kind, 0, 0) == 0 && is_alive(a) &&
+	       is_alive(b);
+}
+
 void tasks_find_shares(struct tasks *l)
 {
 	static const int kinds[SHARES] = { KCMP_FILES, KCMP_FS };
@@ -338,9 +353,7 @@ void tasks_find_shares(struct tasks *l)
 		for (size_t i = 0, j; i < n; i = j) {
 			pid_t first = sorted[i]->vpid;
 
-			for (j = i + 1; j < n && syscall(SYS_kcmp, sorted[i]->pid, sorted[j]->pid,
-							 share_kind, 0, 0) == 0;
-			     j++)
+			for (j = i + 1; j < n && same_share(sorted[i], sorted[j]); j++)
 				first = sorted[j]->vpid < first ? sorted[j]->vpid : first;
 			for (size_t m = i; j > i + 1 && m < j; m++)
 				sorted[m]->share[k] = (uint32_t)first;

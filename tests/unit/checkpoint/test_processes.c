@@ -149,12 +149,13 @@ static pid_t told_pid(int fd)
 static int daemonized(struct trial *t)
 {
 	int status, p[2];
-	pid_t first, second, group;
+	pid_t first, second;
 
+	alarm(60);
 	if (pipe(p))
 		return 1;
 	if (fork() == 0) {
-		pid_t pid = fork(), leader;
+		pid_t pid = fork(), leader, tell[2];
 
 		if (pid > 0)
 			_exit(0);
@@ -171,26 +172,24 @@ static int daemonized(struct trial *t)
 			pid = fork();
 			if (pid > 0)
 				_exit(0);
-			pid = getpid();
-			if (write(p[1], &pid, sizeof(pid)) != sizeof(pid))
-				_exit(1);
+			while (getppid() != 1)
+				usleep(1000);
+			trial_touch(t, "grouped");
 			trial_await(t);
 			_exit(getpgid(0) == leader && getsid(0) != leader && getppid() == 1 ? 31
 											    : 32);
 		}
+		while (getppid() != 1)
+			usleep(1000);
 		wait(NULL);
-		pid = getpid();
-		if (write(p[1], &pid, sizeof(pid)) != sizeof(pid))
-			_exit(1);
-		if (write(p[1], &leader, sizeof(leader)) != sizeof(leader))
+		wait_for(t, "grouped");
+		tell[0] = getpid();
+		tell[1] = leader;
+		if (write(p[1], tell, sizeof(tell)) != sizeof(tell))
 			_exit(1);
 		trial_await(t);
 		_exit(getsid(0) == leader && getpgid(0) == leader && getppid() == 1 ? 33 : 34);
 	}
-	wait(&status);
-	while (waitpid(-1, &status, WNOHANG) > 0)
-		;
-	group = told_pid(p[0]);
 	second = told_pid(p[0]);
 	first = told_pid(p[0]);
 	while (kill(first, 0) == 0)
@@ -210,9 +209,9 @@ static int daemonized(struct trial *t)
 		if (pid == first)
 			return 5;
 	}
-	if (waitpid(group, &status, 0) != group || WEXITSTATUS(status) != 31)
+	if (waitpid(second, &status, 0) != second || WEXITSTATUS(status) != 33)
 		return 2;
-	return waitpid(second, &status, 0) == second && WEXITSTATUS(status) == 33 ? 0 : 3;
+	return wait(&status) > 0 && WEXITSTATUS(status) == 31 ? 0 : 3;
 }
 
 static void test_session_and_group_of_an_ended_leader(void **state)
