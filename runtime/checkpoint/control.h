@@ -107,7 +107,7 @@
  *  {"event":"failed","error","errno"}                  destination, outside a request
  *
  * `ferry-checkpoint --inspect PATH [--ca CA]` prints as JSON what a checkpoint holds:
- *  {"version","host":"a","kernel","arch","saved_at","bytes","rounds","complete":bool,
+ *  {"version","host":"a","kernel","arch","saved_at","bytes","rounds",
  *   "signature":{"by":"a","good":bool (only with --ca),"error"} | null,
  *   "processes":[{"pid","parent","name","exe","threads","zombie"}…],
  *   "memory_bytes" (private and shared pages), "shared_bytes","objects":{"file":3,"tcp":2…},

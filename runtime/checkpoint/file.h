@@ -25,9 +25,10 @@
 #include "runtime/checkpoint/stream.h"
 
 /* --- signatures (file_sign.c) ---------------------------------------------------------- */
-/* Signs the digest with the PEM key; the message's fields are fresh (sign_free). */
+/* Signs the digest with the PEM key; the fields are fresh (sign_free). */
 struct signature {
-	char *certificate; /* PEM */
+	uint8_t *certificate; /* DER */
+	long certificate_len;
 	uint8_t *bytes;
 	size_t len;
 };
@@ -40,8 +41,8 @@ void sign_free(struct signature *s);
  * whether it fits to the certificate that came along. *by, fresh, is the certificate's CN
  * also where the signature is not good (NULL: it cannot even be read).
  */
-int sign_check(const uint8_t digest[STREAM_DIGEST], const char *certificate, const uint8_t *bytes,
-	       size_t len, const char *ca_path, int64_t when_s, char **by, struct error *err);
+int sign_check(const uint8_t digest[STREAM_DIGEST], const struct signature *s, const char *ca_path,
+	       int64_t when_s, char **by, struct error *err);
 
 /* --- writing (file_save.c) --------------------------------------------------------------- */
 struct save;
@@ -93,5 +94,11 @@ struct load_check {
 };
 int load_check(int fd, const struct load_check *how, struct load_info *info, struct error *err);
 void load_info_free(struct load_info *info);
+
+/*
+ * What a file holds (file_inspect.c), as control.h describes it. 0; or -errno with err set:
+ * it cannot be read (*out unchanged), or its signature is not good (*out is set too).
+ */
+int file_inspect(const char *path, const char *ca, json_t **out, struct error *err);
 
 #endif

@@ -42,13 +42,18 @@ static int signature(struct pass *p, const struct frame *f, struct error *err)
 {
 	Ck__Signature *m = check_unpack(&ck__signature__descriptor, f->data, f->len);
 	struct error bad = { 0 };
+	struct signature s;
 	int r;
 
 	p->info->signature = p->ended = true;
-	if (!m)
+	if (!m || f->flags) {
+		ck__signature__free_unpacked(m, NULL);
 		return error_set(err, EBADMSG, "the checkpoint's signature is damaged");
-	r = sign_check(p->info->digest, m->certificate, m->signature.data, m->signature.len,
-		       p->how->ca, p->info->saved_at_s, &p->info->signed_by, &bad);
+	}
+	s = (struct signature){ m->certificate.data, (long)m->certificate.len, m->signature.data,
+				m->signature.len };
+	r = sign_check(p->info->digest, &s, p->how->ca, p->info->saved_at_s, &p->info->signed_by,
+		       &bad);
 	ck__signature__free_unpacked(m, NULL);
 	if (r < 0 && p->how->inspect)
 		p->info->bad = bad;

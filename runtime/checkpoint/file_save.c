@@ -106,7 +106,8 @@ int save_seal(struct save *v, struct stream *s, struct error *err)
 			r = sign_digest(digest, v->key, v->cert, &sig, err);
 		if (r < 0)
 			return r;
-		m.certificate = sig.certificate;
+		m.certificate.data = sig.certificate;
+		m.certificate.len = (size_t)sig.certificate_len;
 		m.signature.data = sig.bytes;
 		m.signature.len = sig.len;
 		r = stream_send_msg(s, FRAME_SIGNATURE, &m.base, err);

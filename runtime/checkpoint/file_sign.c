@@ -89,8 +89,10 @@ int sign_digest(const uint8_t digest[STREAM_DIGEST], const char *key_path, const
 		out->bytes = mem_zalloc(out->len);
 		if (EVP_DigestSign(ctx, out->bytes, &out->len, text, sizeof(text)) != 1)
 			r = error_set(err, EIO, "the key %s cannot sign", key_path);
-		out->certificate = TAKE_PTR(pem);
+		out->certificate_len = i2d_X509(cert, &out->certificate);
 	}
+	if (r == 0 && out->certificate_len <= 0)
+		r = error_set(err, EIO, "the certificate %s cannot be encoded", cert_path);
 	if (r < 0)
 		sign_free(out);
 	EVP_MD_CTX_free(ctx);
@@ -102,7 +104,7 @@ int sign_digest(const uint8_t digest[STREAM_DIGEST], const char *key_path, const
 
 void sign_free(struct signature *s)
 {
-	free(s->certificate);
+	OPENSSL_free(s->certificate);
 	free(s->bytes);
 	memset(s, 0, sizeof(*s));
 }
@@ -152,10 +154,23 @@ static int issued_by(X509 *cert, const char *ca_path, int64_t when_s, const char
 	return r;
 }
 
-int sign_check(const uint8_t digest[STREAM_DIGEST], const char *certificate, const uint8_t *bytes,
-	       size_t len, const char *ca_path, int64_t when_s, char **by, struct error *err)
+/* Of exactly these bytes; NULL: they are no certificate. */
+static X509 *decode_certificate(const uint8_t *der, size_t len)
 {
-	X509 *cert = parse_certificate(certificate);
+	const uint8_t *at = der;
+	X509 *cert = len && len <= PEM_MAX ? d2i_X509(NULL, &at, (long)len) : NULL;
+
+	if (cert && at != der + len) {
+		X509_free(cert);
+		cert = NULL;
+	}
+	return cert;
+}
+
+int sign_check(const uint8_t digest[STREAM_DIGEST], const struct signature *s, const char *ca_path,
+	       int64_t when_s, char **by, struct error *err)
+{
+	X509 *cert = decode_certificate(s->certificate, (size_t)s->certificate_len);
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	EVP_PKEY *key = cert ? X509_get0_pubkey(cert) : NULL;
 	uint8_t text[SIGNED_N];
@@ -167,7 +182,7 @@ int sign_check(const uint8_t digest[STREAM_DIGEST], const char *certificate, con
 		r = error_set(err, EKEYREJECTED,
 			      "the checkpoint's signature has no certificate that can be read");
 	else if (EVP_DigestVerifyInit(ctx, NULL, hash_for(key), NULL, key) != 1 ||
-		 EVP_DigestVerify(ctx, bytes, len, text, sizeof(text)) != 1)
+		 EVP_DigestVerify(ctx, s->bytes, s->len, text, sizeof(text)) != 1)
 		r = error_set(err, EKEYREJECTED,
 			      "the checkpoint was altered after it was written: the signature of "
 			      "\"%s\" does not fit",

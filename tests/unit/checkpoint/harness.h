@@ -72,6 +72,8 @@ struct trial {
 	int (*setup)(struct trial *t, bool stub);
 	bool no_precopy, no_verify;
 	void *arg;
+	const char *file; /* trial_save() writes there instead of t->dir/file … */
+	int save_fd;	  /* … or there; 0: no */
 	/* set by the harness */
 	char dir[64]; /* seen by both sides */
 	char cg_a[128], cg_b[128];
@@ -277,6 +279,8 @@ static inline void trial_stub(struct trial *t)
 
 	snprintf(path, sizeof(path), "%s/stub", t->dir);
 	unlink(path);
+	/* made before, and empty since: somebody may have tidied it up */
+	trial_cgroup(t->cg_b, sizeof(t->cg_b), "b");
 	t->b = trial_spawn(t, true);
 	assert_true(t->b > 0);
 	trial_sleep_until(trial_stub_is_ready, t);
@@ -399,17 +403,19 @@ static inline int trial_save_begin(struct trial *t)
 {
 	CLEANUP_FREE char *key = str_format("%s/key.pem", t->dir);
 	CLEANUP_FREE char *cert = str_format("%s/cert.pem", t->dir);
-	CLEANUP_FREE char *path = str_format("%s/file", t->dir);
+	CLEANUP_FREE char *path = t->file ? str_dup(t->file) : str_format("%s/file", t->dir);
+	json_t *args = json_pack("{s:s,s:i,s:o,s:s,s:s}", "cgroup", t->cg_a, "init_pid", t->a,
+				 "externals", trial_externals(t->a), "key", key, "cert", cert);
 
 	if (access(key, F_OK) < 0)
 		trial_identity(t->dir, "host-a");
+	if (t->save_fd)
+		json_object_set_new(args, "fd", json_integer(t->save_fd));
+	else
+		json_object_set_new(args, "path", json_string(path));
 	t->engine_a = trial_engine(&t->ca.sock, -1, -1);
 	t->ca.on_event = trial_event;
-	return trial_step(t, true, "save",
-			  json_pack("{s:s,s:i,s:o,s:s,s:s,s:s}", "cgroup", t->cg_a, "init_pid",
-				    t->a, "externals", trial_externals(t->a), "path", path, "key",
-				    key, "cert", cert),
-			  NULL);
+	return trial_step(t, true, "save", args, NULL);
 }
 
 /* All of it up to the answer of dump: `resume` or `kill` has to follow. */

@@ -3,6 +3,7 @@
 #include "tests/unit/checkpoint/harness.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <libgen.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -117,6 +118,239 @@ static void test_the_source_runs_on_and_copies_run_beside_it(void **state)
 	}
 	trial_clean(&t);
 	assert_int_equal(r, 0);
+}
+
+/* --- what goes wrong ----------------------------------------------------------------------- */
+static size_t entries(const char *path)
+{
+	CLEANUP_CLOSEDIR DIR *d = opendir(path);
+	size_t n = 0;
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
+	return n;
+}
+
+static void end_engine(struct trial *t, bool kill_it)
+{
+	pid_t *pid = t->engine_a ? &t->engine_a : &t->engine_b;
+	struct control_client *c = t->engine_a ? &t->ca : &t->cb;
+
+	if (kill_it)
+		process_kill(*pid, SIGKILL);
+	control_client_close(c);
+	process_wait(*pid, &(int){ 0 });
+	*pid = 0;
+}
+
+/* 16 MiB that do not compress: they do not fit onto a small disk, nor into a pipe. */
+static int fills_first(struct trial *t)
+{
+	enum { SIZE = 16 << 20 };
+	uint32_t *p = malloc(SIZE), x = 1;
+
+	for (size_t i = 0; i < SIZE / 4; i++)
+		p[i] = x = x * 1664525u + 1013904223u;
+	return counts(t) || p[5] == 0;
+}
+
+/* A small disk at t->dir/disk, under which the file is to be. */
+static void small_disk(struct trial *t, const char *size)
+{
+	CLEANUP_FREE char *path = str_format("%s/disk", t->dir);
+	CLEANUP_FREE char *options = str_format("size=%s", size);
+
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(mount("small", path, "tmpfs", 0, options), 0);
+}
+
+/* In the rounds, or only when it is frozen: the source goes on, nothing is left. */
+static void on_full_disk(bool precopy)
+{
+	struct trial t = { .program = fills_first };
+	CLEANUP_FREE char *disk = NULL, *file = NULL;
+	int r, status;
+
+	trial_start(&t);
+	small_disk(&t, "4m");
+	disk = str_format("%s/disk", t.dir);
+	t.file = file = str_format("%s/disk/f", t.dir);
+	r = trial_save_begin(&t);
+	if (r == 0 && precopy)
+		r = trial_precopy(&t);
+	if (r == 0 && !precopy)
+		r = trial_step(&t, true, "freeze", NULL, NULL);
+	if (r == 0 && !precopy)
+		r = trial_step(&t, true, "dump", json_pack("{s:b}", "verify", 0), NULL);
+	assert_int_equal(trial_step(&t, true, "resume", NULL, NULL), 0);
+	status = trial_finish(&t);
+	end_engine(&t, false);
+	assert_int_equal(entries(disk), 0);
+	umount2(disk, MNT_DETACH);
+	trial_clean(&t);
+	assert_int_equal(r, -ENOSPC);
+	assert_int_equal(status, 0);
+}
+
+static void test_a_full_disk_leaves_the_source_running(void **state)
+{
+	(void)state;
+	on_full_disk(true);
+	on_full_disk(false);
+}
+
+/* The engine is killed after each of its steps. */
+static void test_an_engine_that_dies_leaves_no_file(void **state)
+{
+	static const char *const steps[] = { "save", "precopy", "freeze", "dump" };
+
+	(void)state;
+	for (size_t last = 0; last < 4; last++) {
+		struct trial t = { .program = counts };
+		CLEANUP_FREE char *disk = NULL, *file = NULL;
+		int r, status;
+
+		trial_start(&t);
+		disk = str_format("%s/files", t.dir);
+		assert_int_equal(mkdir(disk, 0700), 0);
+		t.file = file = str_format("%s/files/f", t.dir);
+		r = trial_save_begin(&t);
+		for (size_t i = 1; i <= last && r == 0; i++)
+			r = i == 1 ? trial_precopy(&t) : trial_step(&t, true, steps[i], NULL, NULL);
+		end_engine(&t, true);
+		assert_int_equal(entries(disk), 0);
+		if (last == 3) {
+			/* the freezer holds it until a new engine lets it go */
+			t.engine_a = trial_engine(&t.ca.sock, -1, -1);
+			r = trial_step(&t, true, "resume",
+				       json_pack("{s:s,s:i,s:o}", "cgroup", t.cg_a, "init_pid", t.a,
+						 "externals", trial_externals(t.a)),
+				       NULL);
+		}
+		status = trial_finish(&t);
+		trial_clean(&t);
+		assert_int_equal(r, 0);
+		assert_int_equal(status, 0);
+	}
+}
+
+static void test_what_is_discarded_is_gone(void **state)
+{
+	struct trial t = { .program = counts };
+	json_t *saved = NULL;
+	int r, status;
+
+	(void)state;
+	trial_start(&t);
+	r = trial_save(&t);
+	if (r == 0)
+		r = trial_step(&t, true, "resume", json_pack("{s:b}", "discard", 1), &saved);
+	assert_true(r < 0 || json_is_false(json_object_get(saved, "saved")));
+	json_decref(saved);
+	assert_false(has_file(&t, "file"));
+	/* killing needs a whole one */
+	end_engine(&t, false);
+	if (r == 0)
+		r = trial_save_begin(&t);
+	assert_int_equal(trial_step(&t, true, "kill", NULL, NULL), -EINVAL);
+	status = trial_finish(&t);
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+	assert_int_equal(status, 0);
+}
+
+/* Cuts off the signature, behind the last frame before it. */
+static int truncate_to_done(int fd)
+{
+	struct {
+		uint32_t len;
+		uint16_t type, flags;
+		uint32_t crc;
+	} h;
+	off_t at = 0;
+
+	while (pread(fd, &h, sizeof(h), at) == sizeof(h) && h.type != 32 /* FRAME_SIGNATURE */)
+		at += (off_t)(sizeof(h) + h.len);
+	return ftruncate(fd, at);
+}
+
+/* A destination that refuses has made nothing, and one that is killed takes all with it. */
+static void test_a_destination_refuses_or_dies_whole(void **state)
+{
+	struct trial t = { .program = counts };
+	CLEANUP_FREE char *path = NULL, *ca = NULL, *tasks = NULL, *text = NULL;
+	int r, fd;
+
+	(void)state;
+	trial_start(&t);
+	r = trial_save(&t);
+	if (r == 0)
+		r = trial_step(&t, true, "kill", NULL, NULL);
+	path = str_format("%s/file", t.dir);
+	ca = str_format("%s/ca.pem", t.dir);
+	tasks = str_format("%s/cgroup.procs", t.cg_b);
+	end_engine(&t, false);
+	if (r == 0) {
+		fd = open(path, O_RDWR);
+		assert_int_equal(ftruncate(fd, lseek(fd, 0, SEEK_END) - 1), 0);
+		r = trial_load_begin(&t, json_pack("{s:s,s:s}", "path", path, "ca", ca), NULL);
+		assert_int_equal(r, -EBADMSG);
+		assert_non_null(strstr(t.err.msg, "truncated"));
+		assert_int_equal(file_read(tasks, 65536, &text, NULL, NULL), 0);
+		assert_int_equal(atoi(text), t.b);
+		assert_null(strchr(strchr(text, '\n') + 1, '\n'));
+		/* unsigned by now, and still whole enough to be built */
+		r = truncate_to_done(fd);
+		close(fd);
+		end_engine(&t, false);
+		kill(t.b, SIGKILL);
+		status_of(&t.b);
+		assert_int_equal(r, 0);
+		r = trial_load_begin(&t, json_pack("{s:s,s:b}", "path", path, "allow_unsigned", 1),
+				     NULL);
+		if (r == 0)
+			r = trial_step(&t, false, "storage_ready", NULL, NULL);
+		if (r == 0)
+			r = trial_step(&t, false, "wait_restored", NULL, &t.restored);
+		end_engine(&t, true);
+		assert_int_equal(status_of(&t.b), SIGKILL);
+	}
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+}
+
+/* One engine writes into a pipe, the other reads from it, at the same time. */
+static void test_a_pipe_serves_as_well(void **state)
+{
+	struct trial t = { .program = fills_first, .no_verify = true };
+	CLEANUP_FREE char *ca = NULL;
+	int r, status = -1, pipe_fds[2];
+
+	(void)state;
+	trial_start(&t);
+	trial_identity(t.dir, "host-a");
+	ca = str_format("%s/ca.pem", t.dir);
+	assert_int_equal(pipe(pipe_fds), 0);
+	t.save_fd = pipe_fds[1];
+	r = trial_load_begin(&t, json_pack("{s:i,s:s}", "fd", pipe_fds[0], "ca", ca), NULL);
+	if (r == 0)
+		r = trial_step(&t, false, "storage_ready", NULL, NULL);
+	close(pipe_fds[0]);
+	if (r == 0)
+		r = trial_save(&t);
+	close(pipe_fds[1]);
+	if (r == 0)
+		r = trial_step(&t, true, "kill", NULL, NULL);
+	if (r == 0)
+		r = trial_step(&t, false, "wait_restored", NULL, &t.restored);
+	if (r == 0)
+		r = trial_step(&t, false, "run", NULL, NULL);
+	t.migrated = r == 0;
+	if (r == 0)
+		status = trial_finish(&t);
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+	assert_int_equal(status, 0);
 }
 
 /* --- restored under another address --------------------------------------------------------- */
@@ -286,6 +520,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_obj_unix_through_a_file),
 		cmocka_unit_test(test_sock_move_through_a_file),
 		cmocka_unit_test(test_the_source_runs_on_and_copies_run_beside_it),
+		cmocka_unit_test(test_a_full_disk_leaves_the_source_running),
+		cmocka_unit_test(test_an_engine_that_dies_leaves_no_file),
+		cmocka_unit_test(test_what_is_discarded_is_gone),
+		cmocka_unit_test(test_a_destination_refuses_or_dies_whole),
+		cmocka_unit_test(test_a_pipe_serves_as_well),
 		cmocka_unit_test(test_sockets_come_back_under_a_new_address),
 	};
 	char self[200];
