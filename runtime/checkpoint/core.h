@@ -273,6 +273,10 @@ struct shared {
 	size_t map_len;
 	uint64_t *now; /* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
 	size_t nnow;
+	/* Source, a deleted file: mapped shared by somebody; when its content was sent it had
+	 * this time stamp, and had had it for so long that a later write shows. */
+	bool writable;
+	struct timespec settled;
 	bool seen;
 };
 struct shareds {

@@ -478,6 +478,23 @@ static void rlimits(struct state *s)
 	}
 }
 
+/* A program whose file was deleted travels with its memory: mem_shared.c. */
+static int deleted_program(struct state *s)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/exe", s->t->pid);
+	struct stat st;
+
+	if (!s->m.exe || !str_ends(s->m.exe, " (deleted)") || stat(path, &st) < 0 || st.st_nlink)
+		return 0;
+	s->m.exe_shared = dump_shared_id(s->d, st.st_dev, st.st_ino);
+	s->m.has_exe_shared = 1;
+	return s->m.exe_shared ? 0
+			       : error_set(s->err, EOPNOTSUPP,
+					   "the file of the program of process %d was deleted, and "
+					   "the process has nothing of it mapped any more",
+					   s->t->vpid);
+}
+
 static int process(struct state *s)
 {
 	CLEANUP_FREE char *oom = NULL, *pers = NULL;
@@ -501,6 +518,9 @@ static int process(struct state *s)
 		return r;
 	rlimits(s);
 	s->m.exe = link_of(s, "exe");
+	r = deleted_program(s);
+	if (r < 0)
+		return r;
 	s->m.cwd = link_of(s, "cwd");
 	s->m.root = link_of(s, "root");
 	if (status_field(s->status, "Umask", line, sizeof(line))) {

@@ -240,7 +240,9 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 		}
 		if (s->kind == SHARED_ANON && s->fd < 0)
 			return error_set(err, EBADMSG, "shared memory %u was not made", s->id);
-		fd = restore_shared_fd(r, s->id, prot & PROT_WRITE ? O_RDWR : O_RDONLY, err);
+		fd = restore_shared_fd(
+			r, s->id,
+			(prot & PROT_WRITE) && (v->flags & MAP_SHARED) ? O_RDWR : O_RDONLY, err);
 		if (fd < 0)
 			return fd;
 		num = task_send_fd(t, fd, err);

@@ -50,6 +50,35 @@ struct shared *shareds_add(struct shareds *l, uint32_t id)
 	return s;
 }
 
+static bool on_shmem(int fd)
+{
+	struct statfs f;
+
+	return fstatfs(fd, &f) == 0 && (f.f_type == TMPFS_MAGIC || f.f_type == RAMFS_MAGIC);
+}
+
+/* Nobody has written to it since it was sent. Memory shared through it shows no times. */
+static bool is_settled(const struct shared *s)
+{
+	struct stat st;
+
+	return s->kind == SHARED_DELETED && !s->writable && s->settled.tv_sec &&
+	       fstat(s->fd, &st) == 0 && (uint64_t)st.st_size == s->size &&
+	       st.st_mtim.tv_sec == s->settled.tv_sec && st.st_mtim.tv_nsec == s->settled.tv_nsec;
+}
+
+static void settle(struct shared *s, const struct stat *before)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	s->settled = (struct timespec){ 0 };
+	/* Time stamps have the kernel's tick; one that is still going on tells nothing. */
+	if (s->kind == SHARED_DELETED && before->st_mtim.tv_sec + 2 < now.tv_sec &&
+	    !on_shmem(s->fd))
+		s->settled = before->st_mtim;
+}
+
 /*
  * In the last round all tasks stand still in their ptrace stops before any of it begins,
  * so that the time at which a page is hashed no longer matters: a thread does it while the
@@ -132,6 +161,8 @@ void dump_shared_hash_start(struct dump *d)
 		free(s->now);
 		s->now = NULL;
 		s->nnow = 0;
+		if (is_settled(s))
+			continue;
 		/* Cut short since the last round: pages past its end cannot be read. */
 		if (!s->map || fstat(s->fd, &st) < 0 || (uint64_t)st.st_size + PAGE <= s->map_len)
 			continue;
@@ -169,13 +200,6 @@ void shareds_free(struct shareds *l)
 		shared_free(l->s[i]);
 	free(l->s);
 	*l = (struct shareds){ 0 };
-}
-
-static bool on_shmem(int fd)
-{
-	struct statfs f;
-
-	return fstatfs(fd, &f) == 0 && (f.f_type == TMPFS_MAGIC || f.f_type == RAMFS_MAGIC);
 }
 
 /* Adds what `fd` (taken over) stands on, found under the name `link`. */
@@ -247,6 +271,18 @@ struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link)
 	return own < 0 ? NULL : add(d, own, link);
 }
 
+/*
+ * A file that was deleted and is still mapped (an upgraded package): its content travels as
+ * that of a shared object, whether it is mapped shared or private.
+ */
+static bool is_deleted(int fd, const struct vma *v)
+{
+	struct stat st;
+
+	return v->path && str_ends(v->path, " (deleted)") && fstat(fd, &st) == 0 &&
+	       S_ISREG(st.st_mode) && st.st_nlink == 0;
+}
+
 static struct shared *add_vma(struct dump *d, struct task *t, const struct vma *v)
 {
 	char path[96];
@@ -257,7 +293,7 @@ static struct shared *add_vma(struct dump *d, struct task *t, const struct vma *
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	if (v->kind == VMA_FILE && !on_shmem(fd)) {
+	if (v->kind == VMA_FILE && !on_shmem(fd) && !is_deleted(fd, v)) {
 		close(fd);
 		return NULL;
 	}
@@ -270,7 +306,7 @@ int dump_shared_scan(struct dump *d, struct error *err)
 	size_t nnot = 0, n = 0;
 
 	for (size_t i = 0; i < d->shared.n; i++)
-		d->shared.s[i]->seen = false;
+		d->shared.s[i]->seen = d->shared.s[i]->writable = false;
 	for (size_t i = 0; i < d->tasks.n; i++) {
 		struct task *t = d->tasks.t[i];
 
@@ -279,10 +315,12 @@ int dump_shared_scan(struct dump *d, struct error *err)
 			struct shared *s;
 			bool known = false;
 
+			bool deleted = v->path && str_ends(v->path, " (deleted)");
+
 			if (v->kind != VMA_SHARED &&
-			    !(v->kind == VMA_FILE && (v->flags & MAP_SHARED)))
+			    !(v->kind == VMA_FILE && ((v->flags & MAP_SHARED) || deleted)))
 				continue;
-			for (size_t k = 0; k < nnot && v->kind == VMA_FILE; k++)
+			for (size_t k = 0; k < nnot && v->kind == VMA_FILE && !deleted; k++)
 				known |= not_shmem[k] == v->dev;
 			if (known)
 				continue;
@@ -291,7 +329,7 @@ int dump_shared_scan(struct dump *d, struct error *err)
 			if (!s)
 				s = add_vma(d, t, v);
 			if (!s && v->kind == VMA_FILE) {
-				if (nnot < 16)
+				if (nnot < 16 && !deleted)
 					not_shmem[nnot++] = v->dev;
 				continue;
 			}
@@ -303,6 +341,7 @@ int dump_shared_scan(struct dump *d, struct error *err)
 			if (!s)
 				continue;
 			s->seen = true;
+			s->writable |= (v->flags & MAP_SHARED) != 0;
 			v->kind = VMA_SHARED;
 			v->shared_id = s->id;
 		}
@@ -450,8 +489,13 @@ static int data_range(struct dump *d, struct shared *s, uint64_t page, uint64_t 
 static int send_object(struct dump *d, struct shared *s, struct error *err)
 {
 	uint64_t npages = (s->size + PAGE - 1) / PAGE;
+	struct stat before;
 	int r = 0;
 
+	if (is_settled(s))
+		return 0;
+	if (fstat(s->fd, &before) < 0)
+		return error_sys(err, errno, "looking at shared memory %s", s->name);
 	if (npages > s->nhash) {
 		s->hash = mem_grow(s->hash, npages, sizeof(*s->hash));
 		memset(s->hash + s->nhash, 0, (npages - s->nhash) * sizeof(*s->hash));
@@ -492,6 +536,7 @@ static int send_object(struct dump *d, struct shared *s, struct error *err)
 		if (r == 0)
 			r = data_range(d, s, (uint64_t)data / PAGE, at / PAGE, err);
 	}
+	settle(s, &before);
 	return r;
 }
 

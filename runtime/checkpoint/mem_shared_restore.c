@@ -17,6 +17,8 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/core.h"
 
+#define MFD_EXEC_ 0x10u
+
 /* The file behind one of the engine's own mappings. */
 static int map_file(const void *map, size_t len)
 {
@@ -42,9 +44,17 @@ static int make_anon(struct shared *s, struct error *err)
 
 static int make_memfd(struct shared *s, struct error *err)
 {
-	bool plain = s->kind == SHARED_MEMFD;
+	CLEANUP_FREE char *name = str_dup(s->name);
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
-	s->fd = memfd_create(plain ? s->name : "deleted", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	/* A deleted file goes by the last part of its name. */
+	if (s->kind == SHARED_DELETED && str_ends(name, " (deleted)"))
+		name[strlen(name) - strlen(" (deleted)")] = '\0';
+	if (s->kind == SHARED_DELETED && strrchr(name, '/'))
+		memmove(name, strrchr(name, '/') + 1, strlen(strrchr(name, '/')));
+	s->fd = memfd_create(name, flags | MFD_EXEC_);
+	if (s->fd < 0 && errno == EINVAL) /* before Linux 6.3 all are */
+		s->fd = memfd_create(name, flags);
 	if (s->fd < 0)
 		return error_sys(err, errno, "making memfd %s", s->name);
 	fchmod(s->fd, s->mode);
@@ -215,6 +225,15 @@ int restore_shared_finish(struct restore *r, struct error *err)
 		if (s->kind == SHARED_MEMFD && s->seals &&
 		    fcntl(s->fd, F_ADD_SEALS, (int)s->seals) < 0)
 			return error_sys(err, errno, "sealing memfd %s", s->name);
+		/* No program can be started from a file that somebody may write to. */
+		if (s->kind == SHARED_DELETED) {
+			int fd = restore_shared_fd(r, s->id, O_RDONLY, err);
+
+			if (fd < 0)
+				return fd;
+			close(s->fd);
+			s->fd = fd;
+		}
 	}
 	return 0;
 }

@@ -27,6 +27,19 @@ void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object,
 }
 
 /* --- memory -------------------------------------------------------------------------------- */
+/* Where it is mapped shared, others may write to it by that name. */
+static bool has_other_name(const struct task *t, const struct vma *v)
+{
+	CLEANUP_FREE char *path = NULL;
+	struct stat st;
+
+	if (!v->path || !str_ends(v->path, " (deleted)"))
+		return false;
+	path = str_format("/proc/%d/map_files/%llx-%llx", t->pid, (unsigned long long)v->start,
+			  (unsigned long long)v->end);
+	return stat(path, &st) == 0 && st.st_nlink > 0;
+}
+
 static void check_vma(struct task *t, const struct vma *v, struct obstacles *out)
 {
 	CLEANUP_FREE char *name = str_format("memory %llx-%llx %s", (unsigned long long)v->start,
@@ -49,9 +62,9 @@ static void check_vma(struct task *t, const struct vma *v, struct obstacles *out
 	else if (v->path && v->path[0] == '[' && v->kind == VMA_ANON &&
 		 strcmp(v->path, "[uprobes]") == 0)
 		why = "a probe is set in the program";
-	else if (v->kind == VMA_FILE && v->path && str_ends(v->path, " (deleted)")) {
-		why = "the file behind it was deleted";
-		remedy = "restart the program, so that it maps the present file";
+	else if (v->kind == VMA_FILE && (v->flags & MAP_SHARED) && has_other_name(t, v)) {
+		why = "the name it was mapped by was removed, and it has others";
+		remedy = "restart the program, so that it maps the file by its present name";
 	}
 	if (why)
 		obstacle_add(out, t->vpid, -1, name, why, remedy);
@@ -95,10 +108,8 @@ static void check_namespaces(struct dump *d, struct task *t, struct obstacles *o
 static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 {
 	CLEANUP_FREE char *path = str_format("/proc/%d/status", t->pid);
-	CLEANUP_FREE char *exe_path = str_format("/proc/%d/exe", t->pid);
 	CLEANUP_FREE char *status = NULL;
-	char line[64], exe[4096];
-	ssize_t n;
+	char line[64];
 
 	if (t->headless)
 		obstacle_add(out, t->vpid, -1, "process",
@@ -117,11 +128,6 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 	if (is_32_bit(t->pid))
 		obstacle_add(out, t->vpid, -1, "process", "32-bit programs do not travel yet",
 			     "use a 64-bit build of it");
-	n = readlink(exe_path, exe, sizeof(exe) - 1);
-	exe[n < 0 ? 0 : n] = '\0';
-	if (str_ends(exe, " (deleted)"))
-		obstacle_add(out, t->vpid, -1, exe, "the program's file was deleted",
-			     "restart the program from the present file");
 	if (t->vsid == 0 && d->init_pid != t->pid)
 		obstacle_add(out, t->vpid, -1, "session",
 			     "its session was made outside of the container",

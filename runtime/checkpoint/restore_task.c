@@ -104,12 +104,23 @@ static int removed_directory(struct task *t, const char *cwd)
 	return (int)n;
 }
 
-static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
+static long deleted_program(struct restore *r, struct task *t, uint32_t id, struct error *err)
+{
+	int fd = restore_shared_fd(r, id, O_RDONLY, err), num;
+
+	if (fd < 0)
+		return fd;
+	num = task_send_fd(t, fd, err);
+	close(fd);
+	return num;
+}
+
+static int paths(struct restore *r, struct task *t, const Ck__TaskState *s, struct error *err)
 {
 	struct prctl_mm_map mm;
-	size_t chdir_, openat_, set, root = 0;
+	size_t chdir_, openat_ = 0, set, root = 0;
 	struct remote_batch b;
-	unsigned long exe;
+	long exe;
 	bool shared = t->fs_of && t->fs_of != t->vpid, chroots = strcmp(s->root, "/") != 0;
 	const char *program = s->exe;
 	int e;
@@ -129,19 +140,22 @@ static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 					  ? remote_batch_put(&b, ".", 2)
 					  : remote_batch_put(&b, s->cwd, strlen(s->cwd) + 1),
 				  0, 0, 0, 0, 0);
-	openat_ = remote_batch_add(&b, SYS_openat, (unsigned long)AT_FDCWD,
-				   remote_batch_put(&b, program, strlen(program) + 1),
-				   O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	if (!s->exe_shared)
+		openat_ = remote_batch_add(&b, SYS_openat, (unsigned long)AT_FDCWD,
+					   remote_batch_put(&b, program, strlen(program) + 1),
+					   O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	e = remote_batch_run(&b);
 	if (e == 0 && b.c[chdir_].ret < 0)
 		return error_sys(err, (int)-b.c[chdir_].ret,
 				 "the working directory %s of process %d", s->cwd, t->vpid);
-	if (e == 0 && b.c[openat_].ret < 0)
+	if (e == 0 && !s->exe_shared && b.c[openat_].ret < 0)
 		return error_sys(err, (int)-b.c[openat_].ret, "the program %s of process %d",
 				 s->exe, t->vpid);
 	if (e < 0)
 		return failed(t, e, err, "setting the paths");
-	exe = (unsigned long)b.c[openat_].ret;
+	exe = s->exe_shared ? deleted_program(r, t, s->exe_shared, err) : b.c[openat_].ret;
+	if (exe < 0)
+		return (int)exe;
 	memcpy(&mm, s->mm_map.data, sizeof(mm));
 	mm.exe_fd = (uint32_t)exe;
 	remote_batch_begin(&b, &t->threads[0]);
@@ -149,7 +163,7 @@ static int paths(struct task *t, const Ck__TaskState *s, struct error *err)
 	mm.auxv_size = (uint32_t)s->auxv.len;
 	set = remote_batch_add(&b, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
 			       remote_batch_put(&b, &mm, sizeof(mm)), sizeof(mm), 0, 0);
-	remote_batch_add(&b, SYS_close, exe, 0, 0, 0, 0, 0);
+	remote_batch_add(&b, SYS_close, (unsigned long)exe, 0, 0, 0, 0, 0);
 	if (chroots && !shared)
 		root = remote_batch_add(&b, SYS_chroot,
 					remote_batch_put(&b, s->root, strlen(s->root) + 1), 0, 0, 0,
@@ -469,12 +483,11 @@ int restore_task_state(struct restore *r, struct task *t, struct error *err)
 	char num[16];
 	int e;
 
-	(void)r;
 	if (!s->cwd || !s->exe || !s->root || s->n_threads != t->nthreads)
 		return error_set(err, EBADMSG, "the state of process %d is not whole", t->vpid);
 	if (!remote_scratch(t))
 		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
-	e = paths(t, s, err);
+	e = paths(r, t, s, err);
 	if (e == 0)
 		e = timers(t, s, err);
 	if (e < 0)

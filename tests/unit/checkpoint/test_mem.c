@@ -223,6 +223,95 @@ static void test_shared_memory_is_one_object_again(void **state)
 	trial_run(&t, 0);
 }
 
+/* --- files that were deleted while in use -------------------------------------------------- */
+static void copy_file(const char *from, const char *to)
+{
+	char buf[65536];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0755);
+	ssize_t n;
+
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, (size_t)n) != n)
+			_exit(99);
+	close(in);
+	close(out);
+}
+
+static int deleted(struct trial *t)
+{
+	char *shell = str_format("%s/shell", t->dir), *lib = str_format("%s/lib", t->dir);
+	char *mem = str_format("%s/mem", t->dir), link[4096] = "", *priv, *ro, *both, *other;
+	struct stat st;
+	int fd, keep, status;
+	pid_t pid;
+
+	copy_file("/bin/sh", shell);
+	copy_file("/bin/sh", lib);
+	copy_file("/bin/sh", mem);
+	stat(lib, &st);
+	fd = open(lib, O_RDONLY);
+	ro = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	priv = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 4096);
+	close(fd);
+	keep = open(mem, O_RDWR);
+	both = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, keep, 0);
+	other = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, keep, 0);
+	priv[1] = 'P';
+	both[0] = 'S';
+	pid = fork();
+	if (pid == 0) {
+		execl(shell, "shell", "-c", "trap 'exit 7' TERM; while :; do :; done", NULL);
+		_exit(98);
+	}
+	for (;;) {
+		char *exe = str_format("/proc/%d/exe", pid);
+		ssize_t n = readlink(exe, link, sizeof(link) - 1);
+
+		free(exe);
+		if (n > 6 && strncmp(link + n - 6, "/shell", 6) == 0)
+			break;
+		usleep(1000);
+	}
+	usleep(50000);
+	unlink(shell);
+	unlink(lib);
+	unlink(mem);
+	/* What an upgrade puts in its place. */
+	copy_file("/bin/cat", lib);
+	trial_ready(t);
+	trial_await(t);
+	if (memcmp(ro, "\177ELF", 4) != 0 || priv[1] != 'P')
+		return 1;
+	fd = open("/bin/sh", O_RDONLY);
+	for (off_t at = 4096; at < st.st_size; at += 4096) {
+		char page[4096];
+		ssize_t n = pread(fd, page, sizeof(page), at);
+
+		if (n <= 0 || memcmp(ro + at, page, (size_t)n) != 0)
+			return 2;
+		if (at > 4096 && memcmp(priv + at - 4096, page, (size_t)n) != 0)
+			return 3;
+	}
+	other[1] = 'T';
+	if (pread(keep, link, 2, 0) != 2 || link[0] != 'S' || link[1] != 'T' || both[1] != 'T')
+		return 4;
+	kill(pid, SIGTERM);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 7)
+		return 5;
+	free(shell);
+	free(lib);
+	free(mem);
+	return 0;
+}
+
+static void test_deleted_programs_and_mapped_files_travel(void **state)
+{
+	struct trial t = { .program = deleted };
+
+	(void)state;
+	trial_run(&t, 0);
+}
+
 /* --- what a dirty bit does not see ----------------------------------------------------------- */
 /* 1: the writer's page table is gone before anybody looks. */
 static int writer_gone(struct trial *t)
@@ -419,6 +508,7 @@ int main(void)
 		cmocka_unit_test(test_guard_pages_and_advice_are_kept),
 		cmocka_unit_test(test_child_born_in_precopy_has_its_own_memory),
 		cmocka_unit_test(test_shared_memory_is_one_object_again),
+		cmocka_unit_test(test_deleted_programs_and_mapped_files_travel),
 		cmocka_unit_test(test_write_of_a_writer_that_has_gone_is_not_lost),
 		cmocka_unit_test(test_write_through_a_new_mapping_is_not_lost),
 		cmocka_unit_test(test_write_by_system_call_is_not_lost),
