@@ -37,8 +37,10 @@ static bool inet_claims(const struct ofd *o)
 
 	if (!sock_kind(o, &k) || (k.family != AF_INET && k.family != AF_INET6))
 		return false;
-	return k.type == SOCK_RAW ||
-	       (k.type == SOCK_DGRAM && k.protocol != IPPROTO_DCCP && k.protocol != IPPROTO_SCTP);
+	/* Others of this type are not claimed: L2TP, for one, has a tunnel in the kernel. */
+	return k.type == SOCK_RAW || (k.type == SOCK_DGRAM &&
+				      (k.protocol == IPPROTO_UDP || k.protocol == IPPROTO_UDPLITE ||
+				       k.protocol == IPPROTO_ICMP || k.protocol == IPPROTO_ICMPV6));
 }
 
 static const char *inet_obstacle(int fd, const char **remedy)

@@ -25,6 +25,36 @@ static const struct {
 	  "configure the program to use TCP" },
 };
 
+/* Names of the rest, so that the user sees what it is. Numbers: linux/socket.h. */
+static const struct {
+	int family;
+	const char *name;
+} names[] = {
+	{ AF_AX25, "AX.25" },
+	{ AF_IPX, "IPX" },
+	{ AF_APPLETALK, "AppleTalk" },
+	{ AF_NETROM, "NET/ROM" },
+	{ AF_X25, "X.25" },
+	{ AF_ROSE, "ROSE" },
+	{ AF_PACKET, "packet" },
+	{ AF_ATMPVC, "ATM PVC" },
+	{ AF_ATMSVC, "ATM SVC" },
+	{ AF_LLC, "LLC" },
+	{ AF_IB, "InfiniBand" },
+	{ AF_PPPOX, "PPP" },
+	{ AF_RXRPC, "RxRPC" },
+	{ AF_ISDN, "ISDN" },
+	{ AF_PHONET, "Phonet" },
+	{ AF_IEEE802154, "802.15.4" },
+	{ AF_CAIF, "CAIF" },
+	{ AF_NFC, "NFC" },
+	{ AF_KCM, "KCM" },
+	{ AF_QIPCRTR, "QIPC router" },
+	{ 45 /* AF_MCTP */, "MCTP" },
+	{ AF_INET, "IPv4" },
+	{ AF_INET6, "IPv6" },
+};
+
 static bool refused_claims(const struct ofd *o)
 {
 	struct sock_kind k;
@@ -47,11 +77,16 @@ static void refused_say(const struct ofd *o, char *object, size_t cap, const cha
 			*remedy = known[i].remedy;
 			return;
 		}
-	if (k.protocol == IPPROTO_SCTP)
+	if (k.protocol == IPPROTO_SCTP) {
 		snprintf(object, cap, "SCTP socket");
-	else
-		snprintf(object, cap, "socket of family %d, type %d, protocol %d", k.family, k.type,
-			 k.protocol);
+		return;
+	}
+	snprintf(object, cap, "socket of family %d, type %d, protocol %d", k.family, k.type,
+		 k.protocol);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].family == k.family)
+			snprintf(object, cap, "%s socket of type %d, protocol %d", names[i].name,
+				 k.type, k.protocol);
 }
 
 static int refused_check(struct dump *d, const struct ofd *o, struct obstacles *out)

@@ -136,8 +136,8 @@ static void make_processes(void)
 		_exit(0);
 	fd = (int)syscall(SYS_pidfd_open, gone, 0);
 	waitpid(gone, NULL, 0);
-	made(REFUSED, fd, "pidfd of a process that is gone");
-	made(REFUSED, (int)syscall(SYS_pidfd_open, getpid(), O_EXCL), "pidfd of a thread");
+	made(TRAVELS, fd, "pidfd of a process that is gone");
+	made(TRAVELS, (int)syscall(SYS_pidfd_open, getpid(), O_EXCL), "pidfd of a thread");
 	made(TRAVELS, (int)syscall(SYS_pidfd_open, getpid(), 0), "pidfd");
 	made(TRAVELS, open("/proc/self/ns/net", O_RDONLY), "the container's network namespace");
 	if (pipe(sync) < 0)
