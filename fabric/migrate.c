@@ -326,7 +326,9 @@ int migration_precopy(struct migration *m, struct error *err)
 	sync_volumes(m);
 	m->engine->control.on_event = on_engine_event;
 	m->engine->control.ctx = m;
+	m->precopy_ns = clock_mono_ns();
 	r = engine_call(m->engine, "precopy", args, &answer, err);
+	m->precopy_ns = clock_mono_ns() - m->precopy_ns;
 	m->engine->control.on_event = NULL;
 	if (r < 0)
 		return r;
@@ -342,11 +344,13 @@ struct storage {
 	struct migration *m;
 	struct error err;
 	int result;
-	int64_t ns;
+	int64_t ns, freeze_ns, quiesce_ns, demote_ns, lock_ns;
+	struct error locks_err;
+	int locks;
 };
 
-/* Hands the volumes over while the engine sends what is left of memory and objects. */
-static void *storage_thread(void *arg)
+/* The locks change hands while B mounts what it reads without them. */
+static void *lock_thread(void *arg)
 {
 	struct storage *s = arg;
 	struct migration *m = s->m;
@@ -355,16 +359,60 @@ static void *storage_thread(void *arg)
 	size_t i;
 
 	json_array_foreach (json_object_get(m->doc, "volumes"), i, v) {
-		const char *name = json_str(v, "name", "");
-
-		s->result = volume_freeze(m->f->volumes, name, &s->err);
-		if (!s->result)
-			s->result = volume_demote(m->f->volumes, name, &s->err);
-		if (s->result < 0)
+		s->locks = volume_demote(m->f->volumes, json_str(v, "name", ""), &s->locks_err);
+		if (s->locks < 0)
 			return NULL;
 	}
-	s->result =
-		migration_rpc(m, "migrate.storage", json_object(), STEP_TIMEOUT_NS, NULL, &s->err);
+	s->demote_ns = clock_mono_ns() - start;
+	s->locks = migration_rpc(m, "migrate.claim", json_object(), STEP_TIMEOUT_NS, NULL,
+				 &s->locks_err);
+	s->lock_ns = clock_mono_ns() - start;
+	return NULL;
+}
+
+/* Hands the volumes over while the engine sends what is left of memory and objects. */
+static void *storage_thread(void *arg)
+{
+	struct storage *s = arg;
+	struct migration *m = s->m;
+	CLEANUP_JSON json_t *taken = NULL;
+	int64_t start = clock_mono_ns();
+	json_t *volumes = json_object_get(m->doc, "volumes"), *v;
+	pthread_t thread;
+	size_t i;
+
+	json_array_foreach (volumes, i, v) {
+		const char *name = json_str(v, "name", "");
+		int64_t t0 = clock_mono_ns(), t1;
+
+		s->result = volume_freeze(m->f->volumes, name, &s->err);
+		t1 = clock_mono_ns();
+		if (!s->result)
+			s->result = volume_quiesce(m->f->volumes, name, &s->err);
+		if (s->result < 0)
+			return NULL;
+		s->freeze_ns += t1 - t0;
+		s->quiesce_ns += clock_mono_ns() - t1;
+	}
+	s->result = json_array_size(volumes) ? -pthread_create(&thread, NULL, lock_thread, s) : 0;
+	if (s->result < 0) {
+		error_sys(&s->err, -s->result, "starting a thread");
+		return NULL;
+	}
+	s->result = migration_rpc(m, "migrate.storage", json_object(), STEP_TIMEOUT_NS, &taken,
+				  &s->err);
+	if (json_array_size(volumes))
+		pthread_join(thread, NULL);
+	if (s->result >= 0 && s->locks < 0) {
+		s->result = s->locks;
+		s->err = s->locks_err;
+	}
+	m->storage_laps = json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I}", "freeze_ns", (json_int_t)s->freeze_ns,
+		"quiesce_ns", (json_int_t)s->quiesce_ns, "unlock_ns", (json_int_t)s->demote_ns,
+		"lock_ns", (json_int_t)(s->lock_ns - s->demote_ns), "promote_ns",
+		(json_int_t)json_int(taken, "promote_ns", 0), "mount_ns",
+		(json_int_t)json_int(taken, "mount_ns", 0));
 	s->ns = clock_mono_ns() - start;
 	return NULL;
 }
@@ -580,7 +628,7 @@ static json_t *summary(const struct migration *m)
 {
 	return json_pack(
 		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
-		"s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*}}",
+		"s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*, s:O*}, s:I}",
 		"State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""), "From",
 		m->f->host, "To", m->to, "TotalNs", (json_int_t)(clock_mono_ns() - m->start_ns),
 		"Rounds", (json_int_t)m->rounds, "Bytes", (json_int_t)m->bytes, "MemoryBytes",
@@ -589,7 +637,8 @@ static json_t *summary(const struct migration *m)
 		"StorageNs", (json_int_t)m->storage_ns, "MemoryNs", (json_int_t)m->memory_ns,
 		"RestoreNs", (json_int_t)m->restore_ns, "NetworkNs", (json_int_t)m->network_ns,
 		"CommitNs", (json_int_t)m->commit_ns, "Engine", "dump", m->engine_dump, "restore",
-		m->engine_restore);
+		m->engine_restore, "storage", m->storage_laps, "PrecopyNs",
+		(json_int_t)m->precopy_ns);
 }
 
 /* --- the machine -------------------------------------------------------------------- */
@@ -731,6 +780,7 @@ static int attempt(struct fabric *f, const json_t *doc, const char *host,
 	json_decref(m.doc);
 	json_decref(m.live);
 	json_decref(m.engine_dump);
+	json_decref(m.storage_laps);
 	json_decref(m.engine_restore);
 	return r;
 }

@@ -22,7 +22,7 @@ struct migration {
 	struct fabric *f;
 	const char *id, *to;
 	json_t *doc, *live;		      /* document; what the container manager says */
-	json_t *engine_dump, *engine_restore; /* where the engines' time went */
+	json_t *engine_dump, *engine_restore, *storage_laps; /* where the time went */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
@@ -38,7 +38,7 @@ struct migration {
 	bool cold, verified;
 	int64_t start_ns, blackout_start_ns;
 	int64_t rounds, bytes, memory_bytes, blackout_ns;
-	int64_t freeze_ns, storage_ns, memory_ns, restore_ns, network_ns, commit_ns;
+	int64_t precopy_ns, freeze_ns, storage_ns, memory_ns, restore_ns, network_ns, commit_ns;
 };
 
 void migration_enter(struct migration *m, enum migration_state state);

@@ -8,6 +8,7 @@
  *                    process, an engine that listens for the source's
  *   migrate.hold     packets are queued from now on
  *   migrate.storage  volumes taken (tentatively), mounted in the stub's namespace
+ *   migrate.claim    meanwhile the source has given their locks away: taken
  *   migrate.commit   everything is built; the document is swapped; it runs
  *   migrate.abort    all of it away again
  *
@@ -37,6 +38,7 @@ struct incoming {
 	struct engine *engine;
 	pid_t stub;
 	bool committed; /* the document names us: only forward */
+	bool claimed;	/* the locks of its volumes are ours */
 	bool ending;	/* somebody is taking it down */
 	int users;	/* RPC handlers that work on it */
 };
@@ -434,16 +436,19 @@ static int rpc_hold(void *ctx, struct rpc_request *req, json_t *params, json_t *
 	return r;
 }
 
-static int take_volumes(struct fabric *f, struct incoming *in, struct error *err)
+static int take_volumes(struct fabric *f, struct incoming *in, json_t **laps, struct error *err)
 {
+	int64_t promote_ns = 0, mount_ns = 0;
 	json_t *v;
 	size_t i;
 
 	json_array_foreach (json_object_get(in->doc, "volumes"), i, v) {
 		const char *name = json_str(v, "name", "");
 		CLEANUP_FREE char *path = NULL;
-		int r = volume_promote(f->volumes, name, true, err);
+		int64_t t0 = clock_mono_ns(), t1;
+		int r = volume_preview(f->volumes, name, err);
 
+		t1 = clock_mono_ns();
 		if (!r)
 			r = volume_mount(f->volumes, name, &path, err);
 		if (!r)
@@ -451,8 +456,33 @@ static int take_volumes(struct fabric *f, struct incoming *in, struct error *err
 						 !json_bool(v, "rw", true), err);
 		if (r < 0)
 			return error_wrap(err, "volume %s", name);
+		promote_ns += t1 - t0;
+		mount_ns += clock_mono_ns() - t1;
 	}
+	*laps = json_pack("{s:I, s:I}", "promote_ns", (json_int_t)promote_ns, "mount_ns",
+			  (json_int_t)mount_ns);
 	return engine_call(in->engine, "storage_ready", NULL, NULL, err);
+}
+
+static int rpc_claim(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
+		     struct error *err)
+{
+	struct fabric *f = ctx;
+	struct incoming *in;
+	int r = incoming_want(f, params, &in, err);
+	json_t *v;
+	size_t i;
+
+	(void)req;
+	(void)result;
+	if (r < 0)
+		return r;
+	json_array_foreach (json_object_get(in->doc, "volumes"), i, v)
+		if (!r)
+			r = volume_claim(f->volumes, json_str(v, "name", ""), err);
+	in->claimed = !r;
+	incoming_put(f, in);
+	return r;
 }
 
 static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -463,11 +493,10 @@ static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_
 	int r = incoming_want(f, params, &in, err);
 
 	(void)req;
-	(void)result;
 	if (r < 0)
 		return r;
 	rcu_expedite(true);
-	r = take_volumes(f, in, err);
+	r = take_volumes(f, in, result, err);
 	rcu_expedite(false);
 	incoming_put(f, in);
 	return r;
@@ -563,8 +592,11 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
 	struct error why = { 0 };
 	int64_t t0 = clock_mono_ns(), t1, t2, t3, run_ns;
-	int r = engine_call(in->engine, "wait_restored", NULL, &restored, err);
+	int r;
 
+	if (json_array_size(json_object_get(in->doc, "volumes")) && !in->claimed)
+		return error_set(err, EPROTO, "a commit before the volumes' locks changed hands");
+	r = engine_call(in->engine, "wait_restored", NULL, &restored, err);
 	if (r < 0)
 		return r;
 	t1 = clock_mono_ns();
@@ -670,13 +702,9 @@ void migrate_log_tail(struct migration *m, json_t *params)
 }
 
 const struct rpc_method migrate_methods[] = {
-	{ "migrate.start", migrate_rpc_start, NULL, 0 },
-	{ "migrate.admit", rpc_admit, NULL, 0 },
-	{ "migrate.prepare", rpc_prepare, NULL, 0 },
-	{ "migrate.hold", rpc_hold, NULL, 0 },
-	{ "migrate.storage", rpc_storage, NULL, 0 },
-	{ "migrate.commit", rpc_commit, NULL, 0 },
-	{ "migrate.abort", rpc_abort, NULL, 0 },
-	{ "migrate.cold", NULL, migrate_rpc_cold, 0 },
-	{ NULL, NULL, NULL, 0 },
+	{ "migrate.start", migrate_rpc_start, NULL, 0 }, { "migrate.admit", rpc_admit, NULL, 0 },
+	{ "migrate.prepare", rpc_prepare, NULL, 0 },	 { "migrate.hold", rpc_hold, NULL, 0 },
+	{ "migrate.storage", rpc_storage, NULL, 0 },	 { "migrate.claim", rpc_claim, NULL, 0 },
+	{ "migrate.commit", rpc_commit, NULL, 0 },	 { "migrate.abort", rpc_abort, NULL, 0 },
+	{ "migrate.cold", NULL, migrate_rpc_cold, 0 },	 { NULL, NULL, NULL, 0 },
 };

@@ -103,6 +103,10 @@ struct volume_driver {
 	 */
 	int (*status)(void *state, struct attachment *a, json_t **out, struct error *err);
 	int (*promote)(void *state, struct attachment *a, bool tentative, struct error *err);
+	/* The content is final, the lock stays; tentative without the lock; the lock. */
+	int (*quiesce)(void *state, struct attachment *a, struct error *err);
+	int (*preview)(void *state, struct attachment *a, struct error *err);
+	int (*claim)(void *state, struct attachment *a, struct error *err);
 	int (*settle)(void *state, struct attachment *a, struct error *err);
 	int (*abandon)(void *state, struct attachment *a, struct error *err);
 	int (*demote)(void *state, struct attachment *a, struct error *err);

@@ -82,6 +82,16 @@ static int transition(struct op *op, handover_fn *fn, const char *what, const ch
 	return rc ? rc : op_set_mode(op, mode, err);
 }
 
+int volume_quiesce(struct volumes *vs, const char *name, struct error *err)
+{
+	CLEANUP_OP struct op op;
+	int rc = volume_op_begin_attached(&op, vs, name, err);
+
+	if (rc == 0)
+		rc = transition(&op, op.driver->quiesce, "demote", "demoted", err);
+	return rc ? error_wrap(err, "closing volume %s to writes", name ? name : "") : 0;
+}
+
 int volume_demote(struct volumes *vs, const char *name, struct error *err)
 {
 	CLEANUP_OP struct op op;
@@ -102,23 +112,52 @@ int volume_retake(struct volumes *vs, const char *name, struct error *err)
 	return rc ? error_wrap(err, "retaking volume %s", name ? name : "") : 0;
 }
 
+/* Up to date, and nothing that was read before and may have changed since. */
+static int promoted(struct op *op, bool tentative, struct error *err)
+{
+	CLEANUP_FREE char *path = volume_path(op->vs, op->a.name);
+	int rc = mount_is(path) ? 0 : block_drop_cache(op->a.device, err);
+
+	return rc ? rc : op_set_mode(op, tentative ? "tentative" : "rw", err);
+}
+
 int volume_promote(struct volumes *vs, const char *name, bool tentative, struct error *err)
 {
 	CLEANUP_OP struct op op;
-	CLEANUP_FREE char *path = NULL;
 	int rc = volume_op_begin_attached(&op, vs, name, err);
 
 	if (rc == 0 && !op.driver->promote)
 		rc = op_refuse(&op, "promote", err);
 	else if (rc == 0)
 		rc = op.driver->promote(op.state, &op.a, tentative, err);
-	if (rc == 0) {
-		path = volume_path(vs, name);
-		if (!mount_is(path))
-			rc = block_drop_cache(op.a.device, err); /* read in standby: stale */
-	}
 	if (rc == 0)
-		rc = op_set_mode(&op, tentative ? "tentative" : "rw", err);
+		rc = promoted(&op, tentative, err);
+	return rc ? error_wrap(err, "promoting volume %s", name ? name : "") : 0;
+}
+
+int volume_preview(struct volumes *vs, const char *name, struct error *err)
+{
+	CLEANUP_OP struct op op;
+	int rc = volume_op_begin_attached(&op, vs, name, err);
+
+	if (rc == 0 && !op.driver->preview)
+		rc = op_refuse(&op, "promote", err);
+	else if (rc == 0)
+		rc = op.driver->preview(op.state, &op.a, err);
+	if (rc == 0)
+		rc = promoted(&op, true, err);
+	return rc ? error_wrap(err, "promoting volume %s", name ? name : "") : 0;
+}
+
+int volume_claim(struct volumes *vs, const char *name, struct error *err)
+{
+	CLEANUP_OP struct op op;
+	int rc = volume_op_begin_attached(&op, vs, name, err);
+
+	if (rc == 0 && !op.driver->claim)
+		rc = op_refuse(&op, "promote", err);
+	else if (rc == 0)
+		rc = op.driver->claim(op.state, &op.a, err);
 	return rc ? error_wrap(err, "promoting volume %s", name ? name : "") : 0;
 }
 

@@ -26,6 +26,9 @@ int rbd_driver_attach(void *state, enum volume_mode mode, struct attachment *a, 
 int rbd_driver_detach(void *state, struct attachment *a, bool dead, struct error *err);
 int rbd_driver_status(void *state, struct attachment *a, json_t **out, struct error *err);
 int rbd_driver_promote(void *state, struct attachment *a, bool tentative, struct error *err);
+int rbd_driver_quiesce(void *state, struct attachment *a, struct error *err);
+int rbd_driver_preview(void *state, struct attachment *a, struct error *err);
+int rbd_driver_claim(void *state, struct attachment *a, struct error *err);
 int rbd_driver_settle(void *state, struct attachment *a, struct error *err);
 int rbd_driver_abandon(void *state, struct attachment *a, struct error *err);
 int rbd_driver_demote(void *state, struct attachment *a, struct error *err);

@@ -175,6 +175,28 @@ int rbd_driver_promote(void *state, struct attachment *a, bool tentative, struct
 	return rbd_vold(state, a, req, NULL, err);
 }
 
+int rbd_driver_preview(void *state, struct attachment *a, struct error *err)
+{
+	json_t *req = request("promote");
+
+	json_set_bool(req, "tentative", true);
+	json_set_bool(req, "unlocked", true);
+	return rbd_vold(state, a, req, NULL, err);
+}
+
+int rbd_driver_claim(void *state, struct attachment *a, struct error *err)
+{
+	return rbd_vold(state, a, request("claim"), NULL, err);
+}
+
+int rbd_driver_quiesce(void *state, struct attachment *a, struct error *err)
+{
+	json_t *req = request("demote");
+
+	json_set_bool(req, "keep_lock", true);
+	return rbd_vold(state, a, req, NULL, err);
+}
+
 int rbd_driver_settle(void *state, struct attachment *a, struct error *err)
 {
 	return rbd_vold(state, a, request("settle"), NULL, err);

@@ -17,6 +17,9 @@
  * A hand-over in the blackout of a migration:
  *   A: volume_sync (during pre-copy), volume_freeze, volume_demote
  *   B: volume_promote(tentative), volume_mount
+ * or, in less time, the lock changing hands while B mounts:
+ *   A: volume_freeze, volume_quiesce ┬─────────────────► volume_demote ─┐
+ *   B:                               └► volume_preview, volume_mount    └► volume_claim
  *   commit:  B: volume_settle          A: kill the tasks, volume_detach (it thaws,
  *                                         unmounts; nothing of it can be written)
  *   undo:    B: volume_unmount, volume_abandon, volume_detach
@@ -153,6 +156,11 @@ int volume_thaw(struct volumes *vs, const char *name, struct error *err);
  */
 int volume_demote(struct volumes *vs, const char *name, struct error *err);
 /*
+ * As volume_demote(), but the lock is kept until that is called: the content is final, and
+ * another host may volume_preview() it meanwhile. volume_retake() leads back.
+ */
+int volume_quiesce(struct volumes *vs, const char *name, struct error *err);
+/*
  * demoted → rw: takes the lock again. ESTALE when another host has written in between
  * (what this host caches is then wrong: detach and attach), EBUSY while it still may.
  */
@@ -165,6 +173,13 @@ int volume_retake(struct volumes *vs, const char *name, struct error *err);
  * acknowledged at once. EBUSY while another host holds the lock.
  */
 int volume_promote(struct volumes *vs, const char *name, bool tentative, struct error *err);
+/*
+ * standby → tentative without the lock, of a volume that another host has quiesced: only the
+ * caller knows that it is, so this needs its word. volume_claim() then takes the lock (EBUSY
+ * while the other host has it still) and must have succeeded before the commit.
+ */
+int volume_preview(struct volumes *vs, const char *name, struct error *err);
+int volume_claim(struct volumes *vs, const char *name, struct error *err);
 /* tentative → rw: what was buffered is written in order and flushed. rw: 0. */
 int volume_settle(struct volumes *vs, const char *name, struct error *err);
 /* tentative → standby: what was buffered is dropped, the lock released. Unmount first. */

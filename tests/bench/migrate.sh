@@ -31,7 +31,7 @@ where() { # where NAME: medians of the parts of the blackout
 	done
 	printf ' | blackout %.1f ms, bytes/memory %.2f\n' "$(jq -r .summary.BlackoutNs "$TMP/$1.json" | median | awk '{ print $1 / 1e6 }')" \
 		"$(jq -r '.summary | .Bytes / .MemoryBytes' "$TMP/$1.json" | median)" >&2
-	for k in dump restore; do # medians of the engines' own laps, in ms
+	for k in dump storage restore; do # medians of the engines' own laps, in ms
 		printf '  %s:' $k >&2
 		jq -rs --arg k $k '[.[].summary.Engine[$k] | (.parts // {}) + del(.parts)] | (map(keys) | add | unique)[] as $f |
 			"\($f) \([.[][$f] | numbers] | sort | .[length / 2 | floor] // 0 | . / 1e5 | round / 10)"' "$TMP/$1.json" | paste -sd' ' >&2

@@ -49,7 +49,14 @@ static int op_status(struct vold *v, const json_t *req, json_t *answer, struct e
 static int op_promote(struct vold *v, const json_t *req, json_t *answer, struct error *err)
 {
 	(void)answer;
-	return core_promote(v->core, json_bool(req, "tentative", false), err);
+	return core_promote(v->core, json_bool(req, "tentative", false),
+			    json_bool(req, "unlocked", false), err);
+}
+
+static int op_claim(struct vold *v, const json_t *req, json_t *answer, struct error *err)
+{
+	(void)req, (void)answer;
+	return core_claim(v->core, err);
 }
 
 static int op_settle(struct vold *v, const json_t *req, json_t *answer, struct error *err)
@@ -70,7 +77,7 @@ static int op_demote(struct vold *v, const json_t *req, json_t *answer, struct e
 	int rc = json_want_int(req, "timeout_ns", false, 0, MAX_TIMEOUT_NS, &timeout_ns, err);
 
 	(void)answer;
-	return rc ? rc : core_demote(v->core, timeout_ns, err);
+	return rc ? rc : core_demote(v->core, timeout_ns, json_bool(req, "keep_lock", false), err);
 }
 
 static int op_retake(struct vold *v, const json_t *req, json_t *answer, struct error *err)
@@ -118,7 +125,7 @@ static int op_shutdown(struct vold *v, const json_t *req, json_t *answer, struct
 	(void)req, (void)answer, (void)err;
 	alarm(SHUTDOWN_ALARM);
 	if (core_abandon(v->core, &ignored))
-		core_demote(v->core, SHUTDOWN_NS, &ignored);
+		core_demote(v->core, SHUTDOWN_NS, false, &ignored);
 	v->backend->stop(v->backend_state);
 	core_close(v->core);
 	v->core = NULL;
@@ -130,10 +137,10 @@ static const struct operation {
 	const char *name;
 	int (*run)(struct vold *v, const json_t *req, json_t *answer, struct error *err);
 } operations[] = {
-	{ "status", op_status },     { "promote", op_promote }, { "settle", op_settle },
-	{ "abandon", op_abandon },   { "demote", op_demote },	{ "retake", op_retake },
-	{ "refresh", op_refresh },   { "resize", op_resize },	{ "snapshot", op_snapshot },
-	{ "shutdown", op_shutdown },
+	{ "status", op_status },     { "promote", op_promote },	  { "settle", op_settle },
+	{ "abandon", op_abandon },   { "demote", op_demote },	  { "retake", op_retake },
+	{ "claim", op_claim },	     { "refresh", op_refresh },	  { "resize", op_resize },
+	{ "snapshot", op_snapshot }, { "shutdown", op_shutdown },
 };
 
 /* A shutdown takes v->core away: it waits for other requests, and they for it. */

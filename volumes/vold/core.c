@@ -27,7 +27,8 @@ static const char *const mode_names[] = { "ro",	      "standby",  "rw",	     "te
 struct core {
 	const struct image_ops *ops;
 	struct image *image;
-	char *mark; /* this vold's writer mark */
+	char *mark;  /* this vold's writer mark */
+	bool locked; /* the image's lock is ours; changed under op_lock and lock */
 	uint64_t overlay_bytes;
 
 	pthread_mutex_t op_lock;
@@ -103,7 +104,7 @@ int core_open(const struct vold_options *o, struct core **out, struct error *err
 	if (rc == 0) {
 		c->mode = mode == RO ? RO : STANDBY;
 		if (mode == RW)
-			rc = core_promote(c, false, err);
+			rc = core_promote(c, false, false, err);
 	}
 	if (rc) {
 		core_free(c);
@@ -119,7 +120,7 @@ void core_close(struct core *c)
 	bool release;
 
 	pthread_mutex_lock(&c->lock);
-	release = (c->mode == RW || c->mode == TENTATIVE) && c->writes == 0;
+	release = c->locked && c->mode != FAILED && c->writes == 0;
 	pthread_mutex_unlock(&c->lock);
 	core_shut(c, "ferry-vold is ending");
 	if (release && c->ops->unlock(c->image, &err))
@@ -197,7 +198,7 @@ void core_check_lock(struct core *c)
 
 	pthread_mutex_lock(&c->lock);
 	changes = c->changes;
-	holds = c->mode == RW || c->mode == TENTATIVE || c->mode == SETTLING;
+	holds = c->locked && (c->mode == RW || c->mode == TENTATIVE || c->mode == SETTLING);
 	pthread_mutex_unlock(&c->lock);
 	if (!holds)
 		return;
@@ -382,7 +383,30 @@ static int refuse(struct core *c, const char *what, struct error *err)
 	return error_set(err, EINVAL, "cannot %s a volume in mode %s", what, mode_names[mode]);
 }
 
-static int promote(struct core *c, bool tentative, struct error *err)
+static int take_lock(struct core *c, struct error *err)
+{
+	int rc = c->ops->lock(c->image, err);
+
+	if (rc == 0) {
+		pthread_mutex_lock(&c->lock);
+		c->locked = true;
+		c->changes++;
+		pthread_mutex_unlock(&c->lock);
+	}
+	return rc;
+}
+
+/* Not locked is what the others see first: a check meanwhile must not call it lost. */
+static int drop_lock(struct core *c, struct error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	c->locked = false;
+	c->changes++;
+	pthread_mutex_unlock(&c->lock);
+	return c->ops->unlock(c->image, err);
+}
+
+static int promote(struct core *c, bool tentative, bool unlocked, struct error *err)
 {
 	enum mode mode = mode_get(c);
 	struct overlay *ov = NULL;
@@ -398,11 +422,11 @@ static int promote(struct core *c, bool tentative, struct error *err)
 			return error_set(err, ENOMEM, "no memory for an overlay of %llu bytes",
 					 (unsigned long long)c->overlay_bytes);
 	}
-	rc = c->ops->lock(c->image, err);
+	rc = unlocked ? 0 : take_lock(c, err);
 	if (rc == 0 && !tentative) {
 		rc = c->ops->writer_set(c->image, c->mark, err);
 		if (rc)
-			c->ops->unlock(c->image, NULL);
+			drop_lock(c, NULL);
 	}
 	if (rc) {
 		overlay_free(ov);
@@ -414,12 +438,33 @@ static int promote(struct core *c, bool tentative, struct error *err)
 	return mode_move(c, STANDBY, tentative ? TENTATIVE : RW, err);
 }
 
-int core_promote(struct core *c, bool tentative, struct error *err)
+int core_promote(struct core *c, bool tentative, bool unlocked, struct error *err)
+{
+	int rc;
+
+	if (unlocked && !tentative)
+		return error_set(err, EINVAL, "only a tentative promote can do without the lock");
+	pthread_mutex_lock(&c->op_lock);
+	rc = promote(c, tentative, unlocked, err);
+	pthread_mutex_unlock(&c->op_lock);
+	return rc;
+}
+
+static int claim(struct core *c, struct error *err)
+{
+	enum mode mode = mode_get(c);
+
+	if (mode != TENTATIVE && mode != RW)
+		return refuse(c, "claim", err);
+	return c->locked ? 0 : take_lock(c, err);
+}
+
+int core_claim(struct core *c, struct error *err)
 {
 	int rc;
 
 	pthread_mutex_lock(&c->op_lock);
-	rc = promote(c, tentative, err);
+	rc = claim(c, err);
 	pthread_mutex_unlock(&c->op_lock);
 	return rc;
 }
@@ -451,7 +496,9 @@ static int settle(struct core *c, struct error *err)
 		return 0;
 	if (mode != TENTATIVE)
 		return refuse(c, "settle", err);
-	rc = c->ops->writer_set(c->image, c->mark, err);
+	rc = claim(c, err);
+	if (rc == 0)
+		rc = c->ops->writer_set(c->image, c->mark, err);
 	if (rc)
 		return error_wrap(err, "settling");
 	rc = mode_move(c, TENTATIVE, SETTLING, err);
@@ -485,7 +532,7 @@ static int abandon(struct core *c, struct error *err)
 	if (mode != TENTATIVE)
 		return refuse(c, "abandon", err);
 	answer_all(leave_overlay(c, STANDBY), -EIO);
-	return c->ops->unlock(c->image, err);
+	return c->locked ? drop_lock(c, err) : 0;
 }
 
 int core_abandon(struct core *c, struct error *err)
@@ -533,11 +580,30 @@ static void end_draining(struct core *c, enum mode to)
 	submit_all(c, list);
 }
 
-static int demote(struct core *c, int64_t timeout_ns, struct error *err)
+/* Closed to writes already. */
+static int give_lock(struct core *c, struct error *err)
+{
+	int rc = drop_lock(c, err);
+
+	if (rc == 0)
+		return 0;
+	/* Closed to writes, yet the lock may still be ours: then nothing has changed. */
+	if (c->ops->lock_held(c->image) == 0) {
+		c->locked = true;
+		mode_move(c, DEMOTED, RW, NULL);
+	} else {
+		fail(c, "releasing the exclusive lock failed half-way");
+	}
+	return error_wrap(err, "demoting");
+}
+
+static int demote(struct core *c, int64_t timeout_ns, bool keep_lock, struct error *err)
 {
 	enum mode mode = mode_get(c);
 	int rc;
 
+	if (mode == DEMOTED && c->locked && !keep_lock)
+		return give_lock(c, err);
 	if (mode == DEMOTED || mode == STANDBY || mode == RO)
 		return 0;
 	if (mode != RW)
@@ -556,23 +622,15 @@ static int demote(struct core *c, int64_t timeout_ns, struct error *err)
 		return error_wrap(err, "demoting");
 	}
 	end_draining(c, DEMOTED);
-	rc = c->ops->unlock(c->image, err);
-	if (rc == 0)
-		return 0;
-	/* Closed to writes, yet the lock may still be ours: then nothing has changed. */
-	if (c->ops->lock_held(c->image) == 0)
-		mode_move(c, DEMOTED, RW, NULL);
-	else
-		fail(c, "releasing the exclusive lock failed half-way");
-	return error_wrap(err, "demoting");
+	return keep_lock ? 0 : give_lock(c, err);
 }
 
-int core_demote(struct core *c, int64_t timeout_ns, struct error *err)
+int core_demote(struct core *c, int64_t timeout_ns, bool keep_lock, struct error *err)
 {
 	int rc;
 
 	pthread_mutex_lock(&c->op_lock);
-	rc = demote(c, timeout_ns, err);
+	rc = demote(c, timeout_ns, keep_lock, err);
 	pthread_mutex_unlock(&c->op_lock);
 	return rc;
 }
@@ -587,7 +645,7 @@ static int retake(struct core *c, struct error *err)
 		return 0;
 	if (mode != DEMOTED)
 		return refuse(c, "retake", err);
-	rc = c->ops->lock(c->image, err);
+	rc = c->locked ? 0 : take_lock(c, err);
 	if (rc)
 		return error_wrap(err, "retaking");
 	rc = c->ops->writer_get(c->image, &mark, err);
@@ -596,7 +654,7 @@ static int retake(struct core *c, struct error *err)
 			       "another host has written the volume since it was demoted here: "
 			       "detach and attach it");
 	if (rc) {
-		c->ops->unlock(c->image, NULL);
+		drop_lock(c, NULL);
 		return error_wrap(err, "retaking");
 	}
 	return mode_move(c, DEMOTED, RW, err);

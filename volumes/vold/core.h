@@ -7,16 +7,20 @@
  *   ro         image           EROFS                 done            -
  *   standby    image           EROFS                 done            -
  *   rw         image           image                 image           held
- *   tentative  overlay, image  overlay               closes epoch    held
+ *   tentative  overlay, image  overlay               closes epoch    held, or not yet
  *   settling   overlay, image  wait for rw           wait for rw     held
  *   draining   image           wait for the outcome  wait            held
- *   demoted    image           EIO                   EIO             -
+ *   demoted    image           EIO                   EIO             -, or still held
  *   failed     EIO             EIO                   EIO             lost
  *
  *   standby → rw | tentative     core_promote       demoted → rw     core_retake
  *   tentative → settling → rw    core_settle        any → failed     lock lost, fenced
  *   tentative → standby          core_abandon
  *   rw → draining → demoted      core_demote (back to rw when it fails)
+ *
+ * The lock may change hands after the content is final: a demote that keeps it closes the
+ * gate and flushes, so that the other side may read on; a tentative promote without it
+ * writes nothing to the image; core_claim takes it, at the latest before settling.
  *
  * Invariant: a request goes to the image for writing only in rw (settling: only the
  * overlay's own), is counted in `writes` until the image has answered, and draining turns
@@ -45,10 +49,13 @@ int core_size(struct core *c, uint64_t *bytes, struct error *err);
 bool core_read_only(struct core *c);
 
 /* Transitions, one at a time; what is already so succeeds. */
-int core_promote(struct core *c, bool tentative, struct error *err);
+int core_promote(struct core *c, bool tentative, bool unlocked, struct error *err);
+/* In tentative: takes the lock, unless it is ours. EBUSY: the other side has it still. */
+int core_claim(struct core *c, struct error *err);
 int core_settle(struct core *c, struct error *err);
 int core_abandon(struct core *c, struct error *err);
-int core_demote(struct core *c, int64_t timeout_ns, struct error *err);
+/* keep_lock: a second demote, without it, gives the lock away. */
+int core_demote(struct core *c, int64_t timeout_ns, bool keep_lock, struct error *err);
 int core_retake(struct core *c, struct error *err);
 
 /* In rw alone: the owner of the lock changes the image. The caller refreshes the device. */

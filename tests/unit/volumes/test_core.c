@@ -191,10 +191,10 @@ static void test_lock_is_exclusive(void **state)
 
 	assert_int_equal(core_open(&o, &b, &err), -EBUSY);
 	b = open_core(f, "standby");
-	assert_int_equal(core_promote(b, false, &err), -EBUSY);
+	assert_int_equal(core_promote(b, false, false, &err), -EBUSY);
 	assert_mode(b, "standby");
 	core_close(a);
-	assert_int_equal(core_promote(b, false, &err), 0);
+	assert_int_equal(core_promote(b, false, false, &err), 0);
 	core_close(b);
 }
 
@@ -218,12 +218,12 @@ static void test_demoted_cannot_write_until_retaken(void **state)
 	struct error err = { 0 };
 
 	assert_int_equal(put(c, 0, 'a'), 0);
-	assert_int_equal(core_demote(c, 1000000000, &err), 0);
+	assert_int_equal(core_demote(c, 1000000000, false, &err), 0);
 	assert_mode(c, "demoted");
 	assert_int_equal(put(c, 0, 'b'), -EIO);
 	assert_int_equal(io(c, VOLD_FLUSH, 0, 0, NULL), -EIO);
 	assert_int_equal(get(c, 0), 'a');
-	assert_int_equal(core_demote(c, 1000000000, &err), 0); /* again */
+	assert_int_equal(core_demote(c, 1000000000, false, &err), 0); /* again */
 	assert_int_equal(core_retake(c, &err), 0);
 	assert_int_equal(core_retake(c, &err), 0);
 	assert_int_equal(put(c, 0, 'c'), 0);
@@ -236,8 +236,8 @@ static void test_retake_is_refused_after_another_wrote(void **state)
 	struct core *a = open_core(*state, "rw"), *b = open_core(*state, "standby");
 	struct error err = { 0 };
 
-	assert_int_equal(core_demote(a, 1000000000, &err), 0);
-	assert_int_equal(core_promote(b, false, &err), 0);
+	assert_int_equal(core_demote(a, 1000000000, false, &err), 0);
+	assert_int_equal(core_promote(b, false, false, &err), 0);
 	assert_int_equal(core_retake(a, &err), -EBUSY);
 	core_close(b);
 	assert_int_equal(core_retake(a, &err), -ESTALE);
@@ -252,14 +252,14 @@ static void test_tentative_writes_stay_off_the_image(void **state)
 	struct error err = { 0 };
 
 	assert_int_equal(put(a, 1, 'a'), 0);
-	assert_int_equal(core_demote(a, 1000000000, &err), 0);
-	assert_int_equal(core_promote(b, true, &err), 0);
+	assert_int_equal(core_demote(a, 1000000000, false, &err), 0);
+	assert_int_equal(core_promote(b, true, false, &err), 0);
 	assert_mode(b, "tentative");
 	assert_int_equal(put(b, 1, 'b'), 0);
 	assert_int_equal(io(b, VOLD_FLUSH, 0, 0, NULL), 0);
 	assert_int_equal(get(b, 1), 'b');
 	assert_int_equal(raw(*state, 1), 'a');
-	assert_int_equal(core_demote(b, 1000000000, &err), -EINVAL);
+	assert_int_equal(core_demote(b, 1000000000, false, &err), -EINVAL);
 	assert_int_equal(core_abandon(b, &err), 0);
 	assert_mode(b, "standby");
 	assert_int_equal(get(b, 1), 'a');
@@ -271,18 +271,55 @@ static void test_tentative_writes_stay_off_the_image(void **state)
 	core_close(b);
 }
 
+/* The lock changes hands while the new owner works already; each side may still go back. */
+static void test_nothing_lands_before_the_lock_is_claimed(void **state)
+{
+	struct core *a = open_core(*state, "rw"), *b = open_core(*state, "standby");
+	struct error err = { 0 };
+
+	assert_int_equal(put(a, 1, 'a'), 0);
+	assert_int_equal(core_promote(b, false, true, &err), -EINVAL);
+	assert_int_equal(core_demote(a, 1000000000, true, &err), 0);
+	assert_mode(a, "demoted");
+	assert_int_equal(put(a, 1, 'x'), -EIO);
+	assert_int_equal(core_promote(b, true, true, &err), 0);
+	assert_mode(b, "tentative");
+	assert_int_equal(put(b, 1, 'b'), 0);
+	assert_int_equal(core_claim(b, &err), -EBUSY); /* a has it still */
+	assert_int_equal(core_settle(b, &err), -EBUSY);
+	assert_int_equal(raw(*state, 1), 'a');
+	/* Back: a never gave it away, b has nothing to give. */
+	assert_int_equal(core_abandon(b, &err), 0);
+	assert_int_equal(core_retake(a, &err), 0);
+	assert_int_equal(put(a, 2, 'a'), 0);
+	/* Forward. */
+	assert_int_equal(core_demote(a, 1000000000, true, &err), 0);
+	assert_int_equal(core_promote(b, true, true, &err), 0);
+	assert_int_equal(put(b, 1, 'b'), 0);
+	assert_int_equal(core_demote(a, 1000000000, false, &err), 0);
+	assert_int_equal(core_claim(b, &err), 0);
+	assert_int_equal(core_claim(b, &err), 0); /* again */
+	assert_int_equal(core_retake(a, &err), -EBUSY);
+	assert_int_equal(raw(*state, 1), 'a');
+	assert_int_equal(core_settle(b, &err), 0);
+	assert_int_equal(raw(*state, 1), 'b');
+	assert_int_equal(raw(*state, 2), 'a');
+	core_close(a);
+	core_close(b);
+}
+
 static void test_reads_mix_overlay_and_image(void **state)
 {
 	struct core *c = open_core(*state, "standby");
 	struct error err = { 0 };
 	char buf[3 * VOLD_BLOCK];
 
-	assert_int_equal(core_promote(c, false, &err), 0);
+	assert_int_equal(core_promote(c, false, false, &err), 0);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(put(c, i, (char)('a' + i)), 0);
 	core_close(c);
 	c = open_core(*state, "standby");
-	assert_int_equal(core_promote(c, true, &err), 0);
+	assert_int_equal(core_promote(c, true, false, &err), 0);
 	assert_int_equal(put(c, 1, 'X'), 0);
 	assert_int_equal(io(c, VOLD_READ, 0, sizeof(buf), buf), 0);
 	assert_int_equal(buf[0], 'a');
@@ -297,7 +334,7 @@ static void test_settle_lands_everything(void **state)
 	struct core *c = open_core(*state, "standby");
 	struct error err = { 0 };
 
-	assert_int_equal(core_promote(c, true, &err), 0);
+	assert_int_equal(core_promote(c, true, false, &err), 0);
 	for (unsigned i = 0; i < 100; i++) {
 		assert_int_equal(put(c, i, (char)(i + 1)), 0);
 		if (i % 10 == 0)
@@ -323,7 +360,7 @@ static void test_writes_past_the_bound_wait_for_settle(void **state)
 
 	memset(big, 'B', sizeof(big));
 	memset(more, 'M', sizeof(more));
-	assert_int_equal(core_promote(c, true, &err), 0);
+	assert_int_equal(core_promote(c, true, false, &err), 0);
 	assert_int_equal(io(c, VOLD_WRITE, 0, sizeof(big), big), 0); /* fills the overlay */
 	call_start(c, &write, VOLD_WRITE, VOLD_MAX_IO, sizeof(more), more);
 	call_start(c, &flush, VOLD_FLUSH, 0, 0, NULL);
@@ -344,7 +381,7 @@ static void test_waiting_writes_fail_when_abandoned(void **state)
 	static char big[VOLD_MAX_IO];
 	struct call write;
 
-	assert_int_equal(core_promote(c, true, &err), 0);
+	assert_int_equal(core_promote(c, true, false, &err), 0);
 	memset(big, 'B', sizeof(big));
 	assert_int_equal(io(c, VOLD_WRITE, 0, sizeof(big), big), 0);
 	call_start(c, &write, VOLD_WRITE, VOLD_MAX_IO, VOLD_BLOCK, big);
@@ -363,7 +400,7 @@ static void test_shut_core_answers_eio(void **state)
 	assert_mode(c, "failed");
 	assert_int_equal(put(c, 0, 'x'), -EIO);
 	assert_int_equal(get(c, 0), -EIO);
-	assert_int_equal(core_demote(c, 0, &err), -EIO);
+	assert_int_equal(core_demote(c, 0, false, &err), -EIO);
 	assert_non_null(strstr(err.msg, "because"));
 	assert_int_equal(raw(*state, 0), 0);
 	core_close(c);
@@ -405,7 +442,7 @@ static void test_no_write_lands_after_demote_returned(void **state)
 		pthread_create(&thread, NULL, write_on, &w);
 		while (!w.landed)
 			clock_sleep_ns(100000);
-		assert_int_equal(core_demote(w.core, 10000000000, &err), 0);
+		assert_int_equal(core_demote(w.core, 10000000000, false, &err), 0);
 		assert_int_equal(pread(fd, &now, sizeof(now), 0), sizeof(now));
 		clock_sleep_ns(2000000);
 		w.stop = 1;
@@ -447,6 +484,7 @@ int main(void)
 		T(test_demoted_cannot_write_until_retaken),
 		T(test_retake_is_refused_after_another_wrote),
 		T(test_tentative_writes_stay_off_the_image),
+		T(test_nothing_lands_before_the_lock_is_claimed),
 		T(test_reads_mix_overlay_and_image),
 		T(test_settle_lands_everything),
 		T(test_writes_past_the_bound_wait_for_settle),
