@@ -17,6 +17,7 @@
 #include "fabric/internal.h"
 
 #define OP_TIMEOUT_NS 90000000000ll
+#define KILL_WAIT_NS  10000000000ll
 
 /* --- state in the document ---------------------------------------------------------- */
 
@@ -379,6 +380,26 @@ int fabric_container_restart(struct fabric *f, const char *ref, int timeout_s, s
 	return r;
 }
 
+/*
+ * Whoever kills expects it dead: a start right afterwards would find it still running. As
+ * Docker, this waits for 10 s at most (it may hang in the kernel).
+ */
+static void await_end(struct fabric *f, const json_t *before)
+{
+	const char *id = json_str(before, "id", "");
+	int64_t exits = json_int(json_object_get(before, "state"), "exits", 0);
+	int64_t end = clock_mono_ns() + KILL_WAIT_NS;
+
+	while (clock_mono_ns() < end) {
+		CLEANUP_JSON json_t *doc = NULL;
+
+		if (container_find(f, id, &doc, NULL) < 0 || !container_is_up(doc) ||
+		    json_int(json_object_get(doc, "state"), "exits", 0) > exits)
+			return;
+		clock_sleep_ns(5000000);
+	}
+}
+
 int fabric_container_kill(struct fabric *f, const char *ref, const char *signal, struct error *err)
 {
 	CLEANUP_JSON json_t *doc = NULL;
@@ -410,6 +431,9 @@ int fabric_container_kill(struct fabric *f, const char *ref, const char *signal,
 		CLEANUP_FREE char *number = str_format("%d", signo);
 
 		container_event(f, doc, "kill", "signal", number);
+		/* A paused one dies when it goes on. */
+		if (signo == SIGKILL && !strcmp(container_status(doc), "running"))
+			await_end(f, doc);
 	}
 	return r;
 }

@@ -116,6 +116,10 @@ ok "start" d start t1
 ok "stop" d stop -t 0 t1
 is "$(state t1)" exited "it is stopped"
 code 0 "stop again is no error" d stop -t 0 t1
+ok "a killed one has ended when kill returns" on a sh -c 'docker run -d --name k1 busybox sleep 1000 >/dev/null
+	for i in 1 2 3 4 5; do
+		docker kill k1 >/dev/null && [ "$(docker inspect -f "{{.State.Running}}" k1)" = false ] && docker start k1 >/dev/null || exit 1
+	done; docker rm -f k1'
 refused "kill of a stopped one" "not running" d kill t1
 is "$(d wait t1)" 137 "wait gives the exit code"
 is "$(d ps -q | wc -l) $(d ps -aq | wc -l)" "0 1" "ps and ps -a"
