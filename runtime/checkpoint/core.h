@@ -179,6 +179,8 @@ int task_mem_write(struct task *t, uint64_t addr, const void *buf, size_t len);
 /* What is mapped for a scratch area: arguments, calls and results, code. */
 #define REMOTE_AREA  (REMOTE_SCRATCH + 3 * PAGE)
 #define REMOTE_CALLS 128
+/* Below every place where programs are linked or loaded; elsewhere when that is taken. */
+#define REMOTE_SCRATCH_HINT 0x20000ul
 struct remote_call {
 	uint64_t nr, a[6];
 	int64_t ret; /* as the kernel's: a value, or -errno */

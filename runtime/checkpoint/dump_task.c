@@ -21,7 +21,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/attributes.h"
 
 /* Everything allocated for one message, freed at once after it was sent. */
 struct arena {
@@ -127,7 +127,8 @@ struct kernel_sigaction {
  */
 struct asked {
 	struct remote_batch b;
-	size_t action[65], itimer[3], brk, dumpable, subreaper, thp;
+	size_t action[65], itimer[3], brk, dumpable, subreaper;
+	struct attributes_query attributes;
 	unsigned long action_at[65], itimer_at[3], subreaper_at;
 	uint64_t caught, ignored;
 };
@@ -162,7 +163,7 @@ static int ask(struct state *s, struct asked *q)
 	q->subreaper_at = remote_batch_put(b, NULL, sizeof(int));
 	q->subreaper =
 		remote_batch_add(b, SYS_prctl, PR_GET_CHILD_SUBREAPER, q->subreaper_at, 0, 0, 0, 0);
-	q->thp = remote_batch_add(b, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0);
+	attributes_ask_process(b, &q->attributes);
 	r = remote_batch_run(b);
 	return r < 0 ? error_sys(s->err, -r, "asking process %d about itself", s->t->vpid) : 0;
 }
@@ -330,6 +331,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	struct user_regs_struct regs = th->regs;
 	struct __ptrace_rseq_configuration rs = { 0 };
 	unsigned long alt_at, tid_at, sig_at;
+	struct attributes_query q;
 	struct remote_batch b;
 	CLEANUP_FREE char *slack_path = str_format("/proc/%d/timerslack_ns", th->tid);
 	CLEANUP_FREE char *slack = NULL;
@@ -377,6 +379,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	remote_batch_add(&b, SYS_prctl, PR_GET_TID_ADDRESS, tid_at, 0, 0, 0, 0);
 	remote_batch_add(&b, SYS_prctl, PR_GET_PDEATHSIG, sig_at, 0, 0, 0, 0);
 	remote_batch_add(&b, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	attributes_ask(&b, &q);
 	r = remote_batch_run(&b);
 	if (r == 0)
 		r = (int)b.c[0].ret;
@@ -394,6 +397,7 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 		m->pdeathsig = sig;
 	}
 	creds(s, m, b.c[3].ret);
+	attributes_answer(th, &b, &q, take(&s->a, sizeof(struct attributes_room)), m);
 	r = seccomp(s, th, m);
 	if (r < 0)
 		return r;
@@ -431,6 +435,8 @@ static int mm_fields(struct state *s, const struct asked *q)
 		return error_set(s->err, ESRCH, "process %d has ended", s->t->vpid);
 	for (int i = 3; i < 53 && (p = strchr(p + 1, ' ')); i++)
 		field[i] = strtoull(p + 1, NULL, 10);
+	if (attributes_io_flusher(field[9]))
+		s->m.threads[0]->attributes->io_flusher = 1;
 	mm.start_code = field[26];
 	mm.end_code = field[27];
 	mm.start_stack = field[28];
@@ -537,8 +543,7 @@ static int process(struct state *s)
 	s->m.has_subreaper = 1;
 	memcpy(&subreaper, remote_batch_out(&q.b, q.subreaper_at), sizeof(subreaper));
 	s->m.subreaper = subreaper != 0;
-	s->m.has_thp_disable = 1;
-	s->m.thp_disable = q.b.c[q.thp].ret == 1;
+	attributes_answer_process(s->t, &q.b, &q.attributes, &s->m);
 	pers = text_of(s, "personality");
 	if (pers) {
 		s->m.has_personality = 1;

@@ -255,8 +255,6 @@ long remote_syscall(struct task *t, long nr, unsigned long a, unsigned long b, u
 	return thread_syscall(&t->threads[0], nr, a, b, c, d, e, f);
 }
 
-/* Below every place where programs are linked or loaded; moved elsewhere when taken. */
-#define SCRATCH_HINT 0x20000ul
 
 unsigned long remote_scratch(struct task *t)
 {
@@ -264,7 +262,7 @@ unsigned long remote_scratch(struct task *t)
 
 	if (t->scratch)
 		return t->scratch;
-	r = remote_syscall(t, SYS_mmap, SCRATCH_HINT, REMOTE_AREA, 3 /* RW */,
+	r = remote_syscall(t, SYS_mmap, REMOTE_SCRATCH_HINT, REMOTE_AREA, 3 /* RW */,
 			   0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */, -1ul, 0);
 	if (r < 0)
 		r = remote_syscall(t, SYS_mmap, 0, REMOTE_AREA, 3, 0x22, -1ul, 0);

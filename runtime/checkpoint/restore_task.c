@@ -26,7 +26,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/attributes.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77 /* Linux 6.16 */
 
@@ -172,8 +172,6 @@ static int paths(struct restore *r, struct task *t, const Ck__TaskState *s, stru
 		remote_batch_add(&b, SYS_umask, s->umask, 0, 0, 0, 0, 0);
 	if (s->subreaper)
 		remote_batch_add(&b, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
-	if (s->thp_disable)
-		remote_batch_add(&b, SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
 	if (s->personality)
 		remote_batch_add(&b, SYS_personality, s->personality, 0, 0, 0, 0, 0);
 	e = remote_batch_run(&b);
@@ -390,7 +388,6 @@ static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struc
 
 static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 {
-	struct sched_param sp = { .sched_priority = m->priority };
 	size_t altstack = ~0ul, rseq = ~0ul;
 	struct remote_batch b;
 	char name[16] = "";
@@ -445,8 +442,6 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 		if (sched_getaffinity(th->tid, sizeof(now), &now) < 0 || !CPU_EQUAL(&now, &want))
 			sched_setaffinity(th->tid, sizeof(want), &want);
 	}
-	if (m->policy != SCHED_OTHER && sched_setscheduler(th->tid, m->policy, &sp) < 0)
-		return error_sys(err, errno, "the scheduling policy of thread %d", th->vtid);
 	return 0;
 }
 
@@ -457,7 +452,9 @@ int restore_task_early(struct task *t, struct error *err)
 
 	if (!remote_scratch(t))
 		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
-	e = threads(t, err);
+	e = attributes_early(t, err);
+	if (e == 0)
+		e = threads(t, err);
 	if (e == 0)
 		e = sigactions(t, s, err);
 	for (size_t i = 0; i < t->nthreads && e == 0; i++)
@@ -572,11 +569,15 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 		e = restore_filters(r, th, s->threads[i]->n_seccomp, s->threads[i]->seccomp, err);
 		th->bnd = r->bnd;
 		if (e == 0)
+			e = attributes_restore(th, s->threads[i], err);
+		if (e == 0)
 			e = creds(th, s->threads[i]->creds, last_cap, err);
 		if (e == 0 && s->threads[i]->pdeathsig)
 			thread_syscall(th, SYS_prctl, PR_SET_PDEATHSIG,
 				       (unsigned long)s->threads[i]->pdeathsig, 0, 0, 0, 0);
 	}
+	if (e == 0)
+		e = attributes_last(t, err);
 	if (e == 0 && (s->dumpable == 0 || s->dumpable == 1))
 		remote_syscall(t, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0, 0, 0,
 			       0);
@@ -590,9 +591,7 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 		memcpy(&th->regs, m->regs.data, sizeof(th->regs));
 		th->sigmask = m->sigmask;
 		th->touched = true;
-		/* Until now it was a stub's, which must not wait for a processor. */
-		if (m->nice != getpriority(PRIO_PROCESS, (id_t)th->tid))
-			setpriority(PRIO_PROCESS, (id_t)th->tid, m->nice);
+		e = attributes_schedule(th, m, err);
 	}
 	return e;
 }
