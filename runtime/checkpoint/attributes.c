@@ -20,16 +20,16 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/attributes.h"
 
-#define ARCH_GET_CPUID_		    0x1011
-#define ARCH_SET_CPUID_		    0x1012
-#define PR_SET_MDWE_		    65
-#define PR_GET_MDWE_		    66
-#define PR_GET_IO_FLUSHER_	    58
-#define PR_SET_IO_FLUSHER_	    57
+#define ARCH_GET_CPUID_		     0x1011
+#define ARCH_SET_CPUID_		     0x1012
+#define PR_SET_MDWE_		     65
+#define PR_GET_MDWE_		     66
+#define PR_GET_IO_FLUSHER_	     58
+#define PR_SET_IO_FLUSHER_	     57
 #define MEMBARRIER_GET_REGISTRATIONS (1 << 9)
-#define MEMBARRIER_REGISTER_GLOBAL  (1 << 2)
-#define MEMBARRIER_REGISTER_PRIVATE (1 << 4)
-#define NODES			    1024
+#define MEMBARRIER_REGISTER_GLOBAL   (1 << 2)
+#define MEMBARRIER_REGISTER_PRIVATE  (1 << 4)
+#define NODES			     1024
 /* include/linux/sched.h: what PR_SET_IO_FLUSHER sets. */
 #define PF_MEMALLOC_NOIO_ 0x00080000ul
 
@@ -42,9 +42,9 @@ struct scheduling {
 	uint64_t runtime, deadline, period;
 	uint32_t util_min, util_max;
 };
-#define UTIL_MAX	     1024
-#define SCHED_KEEP_ALL_	     0x18u
-#define SCHED_UTIL_CLAMP_    0x60u
+#define UTIL_MAX	  1024
+#define SCHED_KEEP_ALL_	  0x18u
+#define SCHED_UTIL_CLAMP_ 0x60u
 
 /* --- a thread, source ---------------------------------------------------------------- */
 void attributes_ask(struct remote_batch *b, struct attributes_query *q)
@@ -63,7 +63,8 @@ void attributes_ask(struct remote_batch *b, struct attributes_query *q)
 }
 
 void attributes_answer(const struct thread *th, const struct remote_batch *b,
-		       const struct attributes_query *q, struct attributes_room *room, Ck__Thread *m)
+		       const struct attributes_query *q, struct attributes_room *room,
+		       Ck__Thread *m)
 {
 	Ck__Attributes *a = &room->a;
 	const struct remote_call *c = &b->c[q->first];
@@ -265,9 +266,8 @@ int attributes_early(struct task *t, struct error *err)
 				 : 0;
 
 		if (n < 0)
-			return error_sys(err, (int)-n,
-					 "registering process %d for membarrier (%d)", t->vpid,
-					 1 << bit);
+			return error_sys(err, (int)-n, "registering process %d for membarrier (%d)",
+					 t->vpid, 1 << bit);
 	}
 	return 0;
 }
@@ -289,7 +289,7 @@ int attributes_last(struct task *t, struct error *err)
 	r = remote_batch_run(&b);
 	for (size_t i = 0; i < b.n && r == 0; i++)
 		r = b.c[i].ret < 0 ? (int)b.c[i].ret : 0;
-	return r < 0 ? error_sys(err, -r,
-				 "memory settings of process %d (THP, mlockall, MDWE)", t->vpid)
+	return r < 0 ? error_sys(err, -r, "memory settings of process %d (THP, mlockall, MDWE)",
+				 t->vpid)
 		     : 0;
 }

@@ -268,6 +268,8 @@ struct shared {
 	char *name;
 	uint32_t mode, uid, gid, seals;
 	int key, shmid;
+	uint32_t creator, creator_group; /* System V */
+	bool removed, locked;
 	int fd;		/* the engine's, open for reading (source) or writing (destination) */
 	uint64_t *hash; /* one a page that the destination has; 0: not there, or zero */
 	size_t nhash;
@@ -364,6 +366,10 @@ int dump_shared_memory(struct dump *d, struct error *err);
 /* Everything stands still: a thread begins to hash the objects that are known. */
 void dump_shared_hash_start(struct dump *d);
 int dump_shared_announce(struct dump *d, struct error *err);
+/* mem_sysv.c: the segments of the container's ipc namespace, also those not attached. */
+int dump_sysv_scan(struct dump *d, struct error *err);
+/* The object that fd (taken over) stands on, under the name that maps would show. */
+struct shared *dump_shared_add_own(struct dump *d, int fd, const char *link);
 /* The object that fd stands on, made known if need be; NULL: it is none. */
 struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link);
 struct shared *shareds_add(struct shareds *l, uint32_t id);
@@ -458,6 +464,8 @@ int restore_pending_files(struct restore *r, struct task *t, struct error *err);
 int restore_memory_finish(struct restore *r, struct task *t, struct error *err);
 /* mem_shared_restore.c */
 int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err);
+int restore_sysv(struct restore *r, struct shared *s, struct error *err);
+int restore_sysv_finish(struct restore *r, struct shared *s, struct error *err);
 int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t flags,
 			 const void *data, struct error *err);
 int restore_shared_finish(struct restore *r, struct error *err);

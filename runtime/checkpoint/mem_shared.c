@@ -249,6 +249,11 @@ static struct shared *add(struct dump *d, int fd, const char *link)
 	return s;
 }
 
+struct shared *dump_shared_add_own(struct dump *d, int fd, const char *link)
+{
+	return add(d, fd, link);
+}
+
 struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link)
 {
 	struct stat st;
@@ -304,6 +309,7 @@ int dump_shared_scan(struct dump *d, struct error *err)
 {
 	dev_t not_shmem[16];
 	size_t nnot = 0, n = 0;
+	int r;
 
 	for (size_t i = 0; i < d->shared.n; i++)
 		d->shared.s[i]->seen = d->shared.s[i]->writable = false;
@@ -348,6 +354,9 @@ int dump_shared_scan(struct dump *d, struct error *err)
 	}
 	for (size_t i = 0; i < d->nofds; i++)
 		dump_shared_add_fd(d, d->ofds[i]->fd, d->ofds[i]->link);
+	r = dump_sysv_scan(d, err);
+	if (r < 0)
+		return r;
 	/* What nobody maps any more is forgotten; what is left on the destination goes with
 	 * the engine there. */
 	for (size_t i = 0; i < d->shared.n; i++) {
@@ -381,6 +390,11 @@ static int announce(struct dump *d, struct shared *s, struct error *err)
 	m.seals = s->seals;
 	m.key = s->key;
 	m.shmid = s->shmid;
+	m.has_creator = m.has_creator_group = m.has_removed = m.has_locked = 1;
+	m.creator = s->creator;
+	m.creator_group = s->creator_group;
+	m.removed = s->removed;
+	m.locked = s->locked;
 	return stream_send_msg(d->s, FRAME_SHARED, &m.base, err);
 }
 

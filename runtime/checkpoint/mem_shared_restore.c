@@ -78,39 +78,6 @@ static int make_file(struct restore *r, struct shared *s, struct error *err)
 	return 0;
 }
 
-/* Runs in the container's ipc namespace. */
-static int make_sysv(void *arg)
-{
-	struct shared *s = arg;
-	struct shmid_ds ds;
-	char num[16];
-	int id;
-
-	snprintf(num, sizeof(num), "%d", s->shmid);
-	if (file_write_str("/proc/sys/kernel/shm_next_id", num, NULL) < 0)
-		return -ENOSYS;
-	id = shmget(s->key, s->size, IPC_CREAT | IPC_EXCL | (int)(s->mode & 0777));
-	if (id < 0)
-		return -errno;
-	if (id != s->shmid) {
-		shmctl(id, IPC_RMID, NULL);
-		return -EEXIST;
-	}
-	if (shmctl(id, IPC_STAT, &ds) < 0)
-		return -errno;
-	ds.shm_perm.uid = s->uid;
-	ds.shm_perm.gid = s->gid;
-	ds.shm_perm.mode = (unsigned short)(s->mode & 0777);
-	if (shmctl(id, IPC_SET, &ds) < 0)
-		return -errno;
-	s->map = shmat(id, NULL, 0);
-	if (s->map == (void *)-1) {
-		s->map = NULL;
-		return -errno;
-	}
-	return 0;
-}
-
 int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 {
 	struct shared *s = shareds_by_id(&r->shared, m->id);
@@ -126,6 +93,8 @@ int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 		s->gid = m->gid;
 		s->key = m->key;
 		s->shmid = m->shmid;
+		s->creator = m->creator;
+		s->creator_group = m->creator_group;
 		switch (s->kind) {
 		case SHARED_ANON:
 			e = make_anon(s, err);
@@ -138,10 +107,7 @@ int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 			e = make_file(r, s, err);
 			break;
 		case SHARED_SYSV:
-			e = restore_in_ns(r, "ipc", make_sysv, s, err);
-			if (e < 0)
-				error_sys(err, -e, "making SysV segment %d (key %#x)", s->shmid,
-					  (unsigned)s->key);
+			e = restore_sysv(r, s, err);
 			break;
 		default:
 			e = error_set(err, EBADMSG, "shared memory of unknown kind %u", s->kind);
@@ -155,6 +121,8 @@ int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 	if (s->fd < 0 && !s->map)
 		return error_set(err, EBADMSG, "shared memory %u was not made", m->id);
 	s->seals = m->seals;
+	s->removed = m->removed;
+	s->locked = m->locked;
 	s->size = m->size;
 	if (s->kind != SHARED_SYSV && s->kind != SHARED_ANON &&
 	    ftruncate(s->fd, (off_t)s->size) < 0)
@@ -218,6 +186,12 @@ int restore_shared_finish(struct restore *r, struct error *err)
 	for (size_t i = 0; i < r->shared.n; i++) {
 		struct shared *s = r->shared.s[i];
 
+		if (s->kind == SHARED_SYSV) {
+			int e = restore_sysv_finish(r, s, err);
+
+			if (e < 0)
+				return e;
+		}
 		if (s->kind == SHARED_SYSV && s->map) {
 			shmdt(s->map);
 			s->map = NULL;

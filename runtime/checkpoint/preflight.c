@@ -169,40 +169,6 @@ static int check_fd(struct dump *d, struct ofd *o, struct obstacles *out)
 	return o->kind->check ? o->kind->check(d, o, out) : 0;
 }
 
-/* --- System V: segments that nobody has attached are in no memory map --------------- */
-struct sysv {
-	struct dump *d;
-	struct obstacles *out;
-};
-
-static int check_sysv(void *arg)
-{
-	struct sysv *x = arg;
-	CLEANUP_FREE char *text = NULL;
-	char *save = NULL;
-
-	if (file_read("/proc/sysvipc/shm", 16 << 20, &text, NULL, NULL) < 0)
-		return 0;
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		CLEANUP_FREE char *name = NULL;
-		bool known = false;
-		long key;
-		int id;
-
-		if (sscanf(l, "%ld %d", &key, &id) != 2)
-			continue;
-		for (size_t i = 0; i < x->d->shared.n; i++)
-			known |= x->d->shared.s[i]->kind == SHARED_SYSV &&
-				 x->d->shared.s[i]->shmid == id;
-		if (known)
-			continue;
-		name = str_format("SysV segment %d", id);
-		obstacle_add(x->out, 0, -1, name, "no process has it attached",
-			     "remove it with ipcrm -m, or attach it");
-	}
-	return 0;
-}
-
 static uint64_t memory_of(const struct task *t)
 {
 	CLEANUP_FREE char *path = str_format("/proc/%d/statm", t->pid);
@@ -218,7 +184,6 @@ static uint64_t memory_of(const struct task *t)
 int dump_check(struct dump *d, json_t **answer, struct error *err)
 {
 	struct obstacles out = { .list = json_array() };
-	struct sysv x = { d, &out };
 	uint64_t bytes = 0, mask;
 	uint32_t size;
 	int r;
@@ -250,8 +215,6 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 		for (; *p && r == 0; p++)
 			r = (*p)->check ? (*p)->check(d, &out) : 0;
 	}
-	if (r == 0 && !same_ns(d->init_pid, getpid(), "ipc"))
-		run_in_ns(d->init_pid, "ipc", check_sysv, &x, NULL);
 	for (size_t i = 0; i < d->shared.n; i++) {
 		struct stat st;
 
