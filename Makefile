@@ -54,6 +54,7 @@ $(eval $(call program,tests/volctl,tests/lab/volctl.c,volumes base,-ljansson -lr
 $(eval $(call program,tests/tlscopy,tests/bench/tlscopy.c,base,-ljansson -lssl -lcrypto))
 $(eval $(call program,tests/subject,tests/bench/subject.c,,))
 $(eval $(call program,tests/load,tests/lab/load.c,base,-ljansson -lcurl -lhiredis))
+$(eval $(call program,tests/dirty,tests/lab/dirty.c,,))
 all: $(PROGRAMS)
 PROGRAMS := $(filter-out $(B)/tests/%,$(PROGRAMS))
 .DEFAULT_GOAL := all

@@ -426,6 +426,7 @@ int fabric_open(const struct fabric_config *config, struct fabric **out, struct 
 	f->docs = json_object();
 	f->versions = json_object();
 	f->outgoing = json_object();
+	f->late = json_object();
 	f->events = event_bus_new(0, 0);
 	r = dir_make(f->run_dir, 0755, err);
 	if (!r)

@@ -190,6 +190,8 @@ struct fabric_migrate_options {
 	int64_t downtime_ns;   /* blackout budget; 0: 50 ms */
 	int64_t timeout_ns;    /* of pre-copy; 0: 120 s */
 	bool force_on_timeout; /* --on-timeout=force: go on although it does not converge */
+	bool postcopy;	       /* run at the destination after one round; the rest follows */
+	bool late_on_timeout;  /* --on-timeout=postcopy: the same where rounds do not help */
 	bool no_auto_converge; /* do not throttle the container */
 	bool verify;	       /* checksum everything on both sides before the commit */
 	bool check;	       /* only preflight */
@@ -198,9 +200,12 @@ struct fabric_migrate_options {
 /*
  * Called in the caller's thread with progress documents:
  *   {"State":"PRECOPY","Round":1,"SentBytes","RateBps","DirtyBytes","DirtyRateBps","PredictedNs"}
+ *   {"State":"THROTTLE","Percent"}: auto-converge takes that part of its CPU time
+ *   {"State":"POSTCOPY","LeftBytes","LateBytes","Wanted"}
  * and at last the summary, which is also *out:
  *   {"Id","Container","From","To","TotalNs","Rounds","Bytes","MemoryBytes","BlackoutNs",
  *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs"},"Verified":bool,"Cold":bool,
+ *    "PostCopy":{"Ns","Bytes","Faults","MedianNs","MaxNs","ZeroFaults"} where it was,
  *    "Engine":{"dump":{…},"restore":{…}}}: the engines' own timings, see control.h
  */
 typedef void fabric_progress(void *ctx, const json_t *progress);

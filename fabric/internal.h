@@ -75,6 +75,7 @@ struct fabric {
 	struct incoming *incoming;
 	struct fabric_waiter *waiters; /* wait.c */
 	json_t *outgoing;	       /* migration id → what fabric_migration_list() shows */
+	json_t *late;		       /* containers here whose memory still comes → from where */
 	bool closing;
 };
 
@@ -201,6 +202,8 @@ int cpu_admit(struct fabric *f, uint64_t xsave_mask, struct error *err);
 extern const struct rpc_method migrate_methods[];
 /* Whoever took part in a migration that was cut decides by the store how it ends. */
 void migrate_recover(struct fabric *f);
+/* Why a container that has just ended was killed in post-copy, once; NULL: it was not. */
+char *migrate_take_note(struct fabric *f, const char *container);
 /* A document changed: an incoming migration that it no longer names is given up. */
 void migrate_watch(struct fabric *f, const json_t *doc);
 

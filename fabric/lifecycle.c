@@ -216,6 +216,7 @@ static void detached(void *(*fn)(void *), void *arg)
 void container_take_down(struct fabric *f, const char *id, int exit_code)
 {
 	CLEANUP_FREE char *key = container_key(id), *code = str_format("%d", exit_code);
+	CLEANUP_FREE char *lost = NULL;
 	CLEANUP_JSON json_t *before = NULL;
 	CLEANUP_JSON json_t *doc = NULL;
 	struct error err = { 0 };
@@ -224,6 +225,9 @@ void container_take_down(struct fabric *f, const char *id, int exit_code)
 	if (document_get(f, key, &before, &err) < 0 || !container_is_local(f, before) ||
 	    !container_is_up(before))
 		return;
+	lost = migrate_take_note(f, id);
+	if (lost)
+		container_set_error(f->containers, id, lost);
 	container_endpoints_down(f, before);
 	if (container_volumes_down(f, before, &err) < 0)
 		log_warn("container %s ended: %s", json_str(before, "name", ""), err.msg);
@@ -233,6 +237,8 @@ void container_take_down(struct fabric *f, const char *id, int exit_code)
 			 json_str(before, "name", ""), err.msg);
 		return;
 	}
+	if (lost)
+		container_event(f, doc, "lost", "reason", lost);
 	container_event(f, doc, "die", "exitCode", code);
 	if (json_is_true(json_at(doc, "docker.HostConfig.AutoRemove"))) {
 		remove_ended(f, doc, true);

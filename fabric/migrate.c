@@ -13,9 +13,13 @@
  *                                 tasks frozen; volumes handed      retaken and thawed, tasks
  *                                 over; the rest of the state       resumed, packets turned
  *                                 sent                              back
- *   COMMIT    CLEANUP, UNDO       B swaps `host` in the document    none after the swap: the
- *                                 and runs; if B is silent the      document decides
+ *   COMMIT    POSTCOPY, CLEANUP,  B swaps `host` in the document    none after the swap: the
+ *             UNDO                and runs; if B is silent the      document decides
  *                                 document decides
+ *   POSTCOPY  CLEANUP             tasks here stay frozen, the       none: B runs. If A or the
+ *                                 engine serves the memory that     link is lost, so is the
+ *                                 B lacks (fabric/migrate_late.c);  container, and B says so
+ *                                 only where there is such
  *   CLEANUP   DONE                tasks killed, everything removed  retried by the next start
  *
  * The undo of each step stands in undo(), guarded by what was done.
@@ -24,6 +28,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -35,13 +40,14 @@
 #define COMMIT_TIMEOUT_NS  30000000000ll
 #define DOWNTIME_NS	   50000000ll
 #define PRECOPY_NS	   120000000000ll
+#define LATE_NS		   86400000000000ll /* post-copy takes what it takes */
 #define FENCE_AFTER_NS	   60000000000ll
 /* Attempts after a first one that met a state which passes by itself; pauses grow. */
 #define RETRIES	       3
 #define RETRY_AFTER_NS 200000000ll
 
-static const char *const state_names[] = { "ADMIT",  "PREPARE", "PRECOPY", "BLACKOUT",
-					   "COMMIT", "CLEANUP", "DONE",	   "UNDO" };
+static const char *const state_names[] = { "ADMIT",    "PREPARE", "PRECOPY", "BLACKOUT", "COMMIT",
+					   "POSTCOPY", "CLEANUP", "DONE",    "UNDO" };
 
 void migrate_hold_point(struct fabric *f, const char *point)
 {
@@ -264,7 +270,16 @@ static void on_engine_event(void *ctx, json_t *event)
 	struct migration *m = ctx;
 	CLEANUP_JSON json_t *p = NULL;
 
-	if (strcmp(json_str(event, "event", ""), "round") || !m->progress)
+	if (!m->progress)
+		return;
+	if (!strcmp(json_str(event, "event", ""), "throttle")) {
+		p = json_pack("{s:s, s:s, s:s, s:I}", "State", "THROTTLE", "Id", m->id, "Container",
+			      json_str(m->doc, "name", ""), "Percent",
+			      (json_int_t)json_int(event, "percent", 0));
+		m->progress(m->ctx, p);
+		return;
+	}
+	if (strcmp(json_str(event, "event", ""), "round"))
 		return;
 	p = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "State", "PRECOPY", "Id",
 		      m->id, "Container", json_str(m->doc, "name", ""), "Round",
@@ -313,12 +328,14 @@ int migration_precopy(struct migration *m, struct error *err)
 {
 	const struct fabric_migrate_options *o = &m->options;
 	CLEANUP_JSON json_t *answer = NULL;
-	json_t *args =
-		json_pack("{s:I, s:I, s:s, s:b, s:o}", "downtime_ns",
-			  (json_int_t)(o->downtime_ns ? o->downtime_ns : DOWNTIME_NS), "timeout_ns",
-			  (json_int_t)(o->timeout_ns ? o->timeout_ns : PRECOPY_NS), "on_timeout",
-			  o->force_on_timeout ? "go" : "refuse", "auto_converge",
-			  !o->no_auto_converge, "trees", trees(m));
+	json_t *args = json_pack(
+		"{s:I, s:I, s:s, s:b, s:o, s:b}", "downtime_ns",
+		(json_int_t)(o->downtime_ns ? o->downtime_ns : DOWNTIME_NS), "timeout_ns",
+		(json_int_t)(o->timeout_ns ? o->timeout_ns : PRECOPY_NS), "on_timeout",
+		o->late_on_timeout    ? "postcopy"
+		: o->force_on_timeout ? "go"
+				      : "refuse",
+		"auto_converge", !o->no_auto_converge, "trees", trees(m), "postcopy", o->postcopy);
 	int r;
 
 	if (o->tracker[0])
@@ -334,6 +351,7 @@ int migration_precopy(struct migration *m, struct error *err)
 		return r;
 	m->rounds = json_int(answer, "rounds", 0);
 	m->bytes = json_int(answer, "bytes", 0);
+	m->postcopy = json_bool(answer, "postcopy", false);
 	sync_volumes(m);
 	return 0;
 }
@@ -424,6 +442,9 @@ static int stop_and_send(struct migration *m, struct error *err)
 	CLEANUP_FREE char *to_address = network_host_address(m->f, m->to);
 	CLEANUP_JSON json_t *freeze = NULL;
 	CLEANUP_JSON json_t *dump = NULL;
+	CLEANUP_FREE char *socket = migrate_socket(m->f, id);
+	CLEANUP_FREE char *folder = str_format("%s/migrations", m->f->run_dir);
+	json_t *args;
 	struct storage storage = { .m = m };
 	pthread_t thread;
 	int64_t t;
@@ -440,14 +461,17 @@ static int stop_and_send(struct migration *m, struct error *err)
 	m->frozen = true;
 	m->freeze_ns = json_int(freeze, "freeze_ns", 0);
 	r = netd_block_egress(m->f->netd, id, true, err);
+	if (!r && m->postcopy)
+		r = dir_make(folder, 0700, err);
 	if (r < 0)
 		return r;
 	r = pthread_create(&thread, NULL, storage_thread, &storage);
 	if (r)
 		return error_sys(err, r, "starting a thread");
 	t = clock_mono_ns();
-	r = engine_call(m->engine, "dump", json_pack("{s:b}", "verify", m->options.verify), &dump,
-			err);
+	args = json_pack("{s:b, s:b, s:s}", "verify", m->options.verify, "postcopy", m->postcopy,
+			 "socket", socket);
+	r = engine_call(m->engine, "dump", args, &dump, err);
 	m->memory_ns = clock_mono_ns() - t;
 	pthread_join(thread, NULL);
 	m->storage_ns = storage.ns;
@@ -456,6 +480,7 @@ static int stop_and_send(struct migration *m, struct error *err)
 	if (r < 0)
 		return r;
 	m->bytes += json_int(dump, "bytes", 0);
+	m->postcopy = json_bool(dump, "postcopy", false);
 	m->engine_dump = json_incref(json_object_get(dump, "timings"));
 	return 0;
 }
@@ -597,6 +622,7 @@ void migrate_take_back(struct fabric *f, const json_t *doc, const char *from)
 
 static void undo(struct migration *m)
 {
+	CLEANUP_FREE char *socket = migrate_socket(m->f, json_str(m->doc, "id", ""));
 	struct error err = { 0 };
 
 	migration_enter(m, MIGRATION_UNDO);
@@ -609,6 +635,8 @@ static void undo(struct migration *m)
 	if (m->engine && (m->frozen || m->marked) &&
 	    engine_call(m->engine, "resume", NULL, NULL, &err) < 0)
 		log_error("migration %s: %s", m->id, err.msg);
+	if (m->postcopy)
+		unlink(socket);
 	/* The engine may be what failed; the freezer must not keep the container then. */
 	if (m->frozen)
 		container_unpause(m->f->containers, json_str(m->doc, "id", ""), NULL);
@@ -616,29 +644,31 @@ static void undo(struct migration *m)
 
 static void clean_up(struct migration *m)
 {
+	CLEANUP_FREE char *socket = migrate_socket(m->f, json_str(m->doc, "id", ""));
 	struct error err = { 0 };
 
 	migration_enter(m, MIGRATION_CLEANUP);
 	if (m->engine && engine_call(m->engine, "kill", NULL, NULL, &err) < 0)
 		log_warn("migration %s: %s", m->id, err.msg);
 	container_unmake(m->f, m->doc);
+	unlink(socket);
 }
 
 static json_t *summary(const struct migration *m)
 {
 	return json_pack(
 		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
-		"s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*, s:O*}, s:I}",
+		"s:O*, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*, s:O*}, s:I}",
 		"State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""), "From",
 		m->f->host, "To", m->to, "TotalNs", (json_int_t)(clock_mono_ns() - m->start_ns),
 		"Rounds", (json_int_t)m->rounds, "Bytes", (json_int_t)m->bytes, "MemoryBytes",
 		(json_int_t)m->memory_bytes, "BlackoutNs", (json_int_t)m->blackout_ns, "Verified",
-		m->verified, "Cold", m->cold, "Split", "FreezeNs", (json_int_t)m->freeze_ns,
-		"StorageNs", (json_int_t)m->storage_ns, "MemoryNs", (json_int_t)m->memory_ns,
-		"RestoreNs", (json_int_t)m->restore_ns, "NetworkNs", (json_int_t)m->network_ns,
-		"CommitNs", (json_int_t)m->commit_ns, "Engine", "dump", m->engine_dump, "restore",
-		m->engine_restore, "storage", m->storage_laps, "PrecopyNs",
-		(json_int_t)m->precopy_ns);
+		m->verified, "Cold", m->cold, "PostCopy", m->late, "Split", "FreezeNs",
+		(json_int_t)m->freeze_ns, "StorageNs", (json_int_t)m->storage_ns, "MemoryNs",
+		(json_int_t)m->memory_ns, "RestoreNs", (json_int_t)m->restore_ns, "NetworkNs",
+		(json_int_t)m->network_ns, "CommitNs", (json_int_t)m->commit_ns, "Engine", "dump",
+		m->engine_dump, "restore", m->engine_restore, "storage", m->storage_laps,
+		"PrecopyNs", (json_int_t)m->precopy_ns);
 }
 
 /* --- the machine -------------------------------------------------------------------- */
@@ -682,8 +712,13 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 		return r;
 	}
 	error_clear(err);
+	r = 0;
+	if (m->postcopy) {
+		migration_enter(m, MIGRATION_POSTCOPY);
+		r = migration_serve(m, err);
+	}
 	clean_up(m);
-	return 0;
+	return r;
 }
 
 static int check_target(struct fabric *f, const json_t *doc, const char *host, struct error *err)
@@ -744,6 +779,9 @@ static int run(struct migration *m, json_t **out, struct error *err)
 				      "State", "ADMIT"));
 	pthread_mutex_unlock(&m->f->lock);
 	m->cold = !container_is_up(m->doc);
+	r = migrate_wait_whole(m->f, m->doc, err);
+	if (r < 0)
+		return r;
 	r = m->cold ? migrate_cold(m, err) : run_live(m, out, err);
 	engine_free(m->engine);
 	m->engine = NULL;
@@ -782,6 +820,7 @@ static int attempt(struct fabric *f, const json_t *doc, const char *host,
 	json_decref(m.engine_dump);
 	json_decref(m.storage_laps);
 	json_decref(m.engine_restore);
+	json_decref(m.late);
 	return r;
 }
 
@@ -851,13 +890,16 @@ int fabric_migrate(struct fabric *f, const char *ref, const char *host,
 		return r;
 	if (container_is_local(f, doc))
 		return migrate_here(f, doc, host, options, progress, ctx, out, err);
-	params = json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:b}", "container",
+	params = json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:b, s:b, s:b}", "container",
 			   json_str(doc, "id", ""), "host", host, "downtime_ns",
 			   (json_int_t)options->downtime_ns, "timeout_ns",
 			   (json_int_t)options->timeout_ns, "force", options->force_on_timeout,
 			   "no_auto_converge", options->no_auto_converge, "verify", options->verify,
-			   "check", options->check);
+			   "check", options->check, "postcopy", options->postcopy,
+			   "late_on_timeout", options->late_on_timeout);
 	json_set_str(params, "tracker", options->tracker);
+	if (options->postcopy || options->late_on_timeout)
+		timeout += LATE_NS;
 	return rpc_call_progress(f->client, json_str(doc, "host", ""), "migrate.start", params,
 				 timeout + PREPARE_TIMEOUT_NS, relay_progress, &relay, out, err);
 }
@@ -878,6 +920,8 @@ int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t
 		.no_auto_converge = json_bool(params, "no_auto_converge", false),
 		.verify = json_bool(params, "verify", false),
 		.check = json_bool(params, "check", false),
+		.postcopy = json_bool(params, "postcopy", false),
+		.late_on_timeout = json_bool(params, "late_on_timeout", false),
 	};
 	CLEANUP_FREE char *key = container_key(json_str(params, "container", ""));
 	CLEANUP_JSON json_t *doc = NULL;

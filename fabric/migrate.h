@@ -12,6 +12,7 @@ enum migration_state {
 	MIGRATION_PRECOPY,
 	MIGRATION_BLACKOUT,
 	MIGRATION_COMMIT,
+	MIGRATION_POSTCOPY,
 	MIGRATION_CLEANUP,
 	MIGRATION_DONE,
 	MIGRATION_UNDO,
@@ -23,6 +24,7 @@ struct migration {
 	const char *id, *to;
 	json_t *doc, *live;		      /* document; what the container manager says */
 	json_t *engine_dump, *engine_restore, *storage_laps; /* where the time went */
+	json_t *late; /* what post-copy took */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
@@ -33,6 +35,7 @@ struct migration {
 	bool turned;	/* packets go to B */
 	bool frozen;	/* tasks stand still */
 	bool committed; /* the document names B */
+	bool postcopy;	/* this engine has memory to serve after the commit */
 
 	int64_t log_sent; /* bytes of the container's log that B has */
 	bool cold, verified;
@@ -106,6 +109,26 @@ void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from
 
 /* After the commit, at the destination, by a ferryd that was restarted in between. */
 void migrate_roll_forward(struct fabric *f, const json_t *doc);
+
+/* --- post-copy: migrate_late.c -------------------------------------------------------- */
+
+/* At A, after the commit: until B has all memory. -ECONNRESET and the like: it is lost. */
+int migration_serve(struct migration *m, struct error *err);
+
+/* The same for a restarted ferryd, in a thread of its own; false: no engine serves. */
+bool migrate_serve_on(struct fabric *f, const json_t *doc);
+
+/* At B, in a thread of its own: until all memory is here. Takes over the engine. */
+void migrate_watch_memory(struct fabric *f, const json_t *doc, struct engine *e, const char *from);
+
+/* The same for a restarted ferryd, where an engine is still there. */
+void migrate_watch_on(struct fabric *f, const json_t *doc);
+
+/* -EBUSY while its memory still comes. */
+int migrate_wait_whole(struct fabric *f, const json_t *doc, struct error *err);
+
+/* Where B's engine writes why the container was lost (caller frees). */
+char *migrate_note(struct fabric *f, const char *container);
 
 int migrate_rpc_cold(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
 		     json_t **result, struct error *err);

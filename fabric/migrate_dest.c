@@ -571,13 +571,18 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc)
 {
 	const char *id = json_str(doc, "id", "");
 	CLEANUP_FREE char *path = migrate_socket(f, id);
+	CLEANUP_JSON json_t *ran = NULL;
 	struct engine *e = NULL;
 	struct error err = { 0 };
 
-	if (!engine_reach(path, &e, NULL) && engine_call(e, "run", NULL, NULL, &err) < 0)
+	if (!engine_reach(path, &e, NULL) && engine_call(e, "run", NULL, &ran, &err) < 0)
 		log_error("container %.12s: %s", id, err.msg);
-	engine_free(e);
-	unlink(path);
+	if (json_bool(ran, "postcopy", false)) {
+		migrate_watch_memory(f, doc, e, "the host it came from");
+	} else {
+		engine_free(e);
+		unlink(path);
+	}
 	if (json_array_size(json_object_get(doc, "endpoints")))
 		netd_release(f->netd, id, NULL);
 	migrate_settle(f, doc);
@@ -588,7 +593,9 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 {
 	CLEANUP_FREE char *path = migrate_socket(f, in->container);
 	CLEANUP_FREE char *folder = str_format("%s/migrations", f->run_dir);
+	CLEANUP_FREE char *note = migrate_note(f, in->container);
 	CLEANUP_JSON json_t *restored = NULL;
+	CLEANUP_JSON json_t *ran = NULL;
 	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
 	struct error why = { 0 };
 	int64_t t0 = clock_mono_ns(), t1, t2, t3, run_ns;
@@ -605,7 +612,8 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	append_log(f, in->container, params);
 	r = dir_make(folder, 0700, err);
 	if (!r)
-		r = engine_call(in->engine, "arm", json_pack("{s:s}", "socket", path), NULL, err);
+		r = engine_call(in->engine, "arm",
+				json_pack("{s:s, s:s}", "socket", path, "note", note), NULL, err);
 	if (!r) {
 		migrate_hold_point(f, "ARMED");
 		r = migrate_swap(f, in->container, in->from, in->id, err);
@@ -615,9 +623,14 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	in->committed = true;
 	migrate_hold_point(f, "SWAPPED");
 	t2 = clock_mono_ns();
-	if (engine_call(in->engine, "run", NULL, NULL, &why) < 0)
+	if (engine_call(in->engine, "run", NULL, &ran, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
-	unlink(path);
+	if (json_bool(ran, "postcopy", false)) {
+		migrate_watch_memory(f, in->doc, in->engine, in->from);
+		in->engine = NULL;
+	} else {
+		unlink(path);
+	}
 	run_ns = clock_mono_ns() - t2;
 	error_clear(&why);
 	if (connected && netd_release(f->netd, in->container, &why) < 0)

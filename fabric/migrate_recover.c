@@ -7,13 +7,16 @@
  *                                            migration is taken out of the document, so B
  *                                            cannot commit any more, then undone here
  *   document names us, we have a stub        we were the destination, committed: go on
+ *                                            (post-copy: wait for the rest of its memory)
  *   document names another, we have it       source after the commit, or a skeleton of a
- *                                            destination before it: all of it away
+ *                                            destination before it: all of it away (post-copy:
+ *                                            when the engine, which serves on, is done)
  *
  * The engines of the dead ferryd have undone or ended what they were doing when their
  * control socket closed (runtime/checkpoint/control.h), but for an armed one, which waits.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "fabric/migrate.h"
@@ -31,11 +34,19 @@ static int clear_migration(void *ctx, json_t *doc, struct error *err)
 static void roll_back(struct fabric *f, const json_t *doc, const char *from)
 {
 	const char *id = json_str(doc, "id", "");
+	CLEANUP_FREE char *path = migrate_socket(f, id);
+	struct engine *e = NULL;
 	struct error err = { 0 };
 
 	log_info("container %s: undoing the migration that was cut", json_str(doc, "name", ""));
 	if (container_is_up(doc))
 		migrate_take_back(f, doc, from);
+	/* One that has left pages for post-copy outlives its ferryd: it knows what to undo. */
+	if (!engine_reach(path, &e, NULL) && engine_call(e, "resume", NULL, NULL, &err) < 0)
+		log_warn("container %s: %s", json_str(doc, "name", ""), err.msg);
+	engine_free(e);
+	unlink(path);
+	error_clear(&err);
 	if (container_is_up(doc) && container_unpause(f->containers, id, &err) < 0)
 		log_debug("container %.12s: %s", id, err.msg);
 }
@@ -57,7 +68,7 @@ static void recover_ours(struct fabric *f, const json_t *doc)
 		if (container_is_local(f, fresh))
 			roll_back(f, fresh,
 				  json_str(json_object_get(doc, "migration"), "to", NULL));
-		else
+		else if (!migrate_serve_on(f, fresh))
 			container_unmake(f, fresh);
 		return;
 	}
@@ -76,6 +87,7 @@ static void recover_ours(struct fabric *f, const json_t *doc)
 			volume_settle(f->volumes, json_str(v, "name", ""), NULL);
 		if (json_array_size(json_object_get(doc, "endpoints")))
 			netd_release(f->netd, id, NULL);
+		migrate_watch_on(f, doc);
 	}
 }
 
@@ -98,6 +110,8 @@ void migrate_recover(struct fabric *f)
 
 		if (document_get(f, key, &fresh, NULL) < 0 || container_is_local(f, fresh) ||
 		    container_inspect(f->containers, json_string_value(id), &live, NULL) < 0)
+			continue;
+		if (!json_bool(live, "Stub", false) && migrate_serve_on(f, fresh))
 			continue;
 		log_info("container %s belongs to host %s: removing what is left of it here",
 			 json_str(fresh, "name", ""), json_str(fresh, "host", ""));

@@ -18,8 +18,11 @@ static int help(void)
 	     "open files and connections; a stopped one is moved with its files.\n\n"
 	     "  --downtime 50ms       how long it may stand still (predicted)\n"
 	     "  --timeout 120s        how long memory may be copied beforehand\n"
-	     "  --on-timeout refuse|force\n"
+	     "  --on-timeout refuse|force|postcopy\n"
 	     "                        what to do when it changes memory faster than it is sent\n"
+	     "  --postcopy            copy memory once, go over, and let the rest follow while it\n"
+	     "                        runs there; the loss of this host or of the link until then\n"
+	     "                        is the loss of the container\n"
 	     "  --no-auto-converge    do not slow the container down so that copying catches up\n"
 	     "  --tracker auto|uffd|softdirty|none\n"
 	     "                        how written memory is found; auto: the best the kernel has\n"
@@ -48,6 +51,15 @@ static void show_round(const json_t *p)
 		(long long)json_int(p, "Round", 0), sent, rate, dirty, dirty_rate, predicted);
 }
 
+static void show_late(const json_t *p)
+{
+	CLEANUP_FREE char *left = bytes_text((double)json_int(p, "LeftBytes", 0));
+	CLEANUP_FREE char *all = bytes_text((double)json_int(p, "LateBytes", 0));
+
+	fprintf(stderr, "runs there: %s of %s still to come, %lld pages asked for\n", left, all,
+		(long long)json_int(p, "Wanted", 0));
+}
+
 static int on_line(void *ctx, json_t *line)
 {
 	struct view *v = ctx;
@@ -67,6 +79,12 @@ static int on_line(void *ctx, json_t *line)
 	} else if (!v->quiet && !v->json) {
 		if (json_object_get(line, "Round"))
 			show_round(line);
+		else if (json_object_get(line, "Percent"))
+			fprintf(stderr,
+				"it changes memory too fast: %lld%% of its CPU time is taken\n",
+				(long long)json_int(line, "Percent", 0));
+		else if (json_object_get(line, "LeftBytes"))
+			show_late(line);
 		else
 			fprintf(stderr, "%s%s%s\n", json_str(line, "State", ""),
 				json_object_get(line, "Reason") ? ": " : "",
@@ -80,6 +98,18 @@ static void show_split(const json_t *s, const char *name, const char *key)
 	CLEANUP_FREE char *t = ns_text((double)json_int(s, key, 0));
 
 	printf("    %-9s %s\n", name, t);
+}
+
+static void show_postcopy(const json_t *p)
+{
+	CLEANUP_FREE char *bytes = bytes_text((double)json_int(p, "Bytes", 0));
+	CLEANUP_FREE char *ns = ns_text((double)json_int(p, "Ns", 0));
+	CLEANUP_FREE char *median = ns_text((double)json_int(p, "MedianNs", 0));
+	CLEANUP_FREE char *max = ns_text((double)json_int(p, "MaxNs", 0));
+
+	printf("  post-copy  %s, in which it ran while %s followed\n", ns, bytes);
+	printf("    waits    %lld for a page: median %s, at most %s\n",
+	       (long long)json_int(p, "Faults", 0), median, max);
 }
 
 static void show_summary(const json_t *s)
@@ -102,6 +132,8 @@ static void show_summary(const json_t *s)
 	show_split(split, "restore", "RestoreNs");
 	show_split(split, "network", "NetworkNs");
 	show_split(split, "commit", "CommitNs");
+	if (json_object_get(s, "PostCopy"))
+		show_postcopy(json_object_get(s, "PostCopy"));
 	if (json_bool(s, "Verified", false))
 		puts("  verified   every page, file and register set is the same on both sides");
 }
@@ -141,6 +173,7 @@ int cmd_migrate(int argc, char **argv)
 		{ "downtime", required_argument, NULL, 'd' },
 		{ "timeout", required_argument, NULL, 't' },
 		{ "on-timeout", required_argument, NULL, 'o' },
+		{ "postcopy", no_argument, NULL, 'p' },
 		{ "no-auto-converge", no_argument, NULL, 'n' },
 		{ "auto-converge", no_argument, NULL, 'a' },
 		{ "tracker", required_argument, NULL, 'T' },
@@ -167,13 +200,16 @@ int cmd_migrate(int argc, char **argv)
 			json_set_bool(body, "verify", true);
 		else if (c == 'n' || c == 'a')
 			json_set_bool(body, "auto_converge", c == 'a');
+		else if (c == 'p')
+			json_set_bool(body, "postcopy", true);
 		else if (c == 'c')
 			json_set_bool(body, "check", check = true);
 		else if (c == 'T')
 			json_set_str(body, "tracker", optarg);
 		else if (c == 'f' && !strcmp(optarg, "json"))
 			v.json = true;
-		else if (c == 'o' && (!strcmp(optarg, "force") || !strcmp(optarg, "refuse")))
+		else if (c == 'o' && (!strcmp(optarg, "force") || !strcmp(optarg, "refuse") ||
+				      !strcmp(optarg, "postcopy")))
 			json_set_str(body, "on_timeout", optarg);
 		else if ((c == 'd' || c == 't') && !str_to_duration_ns(optarg, &ns) && ns > 0)
 			json_set_int(body, c == 'd' ? "downtime_ms" : "timeout_ms",

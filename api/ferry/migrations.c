@@ -102,12 +102,16 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 	if (!r)
 		r = want_bool(j, "check", false, &o->check, err);
 	if (!r)
+		r = want_bool(j, "postcopy", false, &o->postcopy, err);
+	if (!r)
 		r = want_bool(j, "auto_converge", true, &converge, err);
 	if (r < 0)
 		return r;
-	if (strcmp(on_timeout, "refuse") && strcmp(on_timeout, "force"))
+	if (strcmp(on_timeout, "refuse") && strcmp(on_timeout, "force") &&
+	    strcmp(on_timeout, "postcopy"))
 		return error_set(err, EINVAL,
-				 "field \"on_timeout\" is \"refuse\" or \"force\", not \"%.100s\"",
+				 "field \"on_timeout\" is \"refuse\", \"force\" or \"postcopy\", "
+				 "not \"%.100s\"",
 				 on_timeout);
 	if (strcmp(tracker, "auto") && strcmp(tracker, "uffd") && strcmp(tracker, "softdirty") &&
 	    strcmp(tracker, "none"))
@@ -120,6 +124,7 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 	o->downtime_ns = downtime_ms * 1000000;
 	o->timeout_ns = timeout_ms * 1000000;
 	o->force_on_timeout = !strcmp(on_timeout, "force");
+	o->late_on_timeout = !strcmp(on_timeout, "postcopy");
 	o->no_auto_converge = !converge;
 	return 0;
 }

@@ -30,14 +30,15 @@
  *     P, a path of the host, appears when the checkpoint is whole and on the disk, replacing
  *     what was there; until then nothing of it can be seen. A descriptor is the caller's: what
  *     a failure leaves in it he removes.
- *  precopy {"downtime_ns","timeout_ns","on_timeout":"refuse"|"go","auto_converge":bool,
+ *  precopy {"downtime_ns","timeout_ns","on_timeout":"refuse"|"go"|"postcopy","auto_converge":bool,
  *           "trees":[{"source":"/upper","dest":"/"}…],
  *           "tracker":"auto"|"uffd"|"softdirty"|"none"}
- *     ← {"rounds","bytes","predicted_ns","converged":bool,"tracker":NAME}
+ *     ← {"rounds","bytes","predicted_ns","converged":bool,"postcopy":bool,"tracker":NAME}
  *     tracker: how written pages are found; auto (also without the field): the best that
  *     the kernel has; -EOPNOTSUPP: it has not the one asked for. With "none" there is one
  *     round, and private memory is left for the freeze, whatever downtime_ns says.
  *     when the predicted blackout is under the budget. -ETIMEDOUT as on_timeout says.
+ *     "postcopy":true: one round only. In the answer: what is left is for post-copy.
  *  freeze {}          every thread is stopped (by ptrace: the cgroup freezer would keep
  *                     the dump's system calls from running)
  *     ← {"freeze_ns"}

@@ -329,6 +329,9 @@ struct dump {
 	json_t *laps; /* parts of the last round's time */
 	int64_t lap_ns;
 	char *cpu_file, *cpu_saved;
+	double cpu_own, cpu_rate; /* its own limit; processors that it used, unthrottled */
+	uint64_t cpu_used_ns;
+	int64_t cpu_since_ns;
 	bool postcopy;	   /* the last round may leave pages for later */
 	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
@@ -377,6 +380,8 @@ struct shared *shareds_by_inode(const struct shareds *l, dev_t dev, ino_t ino);
 struct shared *shareds_by_id(const struct shareds *l, uint32_t id);
 void shareds_free(struct shareds *l);
 /* throttle.c: less CPU time for a container that writes faster than we send. */
+/* Pre-copy begins: what it uses from now on is what it is throttled by. */
+void throttle_begin(struct dump *d);
 void throttle_step(struct dump *d);
 void throttle_end(struct dump *d);
 /* verify.c */

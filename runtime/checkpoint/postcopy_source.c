@@ -210,14 +210,14 @@ int late_announce(struct dump *d, uint32_t space, uint32_t id, uint64_t start, u
 		k = &l->keys[l->nkeys++];
 		*k = (struct key){ .space = space, .id = id, .first = l->nruns };
 	}
-	pageset_set(&k->left, start, npages, true);
+	/* A scan may show a page twice. */
+	late_mark(&k->left, &l->total, start, npages, true);
 	if (l->nruns == l->cap) {
 		l->cap = l->cap ? l->cap * 2 : 256;
 		l->runs = mem_grow(l->runs, l->cap, sizeof(*l->runs));
 	}
 	l->runs[l->nruns++] = (struct late_list){ space, id, start, npages };
 	k->end = l->nruns;
-	l->total += npages;
 	return stream_send(d->s, FRAME_LATE, 0, &run, sizeof(run), NULL, 0, err);
 }
 

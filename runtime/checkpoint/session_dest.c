@@ -423,6 +423,11 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 
 	if (!r->restored)
 		return error_set(err, EINVAL, "nothing is restored yet");
+	/* A restarted ferryd does not know how far the one before it came. */
+	if (r->running) {
+		*answer = json_pack("{s:i,s:b}", "run_ns", 0, "postcopy", r->late != NULL);
+		return 0;
+	}
 	restore_objects_finish(r, &finish);
 	for (size_t i = 0; i < r->tasks.n; i++) {
 		struct task *t = r->tasks.t[i];
@@ -449,7 +454,8 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		stream_close(r->s);
 		r->s = NULL;
 	}
-	*answer = json_pack("{s:I}", "run_ns", (json_int_t)(clock_mono_ns() - t0));
+	*answer = json_pack("{s:I,s:b}", "run_ns", (json_int_t)(clock_mono_ns() - t0), "postcopy",
+			    r->late != NULL);
 	if (finish.code)
 		json_object_set_new(*answer, "warning", json_string(finish.msg));
 	return e;

@@ -33,6 +33,8 @@
 #define FIXED_NS      10000000ll
 #define FIXED_TASK_NS 1000000ll
 #define MAX_ROUNDS    200
+/* So many rounds in a row that were no smaller than the one before, and post-copy begins. */
+#define FLAT_ROUNDS 3
 
 /* --- connecting ----------------------------------------------------------------------------- */
 static int recv_reply(struct dump *d, struct error *err)
@@ -346,6 +348,9 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	int64_t timeout = json_integer_value(json_object_get(args, "timeout_ns"));
 	const char *then = json_string_value(json_object_get(args, "on_timeout"));
 	bool throttle = json_is_true(json_object_get(args, "auto_converge"));
+	/* After the first round, or when rounds do not help. */
+	bool at_once = json_is_true(json_object_get(args, "postcopy"));
+	bool late = then && strcmp(then, "postcopy") == 0, over = false;
 	int64_t begin = clock_mono_ns(), predicted = 0, prev_end = 0;
 	uint64_t prev = 0;
 	bool converged = false;
@@ -357,6 +362,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		return -err->code;
 	budget = budget > 0 ? budget : 50000000;
 	timeout = timeout > 0 ? timeout : 120000000000;
+	throttle_begin(d);
 	while (!converged && d->round < MAX_ROUNDS) {
 		int64_t t0 = clock_mono_ns(), took;
 		uint64_t sent0 = stream_bytes(d->s), sent;
@@ -397,25 +403,30 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		prev = d->round_page_bytes;
 		if (!converged && flat >= 2 && transfer_ns(d, dirty) <= budget)
 			converged = true;
-		if (!converged && flat >= 2 && throttle) {
+		over = at_once || clock_mono_ns() - begin > timeout;
+		if (!converged && (at_once || (late && (flat >= FLAT_ROUNDS || over))))
+			break;
+		if (!converged && flat >= 2 && throttle && !late) {
 			throttle_step(d);
 			flat = 0;
 		}
-		if (!converged && clock_mono_ns() - begin > timeout) {
+		if (!converged && over) {
 			if (!then || strcmp(then, "go") != 0)
-				return error_set(err, ETIMEDOUT,
-						 "memory changes faster than it can be sent: after "
-						 "%d rounds the "
-						 "pause would still be %lld ms; allow a longer "
-						 "--downtime, or "
-						 "--on-timeout go",
-						 d->round, (long long)predicted / 1000000);
+				return error_set(
+					err, ETIMEDOUT,
+					"memory changes faster than it can be sent: after "
+					"%d rounds the pause would still be %lld ms; allow "
+					"a longer --downtime, or --on-timeout postcopy or "
+					"force",
+					d->round, (long long)predicted / 1000000);
 			break;
 		}
 	}
-	*answer = json_pack("{s:i,s:I,s:I,s:b,s:s}", "rounds", d->round, "bytes",
+	/* What cannot be tracked is all left: post-copy suits that too. */
+	late = (!converged || !tracker_chosen()) && (at_once || late);
+	*answer = json_pack("{s:i,s:I,s:I,s:b,s:b,s:s}", "rounds", d->round, "bytes",
 			    (json_int_t)stream_bytes(d->s), "predicted_ns", (json_int_t)predicted,
-			    "converged", converged, "tracker",
+			    "converged", converged, "postcopy", late, "tracker",
 			    tracker_chosen() ? tracker_chosen()->name : "none");
 	return 0;
 }

@@ -2,6 +2,10 @@
 /*
  * Auto-converge: a container that dirties memory faster than it can be sent gets less
  * CPU time, step by step, through its cpu cgroup, until the migration is over.
+ *
+ * The steps are parts of what it used before, not of what the host has: a program of one
+ * thread on 64 processors would not notice a limit of six. A limit that the container has
+ * of its own is never raised.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,48 +13,106 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/process.h"
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 
-#define PERIOD_US 20000
+#define LEAST_US 1000 /* the kernel's least quota */
 
-/* The file that limits: cpu.max beside the v2 freezer, or the v1 cpu hierarchy's. */
-static bool find_file(struct dump *d)
+static const int steps[] = { 30, 50, 70, 90, 95 };
+
+/* Where files of the container's cpu cgroup are: beside the v2 freezer, or in a hierarchy
+ * of v1's; NULL: nowhere. */
+static char *find_file(const struct dump *d, const char *v1_folder, const char *name)
 {
 	const char *rel = strstr(d->cg.path, "/freezer/");
-	struct error err = { 0 };
-	char *text = NULL;
 
-	if (d->cpu_file)
-		return true;
-	d->cpu_file = d->cg.v1 && rel
-			      ? str_format("/sys/fs/cgroup/cpu/%s/cpu.cfs_quota_us", rel + 9)
-			      : str_format("%s/cpu.max", d->cg.path);
-	if (access(d->cpu_file, W_OK) < 0 || file_read(d->cpu_file, 128, &text, NULL, &err) < 0) {
-		free(d->cpu_file);
-		d->cpu_file = NULL;
-		return false;
+	for (size_t i = 0; d->cg.v1 && rel && i < 2; i++) {
+		CLEANUP_FREE char *path =
+			i ? str_format("/sys/fs/cgroup/cpu,cpuacct/%s/%s", rel + 9, name)
+			  : str_format("/sys/fs/cgroup/%s/%s/%s", v1_folder, rel + 9, name);
+
+		if (access(path, R_OK) == 0)
+			return TAKE_PTR(path);
 	}
+	return d->cg.v1 ? NULL : str_format("%s/%s", d->cg.path, name);
+}
+
+/* CPU time that the container has used, in nanoseconds; 0: unknown. */
+static uint64_t used_ns(const struct dump *d)
+{
+	CLEANUP_FREE char *path = find_file(d, "cpuacct", d->cg.v1 ? "cpuacct.usage" : "cpu.stat");
+	CLEANUP_FREE char *text = NULL;
+	const char *p;
+
+	if (!path || file_read(path, 4096, &text, NULL, NULL) < 0)
+		return 0;
+	if (d->cg.v1)
+		return strtoull(text, NULL, 10);
+	p = strstr(text, "usage_usec ");
+	return p ? strtoull(p + 11, NULL, 10) * 1000 : 0;
+}
+
+void throttle_begin(struct dump *d)
+{
+	d->cpu_used_ns = used_ns(d);
+	d->cpu_since_ns = clock_mono_ns();
+}
+
+/* The file that limits, and what is in it: the limit and its period in microseconds. */
+static bool find_limit(struct dump *d, double *own, double *period)
+{
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FREE char *file = find_file(d, "cpu", d->cg.v1 ? "cpu.cfs_quota_us" : "cpu.max");
+
+	if (!file || access(file, W_OK) < 0 || file_read(file, 128, &text, NULL, NULL) < 0)
+		return false;
 	text[strcspn(text, "\n")] = '\0';
-	free(d->cpu_saved);
-	d->cpu_saved = text;
+	*own = strtod(text, NULL); /* "max 100000", "-1": none */
+	*period = strchr(text, ' ') ? strtod(strchr(text, ' '), NULL) : 0;
+	if (d->cg.v1) {
+		CLEANUP_FREE char *path = find_file(d, "cpu", "cpu.cfs_period_us");
+		CLEANUP_FREE char *us = NULL;
+
+		if (!path || file_read(path, 64, &us, NULL, NULL) < 0)
+			return false;
+		*period = strtod(us, NULL);
+	}
+	if (*period <= 0)
+		return false;
+	if (!d->cpu_file) {
+		d->cpu_file = TAKE_PTR(file);
+		d->cpu_saved = TAKE_PTR(text);
+		d->cpu_own = *own;
+	}
+	*own = d->cpu_own;
 	return true;
 }
 
 void throttle_step(struct dump *d)
 {
 	CLEANUP_FREE char *value = NULL;
-	long quota;
+	double own, period, quota;
+	size_t next = 0;
 
-	if (d->throttle >= 90 || !find_file(d))
+	while (next < sizeof(steps) / sizeof(steps[0]) && steps[next] <= d->throttle)
+		next++;
+	if (next == sizeof(steps) / sizeof(steps[0]) || !find_limit(d, &own, &period))
 		return;
-	d->throttle = d->throttle ? d->throttle + 20 : 30;
-	d->throttle = d->throttle > 90 ? 90 : d->throttle;
-	quota = sysconf(_SC_NPROCESSORS_ONLN) * PERIOD_US * (100 - d->throttle) / 100;
-	if (d->cg.v1)
-		value = str_format("%ld", quota * (100000 / PERIOD_US));
-	else
-		value = str_format("%ld %d", quota, PERIOD_US);
+	if (d->cpu_rate <= 0) {
+		/* Before the first step, and so of the container's own free will. */
+		d->cpu_rate = (double)(used_ns(d) - d->cpu_used_ns) /
+			      (double)(clock_mono_ns() - d->cpu_since_ns);
+		if (!d->cpu_used_ns || d->cpu_rate <= 0)
+			d->cpu_rate = (double)sysconf(_SC_NPROCESSORS_ONLN);
+	}
+	quota = d->cpu_rate * period;
+	if (own > 0 && own < quota)
+		quota = own;
+	d->throttle = steps[next];
+	quota = quota * (100 - d->throttle) / 100;
+	quota = quota < LEAST_US ? LEAST_US : quota;
+	value = d->cg.v1 ? str_format("%.0f", quota) : str_format("%.0f %.0f", quota, period);
 	file_write_str(d->cpu_file, value, NULL);
 	control_event(d->control,
 		      json_pack("{s:s,s:i}", "event", "throttle", "percent", d->throttle));
@@ -61,6 +123,7 @@ void throttle_end(struct dump *d)
 	if (d->throttle && d->cpu_file && d->cpu_saved)
 		file_write_str(d->cpu_file, d->cpu_saved, NULL);
 	d->throttle = 0;
+	d->cpu_rate = 0;
 	free(d->cpu_file);
 	free(d->cpu_saved);
 	d->cpu_file = d->cpu_saved = NULL;

@@ -152,6 +152,9 @@ int container_rename(struct container_manager *m, const char *id, const char *na
 int container_update(struct container_manager *m, const char *id, json_t *resources,
 		     struct error *err);
 
+/* Why it ended, where somebody knows more than its exit code tells: State.Error. */
+void container_set_error(struct container_manager *m, const char *id, const char *text);
+
 /* --- looking ------------------------------------------------------------------------- */
 
 /*

@@ -432,6 +432,19 @@ static int merge_resources(json_t *hc, json_t *resources, struct error *err)
 	return 0;
 }
 
+void container_set_error(struct container_manager *m, const char *id, const char *text)
+{
+	struct container *c = container_get(m, id, NULL);
+
+	if (!c)
+		return;
+	pthread_mutex_lock(&m->lock);
+	json_set_str(c->doc, "error", text);
+	container_save(m, c, NULL);
+	pthread_mutex_unlock(&m->lock);
+	container_put(m, c);
+}
+
 int container_update(struct container_manager *m, const char *id, json_t *resources,
 		     struct error *err)
 {
