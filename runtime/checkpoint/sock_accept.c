@@ -300,8 +300,8 @@ static int await_queue(int fd, size_t want, struct error *err)
 
 static bool is_whole(const Cks__TcpPending *p)
 {
-	return p->local && p->peer && p->seq && p->seq->window && p->data.len < 64 << 20 &&
-	       (p->local->ip.len == 4 || p->local->ip.len == 16) &&
+	return sock_address_is_whole(p->local) && sock_address_is_whole(p->peer) &&
+	       tcp_sequence_is_whole(p->seq) && p->data.len < 64 << 20 &&
 	       p->peer->ip.len == p->local->ip.len;
 }
 

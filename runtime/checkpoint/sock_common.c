@@ -91,14 +91,19 @@ void sock_address_free(Cks__Address *a)
 	free(a);
 }
 
+bool sock_address_is_whole(const Cks__Address *m)
+{
+	return m && m->port <= 65535 &&
+	       ((m->family == AF_INET && m->ip.len == 4) ||
+		(m->family == AF_INET6 && m->ip.len == 16));
+}
+
 int sock_address_load(int fd, const Cks__Address *m, union sock_addr *a, struct error *err)
 {
 	int index;
 
 	memset(a, 0, sizeof(*a));
-	if (!m || m->port > 65535 ||
-	    !((m->family == AF_INET && m->ip.len == 4) ||
-	      (m->family == AF_INET6 && m->ip.len == 16)))
+	if (!sock_address_is_whole(m))
 		return error_set(err, EBADMSG, "a damaged socket address");
 	a->sa.sa_family = (sa_family_t)m->family;
 	a->in.sin_port = htons((uint16_t)m->port);
@@ -154,6 +159,8 @@ const char *sock_address_text(const Cks__Address *m, char *out, size_t cap)
 
 	if (!m)
 		return "no address";
+	if (!sock_address_is_whole(m))
+		return "a damaged address";
 	inet_ntop(m->family, m->ip.data, ip, sizeof(ip));
 	snprintf(out, cap, m->family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip, m->port);
 	return out;
@@ -363,9 +370,13 @@ void sock_pool_drop(void)
 
 int sock_common_make(struct restore *r, const Cks__Common *c, int *fd, struct error *err)
 {
-	CLEANUP_CLOSE int s = sock_pool_take(r, c->family, c->type, c->protocol, err);
+	CLEANUP_CLOSE int s = -1;
 	int n;
 
+	if ((c->local && !sock_address_is_whole(c->local)) ||
+	    (c->peer && !sock_address_is_whole(c->peer)))
+		return error_set(err, EBADMSG, "a damaged socket address");
+	s = sock_pool_take(r, c->family, c->type, c->protocol, err);
 	if (s < 0)
 		return s;
 	/* its owner: SO_REUSEPORT groups are of one user */

@@ -31,6 +31,8 @@ union sock_addr {
 /* Fresh (sock_address_free); interfaces are named through `fd`'s namespace. */
 Cks__Address *sock_address_dump(int fd, const union sock_addr *a);
 void sock_address_free(Cks__Address *a);
+/* Family, length and port fit: all else may rely on it. False for NULL. */
+bool sock_address_is_whole(const Cks__Address *m);
 /* `fd` is a socket in the namespace where the interface is looked up. Its length, or
  * -errno with err set. */
 int sock_address_load(int fd, const Cks__Address *m, union sock_addr *a, struct error *err);

@@ -364,6 +364,8 @@ static int deliver_one(struct restore *r, int fd, const Cks__Common *c, const Ck
 
 	if (!g->from)
 		return 0;
+	if (!sock_address_is_whole(g->from) || (g->to && !sock_address_is_whole(g->to)))
+		return error_set(err, EBADMSG, "a damaged datagram");
 	for (size_t i = 0; best && i < best->ip.len; i++)
 		any &= best->ip.data[i] == 0;
 	v4 = g->from->family == AF_INET || IN6_IS_ADDR_V4MAPPED(g->from->ip.data);

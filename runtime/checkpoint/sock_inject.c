@@ -32,15 +32,20 @@ struct pair {
 };
 
 /* IPv4-mapped addresses travel in IPv4 packets. */
-static void pair_load(const Cks__Address *from, const Cks__Address *to, struct pair *p)
+static int pair_load(const Cks__Address *from, const Cks__Address *to, struct pair *p,
+		     struct error *err)
 {
 	struct in6_addr t6 = { 0 };
 
 	memset(p, 0, sizeof(*p));
+	if (!sock_address_is_whole(from) || !sock_address_is_whole(to))
+		return error_set(err, EBADMSG, "a damaged socket address");
 	if (to->family == AF_INET6) {
 		memcpy(&t6, to->ip.data, 16);
 		p->v6 = !IN6_IS_ADDR_V4MAPPED(&t6);
 	}
+	if (p->v6 && from->ip.len != 16)
+		return error_set(err, EBADMSG, "a packet from an IPv4 to an IPv6 address");
 	if (p->v6) {
 		memcpy(&p->from6, from->ip.data, 16);
 		p->to6 = t6;
@@ -48,6 +53,7 @@ static void pair_load(const Cks__Address *from, const Cks__Address *to, struct p
 		memcpy(&p->from4, from->ip.data + (from->ip.len == 16 ? 12 : 0), 4);
 		memcpy(&p->to4, to->ip.data + (to->ip.len == 16 ? 12 : 0), 4);
 	}
+	return 0;
 }
 
 static uint32_t sum(uint32_t s, const void *data, size_t len)
@@ -152,8 +158,10 @@ int sock_inject_tcp(struct restore *r, const struct sock_packet *p, struct error
 	CLEANUP_BUF struct buf b = { 0 };
 	struct tcphdr t = { 0 };
 	struct pair a;
+	int n = pair_load(p->from, p->to, &a, err);
 
-	pair_load(p->from, p->to, &a);
+	if (n < 0)
+		return n;
 	t.source = htons((uint16_t)p->from->port);
 	t.dest = htons((uint16_t)p->to->port);
 	t.seq = htonl(p->seq);
@@ -176,8 +184,10 @@ int sock_inject_udp(struct restore *r, int protocol, const struct sock_packet *p
 	CLEANUP_BUF struct buf b = { 0 };
 	struct udphdr u = { 0 };
 	struct pair a;
+	int n = pair_load(p->from, p->to, &a, err);
 
-	pair_load(p->from, p->to, &a);
+	if (n < 0)
+		return n;
 	u.source = htons((uint16_t)p->from->port);
 	u.dest = htons((uint16_t)p->to->port);
 	u.len = htons((uint16_t)(sizeof(u) + p->len));

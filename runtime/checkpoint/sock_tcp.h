@@ -15,6 +15,9 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	     struct error *err);
 int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 
+/* What repair mode and handmade packets rely on (sock_tcp_restore.c). */
+bool tcp_sequence_is_whole(const Cks__TcpSequence *s);
+
 /* --- sock_tcp.c, for sock_accept.c --- */
 /* Fills state, common, seq and queues of a connection; err set where it cannot travel.
  * The socket is left in repair mode where `stay`. Free with tcp_message_free(). */

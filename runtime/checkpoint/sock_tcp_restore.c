@@ -79,6 +79,12 @@ static bool is_connection(const Cks__Tcp *m)
 	return m->state != TCP_LISTEN && m->state != TCP_CLOSE && m->state != TCP_SYN_SENT;
 }
 
+/* RFC 7323: a scale of more than 14 is none. */
+bool tcp_sequence_is_whole(const Cks__TcpSequence *s)
+{
+	return s && s->window && s->snd_wscale <= 14 && s->rcv_wscale <= 14;
+}
+
 static bool has_fin(const Cks__Tcp *m)
 {
 	return m->fin_sent || m->fin_acked || m->fin_unsent;
@@ -247,8 +253,8 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 	size_t nin, nsent, nunsent;
 	int n;
 
-	if (!m->seq || !m->seq->window || !m->common->local || !m->common->peer || !m->received ||
-	    !m->sent || !m->unsent)
+	if (!tcp_sequence_is_whole(m->seq) || !m->common->local || !m->common->peer ||
+	    !m->received || !m->sent || !m->unsent)
 		return error_set(err, EBADMSG, "a TCP connection came incomplete");
 	n = sock_queue_data(m->received, &in, &nin, err);
 	if (n == 0)
