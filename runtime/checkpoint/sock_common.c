@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -214,6 +215,18 @@ static bool in_foreign_netns(struct dump *d, const struct ofd *o)
 	ns = ioctl(o->fd, SIOCGSKNS);
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", task_pid(o->task));
 	return ns >= 0 && fstat(ns, &a) == 0 && stat(path, &b) == 0 && a.st_ino != b.st_ino;
+}
+
+bool sock_stays(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	for (int i = 0; i < 20; i++) {
+		if (poll(&p, 1, 0) <= 0 || !(p.revents & events))
+			return false;
+		usleep(10000);
+	}
+	return true;
 }
 
 void sock_common_check(struct dump *d, const struct ofd *o, struct obstacles *out)

@@ -47,6 +47,9 @@ int sock_ifindex(int fd, const char *name);
 char *sock_ifname(int fd, int index); /* caller frees; NULL: none */
 
 /* --- common state ------------------------------------------------------------------------ */
+/* Preflight: whether poll() reports `events` and goes on to do so for 200 ms: a state that
+ * does not pass by itself. */
+bool sock_stays(int fd, short events);
 /* Obstacles that every kind has: foreign namespace, eBPF filter, signal owner. */
 void sock_common_check(struct dump *d, const struct ofd *o, struct obstacles *out);
 /*

@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_inet.h"
+#include "runtime/checkpoint/sock_orphan.h"
 
 #define SO_MEMINFO_ 55
 #define MAX_SOURCES 64
@@ -60,12 +61,25 @@ static const char *inet_obstacle(int fd, const char **remedy)
 	return NULL;
 }
 
+/* Errors in a queue of their own: reading them would take them away. */
+static bool errors_are_asked_for(int fd, int family)
+{
+	return sock_opt_int(fd, IPPROTO_IP, IP_RECVERR, 0) ||
+	       (family == AF_INET6 && sock_opt_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 0));
+}
+
 static int inet_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
 	const char *remedy = NULL, *why = inet_obstacle(o->fd, &remedy);
+	int family = sock_opt_int(o->fd, SOL_SOCKET, SO_DOMAIN, AF_INET);
 
+	if (!why && errors_are_asked_for(o->fd, family) && sock_stays(o->fd, POLLERR)) {
+		why = "errors wait to be read (IP_RECVERR), and nobody reads them";
+		remedy = "let the program read them";
+	}
 	if (why)
 		obj_obstacle(out, o, "UDP socket", why, remedy);
+	sock_hidden_check(d, o, "UDP socket", out);
 	sock_common_check(d, o, out);
 	return 0;
 }
@@ -307,6 +321,9 @@ int inet_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err
 	if (why)
 		return error_set(err, ENOTSUP, "%s; %s", why, remedy);
 	n = sock_common_dump(d, o, true, &m.common, err);
+	if (n == 0 && errors_are_asked_for(o->fd, m.common->family) && poll(&p, 1, 0) > 0 &&
+	    (p.revents & POLLERR))
+		n = error_set(err, EAGAIN, "errors wait to be read from a socket; try again");
 	if (n == 0 && is_udp(m.common))
 		n = dump_queue(o->fd, &m, err);
 	if (n == 0) {

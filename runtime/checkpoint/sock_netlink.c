@@ -75,6 +75,10 @@ static int netlink_check(struct dump *d, const struct ofd *o, struct obstacles *
 
 	snprintf(name, sizeof(name), "netlink socket of family %d",
 		 sock_opt_int(o->fd, SOL_SOCKET, SO_PROTOCOL, -1));
+	if (!why && sock_stays(o->fd, POLLIN)) {
+		why = "messages of the kernel wait to be read, and nobody reads them";
+		remedy = "let the program read them, or close it";
+	}
 	if (why)
 		obj_obstacle(out, o, name, why, remedy);
 	sock_common_check(d, o, out);

@@ -54,14 +54,13 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 }
 
 /* One pass over the table of this thread's network namespace. */
-static int pass(void *arg)
+static int pass_of(struct bpf_program *program)
 {
-	struct bpf_link *link = bpf_program__attach_iter(reader->progs.orphans, NULL);
+	struct bpf_link *link = bpf_program__attach_iter(program, NULL);
 	CLEANUP_CLOSE int fd = -1;
 	char byte[64];
 	ssize_t n;
 
-	(void)arg;
 	if (!link)
 		return -errno;
 	fd = bpf_iter_create(bpf_link__fd(link));
@@ -70,6 +69,20 @@ static int pass(void *arg)
 	n = n < 0 ? -errno : 0;
 	bpf_link__destroy(link);
 	return (int)n;
+}
+
+static int pass(void *arg)
+{
+	(void)arg;
+	return pass_of(reader->progs.orphans);
+}
+
+static int pass_hidden(void *arg)
+{
+	int n = pass_of(reader->progs.hidden_tcp);
+
+	(void)arg;
+	return n < 0 ? n : pass_of(reader->progs.hidden_udp);
 }
 
 static uint64_t frame_of(const void *page)
@@ -424,6 +437,42 @@ int sock_orphans_read(struct dump *d, struct sock_orphans *out, struct error *er
 		log_warn("what %zu closed connections have not delivered cannot be read",
 			 out->lost);
 	return 0;
+}
+
+/* --- what no call tells --------------------------------------------------------------------- */
+static const char *hidden_text(uint32_t what)
+{
+	if (what & HIDDEN_MD5)
+		return "it has MD5 keys (TCP_MD5SIG), which nobody can read";
+	if (what & HIDDEN_AO)
+		return "it has keys of TCP-AO, which nobody can read";
+	return "a program distributes what comes to its group (SO_ATTACH_REUSEPORT_*BPF)";
+}
+
+void sock_hidden_check(struct dump *d, const struct ofd *o, const char *name, struct obstacles *out)
+{
+	static struct dump *of;
+	static int64_t looked_ns;
+	struct timespec t;
+	int64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	now = t.tv_sec * 1000000000ll + t.tv_nsec;
+	if (!d || sock_orphans_load() < 0)
+		return;
+	/* all of a preflight's sockets ask within moments */
+	if (of != d || now - looked_ns > 500000000) {
+		reader->bss->nhidden = 0;
+		dump_in_netns(d, pass_hidden, NULL, NULL);
+		of = d;
+		looked_ns = now;
+	}
+	for (uint32_t i = 0; i < reader->bss->nhidden && i < HIDDEN_MAX; i++)
+		if (reader->bss->hidden[i].ino == o->st.st_ino) {
+			obj_obstacle(out, o, name, hidden_text(reader->bss->hidden[i].what),
+				     "configure the program to do without it");
+			return;
+		}
 }
 
 void sock_orphans_free(struct sock_orphans *o)

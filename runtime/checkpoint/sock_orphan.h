@@ -23,4 +23,8 @@ struct sock_orphans {
 int sock_orphans_read(struct dump *d, struct sock_orphans *out, struct error *err);
 void sock_orphans_free(struct sock_orphans *o);
 
+/* Preflight: keys and programs of a socket that no call tells of. */
+void sock_hidden_check(struct dump *d, const struct ofd *o, const char *name,
+		       struct obstacles *out);
+
 #endif

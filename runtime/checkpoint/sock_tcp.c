@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/sock_gate.h"
+#include "runtime/checkpoint/sock_orphan.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -98,6 +99,7 @@ static int tcp_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 		 sock_address_text(local, a, sizeof(a)), sock_address_text(peer, b, sizeof(b)));
 	if (why)
 		obj_obstacle(out, o, name, why, remedy);
+	sock_hidden_check(d, o, name, out);
 	sock_common_check(d, o, out);
 	sock_address_free(local);
 	sock_address_free(peer);
@@ -364,8 +366,11 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	if (!mptcp && getsockopt(o->fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
 		return error_sys(err, errno, "TCP_INFO");
 	m->state = mptcp ? TCP_LISTEN : i.tcpi_state;
-	n = sock_common_dump(d, o, m->state == TCP_CLOSE || m->state == TCP_LISTEN, &m->common,
-			     err);
+	/* one whose connection is over tells the segment size of that as TCP_MAXSEG */
+	n = sock_common_dump(d, o,
+			     m->state == TCP_LISTEN ||
+				     (m->state == TCP_CLOSE && !(poll_now(o->fd) & POLLRDHUP)),
+			     &m->common, err);
 	if (n < 0)
 		return n;
 	if (!m->common->peer)

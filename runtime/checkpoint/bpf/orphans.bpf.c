@@ -31,6 +31,11 @@ __u64 calibrate_pfn, calibrate_magic[2];
 
 __u64 hz; // of jiffies
 
+// Kernels with TCP-AO have it.
+struct tcp_sock___ao {
+	void *ao_info;
+} __attribute__((preserve_access_index));
+
 struct walk {
 	__u64 skb, list, data, shinfo;
 	__u32 fragment, offset, fragments, headlen;
@@ -397,6 +402,58 @@ int orphans(struct bpf_iter__tcp *ctx)
 	sk = (struct sock *)t;
 	if (t && !sk->sk_socket)
 		take_orphan(c, t);
+	return 0;
+}
+
+// What sockets with a descriptor have that no call tells: by inode.
+struct hidden hidden[HIDDEN_MAX];
+__u32 nhidden;
+
+static __always_inline void note_hidden(struct sock *sk, __u32 what)
+{
+	struct socket *s = sk->sk_socket;
+	struct sock_reuseport *group = sk->sk_reuseport_cb;
+	struct socket_alloc *a;
+	__u32 n = nhidden;
+
+	if (group && BPF_CORE_READ(group, prog))
+		what |= HIDDEN_PROGRAM;
+	if (!what || !s || n >= HIDDEN_MAX)
+		return;
+	a = (struct socket_alloc *)number_of(s); // begins with the socket
+	hidden[n].ino = BPF_CORE_READ(a, vfs_inode.i_ino);
+	hidden[n].what = what;
+	nhidden = n + 1;
+}
+
+SEC("iter/tcp")
+int hidden_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *c = ctx->sk_common;
+	struct tcp_sock *t;
+	__u32 what = 0;
+
+	if (!c || c->skc_state == BPF_TCP_TIME_WAIT || c->skc_state == BPF_TCP_NEW_SYN_RECV)
+		return 0;
+	t = bpf_skc_to_tcp_sock(c);
+	if (!t)
+		return 0;
+	if (bpf_core_field_exists(t->md5sig_info) && t->md5sig_info)
+		what |= HIDDEN_MD5;
+	if (bpf_core_field_exists(((struct tcp_sock___ao *)t)->ao_info) &&
+	    BPF_CORE_READ((struct tcp_sock___ao *)t, ao_info))
+		what |= HIDDEN_AO;
+	note_hidden((struct sock *)t, what);
+	return 0;
+}
+
+SEC("iter/udp")
+int hidden_udp(struct bpf_iter__udp *ctx)
+{
+	struct udp_sock *u = ctx->udp_sk;
+
+	if (u)
+		note_hidden((struct sock *)u, 0);
 	return 0;
 }
 

@@ -27,4 +27,15 @@ struct orphan_piece {
 	__u32 seq, len, at; /* in the arena */
 };
 
+/* What a socket has that no call tells. */
+#define HIDDEN_MAX     4096u
+#define HIDDEN_MD5     1u
+#define HIDDEN_AO      2u
+#define HIDDEN_PROGRAM 4u /* of SO_ATTACH_REUSEPORT_* */
+
+struct hidden {
+	__u64 ino;
+	__u32 what, pad;
+};
+
 #endif
