@@ -358,6 +358,8 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 
 	if (!d->s)
 		return error_set(err, ENOTCONN, "precopy before connect");
+	if (d->save && (at_once || late))
+		return error_set(err, EINVAL, "a file cannot be asked for pages: no post-copy");
 	if (tracker_choose(json_string_value(json_object_get(args, "tracker")), err) < 0)
 		return -err->code;
 	budget = budget > 0 ? budget : 50000000;

@@ -127,12 +127,17 @@ static void move_option(struct restore *r, Cks__Option *o)
 	sock_address_move(r, &m);
 }
 
+void sock_options_move(struct restore *r, Cks__Option *const *o, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		move_option(r, o[i]);
+}
+
 void sock_common_move(struct restore *r, Cks__Common *c)
 {
 	sock_address_move(r, c->local);
 	sock_address_move(r, c->peer);
-	for (size_t i = 0; i < c->n_options; i++)
-		move_option(r, c->options[i]);
+	sock_options_move(r, c->options, c->n_options);
 }
 
 /* Inside the namespace. */

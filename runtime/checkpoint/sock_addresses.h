@@ -24,6 +24,7 @@ void sock_addresses_free(struct addresses *a);
 
 /* Gives every address of the message that is an old one its new value. */
 void sock_common_move(struct restore *r, Cks__Common *c);
+void sock_options_move(struct restore *r, Cks__Option *const *o, size_t n);
 void sock_address_move(struct restore *r, Cks__Address *a);
 /* True where a connection to this peer (not yet moved) does not come back. */
 bool sock_peer_dropped(struct restore *r, const Cks__Address *peer);

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_options.h"
 #include "runtime/checkpoint/sock_orphan.h"
@@ -505,11 +506,13 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 	CLEANUP_MSG Cks__Spill *m = obj_unpack(&cks__spill__descriptor, body, len, err);
 	struct spilled *s = NULL;
 
-	(void)r;
 	if (!m)
 		return -EBADMSG;
 	if (m->n_option_set) {
-		int n = sock_options_receive_set(m, err);
+		int n;
+
+		sock_options_move(r, m->option_set, m->n_option_set);
+		n = sock_options_receive_set(m, err);
 
 		if (n == 0)
 			m = NULL; /* kept */

@@ -445,6 +445,8 @@ static int moves(struct trial *t)
 	int there = dial(OLD, OUTSIDE, 80), gone = accept(out, NULL, NULL);
 	int from = dial(OUTSIDE, OLD, 80), served = accept(l, NULL, NULL);
 	int waits = dial(OUTSIDE, OLD, 80);
+	struct in_addr interface = at(OLD, 0).sin_addr;
+	socklen_t len = sizeof(interface);
 	struct pollfd p = { .fd = there, .events = POLLIN };
 	char text[16] = "";
 
@@ -452,9 +454,12 @@ static int moves(struct trial *t)
 	CHECK(there >= 0 && gone >= 0 && from >= 0 && served >= 0 && waits >= 0);
 	CHECK(send(gone, "unread", 6, 0) == 6 && send(there, "lost", 4, 0) == 4);
 	CHECK(send(own_a, "queued", 6, 0) == 6);
+	CHECK(setsockopt(u, IPPROTO_IP, IP_MULTICAST_IF, &interface, len) == 0);
 	CHECK(vanish(gone) && vanish(from) && vanish(waits) && close(out) == 0);
 	trial_ready(t);
 	trial_await(t);
+	CHECK(getsockopt(u, IPPROTO_IP, IP_MULTICAST_IF, &interface, &len) == 0);
+	CHECK(interface.s_addr == at(NEW, 0).sin_addr.s_addr);
 	/* outside: what had come, then the reset */
 	CHECK(is_at(there, NEW, false));
 	CHECK(poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP)) == (POLLERR | POLLHUP));
