@@ -210,6 +210,7 @@ static int open_source(struct load *l, json_t *args, struct error *err)
 	if (fd < 0)
 		return error_sys(err, errno, "a file for the checkpoint");
 	l->spool = stream_new_file(fd);
+	stream_pack(l->spool, STREAM_PACK_NEVER); /* frames are copied as they come */
 	return 0;
 }
 
@@ -254,7 +255,7 @@ int load_pump(struct load *l, struct error *err)
 	if (r == 0)
 		r = pass_frame(&l->pass, &f, err);
 	if (r == 0)
-		r = stream_send(l->spool, f.type, f.flags, NULL, 0, f.data, f.len, err);
+		r = stream_send(l->spool, f.type, f.raw_flags, NULL, 0, f.raw, f.raw_len, err);
 	/* A socket may stay open behind the signature; nothing more is read from it. */
 	if (r == -ENODATA || (r == 0 && l->pass.ended)) {
 		error_clear(err);

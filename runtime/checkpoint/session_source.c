@@ -367,7 +367,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	throttle_begin(d);
 	while (!converged && d->round < MAX_ROUNDS) {
 		int64_t t0 = clock_mono_ns(), took;
-		uint64_t sent0 = stream_bytes(d->s), sent;
+		uint64_t sent0 = stream_bytes(d->s), plain0 = stream_plain_bytes(d->s), sent, plain;
 		double dirty_rate = 0, dirty;
 		int r = round_once(d, args, err);
 
@@ -375,9 +375,11 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 			return reason(d, r, err);
 		took = clock_mono_ns() - t0;
 		sent = stream_bytes(d->s) - sent0;
+		/* What counts is how soon pages are there, packed or not. */
+		plain = stream_plain_bytes(d->s) - plain0;
 		/* Small rounds tell more about looking than about sending. */
-		if (sent > (16 << 20) || (double)sent * 1e9 / (double)took > d->rate)
-			d->rate = (double)sent * 1e9 / (double)(took > 0 ? took : 1);
+		if (plain > (16 << 20) || (double)plain * 1e9 / (double)took > d->rate)
+			d->rate = (double)plain * 1e9 / (double)(took > 0 ? took : 1);
 		/* What this round sent was dirtied since the one before began to look. */
 		if (prev_end && t0 > prev_end - 1)
 			dirty_rate = (double)d->round_page_bytes * 1e9 /

@@ -12,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/process.h"
 #include "base/str.h"
 #include "base/tls.h"
+#include "runtime/checkpoint/stream_pack.h"
 
 #define GATHER (256 << 10)
 
@@ -30,7 +32,9 @@ struct stream {
 	size_t out_len;
 	uint8_t *in; /* payload of the last frame */
 	size_t in_cap;
-	atomic_uint_fast64_t bytes;
+	atomic_uint_fast64_t bytes, saved;
+	struct packer *packer;
+	struct unpacker *unpacker;
 	EVP_MD_CTX *hash; /* of a file only */
 };
 
@@ -41,6 +45,8 @@ struct stream *stream_new_fd(int fd)
 
 	s->fd = fd;
 	s->out = mem_zalloc(GATHER);
+	s->packer = packer_new(STREAM_PACK_NEVER);
+	s->unpacker = unpacker_new();
 	/* So that the source does not wait for each page that the destination writes. */
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
@@ -68,7 +74,14 @@ struct stream *stream_new_tls(struct tls *tls)
 
 	stream_patience(s, PEER_GONE_S);
 	s->tls = tls;
+	stream_pack(s, STREAM_PACK_AUTO);
 	return s;
+}
+
+void stream_pack(struct stream *s, enum stream_packing how)
+{
+	packer_free(s->packer);
+	s->packer = packer_new(how);
 }
 
 struct stream *stream_new_file(int fd)
@@ -78,6 +91,7 @@ struct stream *stream_new_file(int fd)
 	s->hash = EVP_MD_CTX_new();
 	if (!s->hash || EVP_DigestInit_ex(s->hash, EVP_sha256(), NULL) != 1)
 		abort(); /* no memory */
+	stream_pack(s, STREAM_PACK_ALWAYS);
 	return s;
 }
 
@@ -108,6 +122,8 @@ void stream_close(struct stream *s)
 		tls_close(s->tls);
 	else if (s->fd >= 0)
 		close(s->fd);
+	packer_free(s->packer);
+	unpacker_free(s->unpacker);
 	free(s->out);
 	free(s->in);
 	free(s);
@@ -128,6 +144,11 @@ uint64_t stream_bytes(const struct stream *s)
 	return s->bytes;
 }
 
+uint64_t stream_plain_bytes(const struct stream *s)
+{
+	return s->bytes + s->saved;
+}
+
 static void wait_for(int fd, short events)
 {
 	struct pollfd p = { .fd = fd, .events = events };
@@ -137,8 +158,13 @@ static void wait_for(int fd, short events)
 
 static int write_all(struct stream *s, const void *p, size_t n, struct error *err)
 {
-	if (s->tls && n)
-		return tls_write(s->tls, p, n, 0, err);
+	if (s->tls && n) {
+		int64_t t0 = clock_mono_ns();
+		int r = tls_write(s->tls, p, n, 0, err);
+
+		packer_wire(s->packer, n, clock_mono_ns() - t0);
+		return r;
+	}
 	hash(s, p, n);
 	while (n) {
 		/* MSG_NOSIGNAL: the peer may die at any moment. */
@@ -234,12 +260,24 @@ static int put(struct stream *s, const void *p, size_t n, struct error *err)
 int stream_send(struct stream *s, uint16_t type, uint16_t flags, const void *head, size_t head_len,
 		const void *data, size_t len, struct error *err)
 {
-	struct header h = { (uint32_t)(head_len + len), type, flags, 0 };
+	struct header h = { 0, type, flags, 0 };
+	const void *packed = NULL;
+	size_t packed_len = 0;
 	int r;
 
 	if (head_len + len > STREAM_FRAME_MAX)
 		return error_set(err, EMSGSIZE, "a frame of %zu bytes is too long", head_len + len);
-	h.crc = crc32c(crc32c(0, head, head_len), data, len);
+	if (type == FRAME_PAGES && len)
+		packed = packer_pack(s->packer, data, len, &packed_len);
+	if (packed) {
+		s->saved += len - packed_len;
+		data = packed;
+		len = packed_len;
+		h.flags |= FRAME_ZSTD;
+	}
+	h.len = (uint32_t)(head_len + len);
+	if (!s->tls)
+		h.crc = crc32c(crc32c(0, head, head_len), data, len);
 	s->bytes += sizeof(h) + h.len;
 	r = put(s, &h, sizeof(h), err);
 	if (r == 0)
@@ -279,7 +317,7 @@ int stream_recv(struct stream *s, struct frame *f, struct error *err)
 	r = read_all(s, s->in, h.len, err);
 	if (r < 0)
 		return r == -ENODATA ? cut_off(s, err) : r;
-	if (crc32c(0, s->in, h.len) != h.crc)
+	if (!s->tls && crc32c(0, s->in, h.len) != h.crc)
 		return error_set(err, EBADMSG,
 				 "the stream is damaged: checksum of a frame of type %u differs",
 				 h.type);
@@ -288,6 +326,11 @@ int stream_recv(struct stream *s, struct frame *f, struct error *err)
 		hash(s, s->in, h.len);
 	}
 	s->bytes += sizeof(h) + h.len;
-	*f = (struct frame){ h.type, h.flags, h.len, s->in };
-	return 0;
+	*f = (struct frame){ h.type, h.flags, h.len, s->in, h.flags, h.len, s->in };
+	if (h.type != FRAME_PAGES || !(h.flags & FRAME_ZSTD))
+		return 0;
+	f->flags &= (uint16_t)~FRAME_ZSTD;
+	r = unpacker_unpack(s->unpacker, sizeof(struct page_run), &f->data, &f->len, err);
+	s->saved += f->len - h.len;
+	return r;
 }

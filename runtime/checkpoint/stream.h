@@ -3,10 +3,12 @@
  * The checkpoint stream: frames over TLS, a socket or into a file.
  *
  *   frame:  u32 length of what follows the header · u16 type · u16 flags · u32 crc32c
- *   pages:  struct page_run, then npages × 4,096 bytes (none with FRAME_ZERO, FRAME_DROP)
+ *   pages:  struct page_run, then npages × 4,096 bytes (none with FRAME_ZERO, FRAME_DROP;
+ *           with FRAME_ZSTD one zstd frame that tells its content's size)
  *   others: one protobuf message of checkpoint.proto
  *
- * All integers are little-endian. The checksum covers the payload.
+ * All integers are little-endian. The checksum covers the payload; it is 0 over TLS, which
+ * has a better one.
  */
 #ifndef FERRY_CHECKPOINT_STREAM_H
 #define FERRY_CHECKPOINT_STREAM_H
@@ -46,6 +48,7 @@ enum frame_type {
 /* Flags of a pages frame. */
 #define FRAME_ZERO 1 /* all these pages are zero */
 #define FRAME_DROP 2 /* these pages are no longer there */
+#define FRAME_ZSTD 4 /* packed; stream_recv() has unpacked it */
 
 enum page_space { SPACE_PRIVATE, SPACE_SHARED };
 
@@ -72,14 +75,21 @@ struct stream *stream_new_file(int fd);
 int stream_digest(struct stream *s, uint8_t out[STREAM_DIGEST], struct error *err);
 /* How many seconds a peer may be silent before it counts as gone. */
 void stream_patience(struct stream *s, unsigned int seconds);
+/*
+ * Whether page content is compressed. AUTO, which is how a TLS stream begins: while that
+ * gets more pages a second through. A file begins with ALWAYS, a socket with NEVER.
+ */
+enum stream_packing { STREAM_PACK_NEVER, STREAM_PACK_AUTO, STREAM_PACK_ALWAYS };
+void stream_pack(struct stream *s, enum stream_packing how);
 /* NULL is fine. */
 void stream_close(struct stream *s);
 /* For poll(). */
 int stream_fd(const struct stream *s);
 /* True where a read would not wait for the socket: something is buffered. */
 bool stream_buffered(const struct stream *s);
-/* Bytes sent and received so far. */
+/* Bytes sent and received so far; and as many as they would be if nothing were packed. */
 uint64_t stream_bytes(const struct stream *s);
+uint64_t stream_plain_bytes(const struct stream *s);
 
 /* Sends one frame; `data` (may be NULL) follows `head` in the payload. 0 or -errno. */
 int stream_send(struct stream *s, uint16_t type, uint16_t flags, const void *head, size_t head_len,
@@ -94,6 +104,10 @@ struct frame {
 	uint16_t type, flags;
 	uint32_t len;
 	uint8_t *data;
+	/* As it came, perhaps packed: for a copy. */
+	uint16_t raw_flags;
+	uint32_t raw_len;
+	const uint8_t *raw;
 };
 /* -EPIPE: the other side has closed; -EBADMSG: damaged, a file that ends within a frame;
  * -ENODATA: a file's end. */
