@@ -9,6 +9,6 @@ extern const struct object_type obj_file, obj_device, obj_pipe, obj_memfd, obj_e
 	obj_signalfd, obj_timerfd, obj_inotify, obj_pidfd, obj_tty, obj_session, obj_unix,
 	obj_mqueue, obj_refused;
 extern const struct checkpoint_part obj_content_part, obj_tree_part, obj_session_part,
-	obj_external_part, obj_ipc_part, obj_mqueue_part, aio_part;
+	obj_external_part, obj_ipc_part, obj_mqueue_part, aio_part, unix_part;
 
 #endif

@@ -9,8 +9,9 @@
  * come out as duplicates and join the checkpoint.
  *
  * Connections that wait in an accept queue are not accepted here, because they could not
- * be put back: they are made anew at the destination, which loses nothing as long as the
- * client has not sent anything yet; if it has, the dump fails and the source goes on.
+ * be put back: they are made anew at the destination. What their clients have sent already
+ * is read by BPF (obj_unix_peek.c), small messages without descriptors; else the dump fails
+ * and the source goes on.
  */
 #include <errno.h>
 #include <linux/netlink.h>
@@ -352,6 +353,7 @@ struct queue {
 	Cko__Unix *m;
 	bool only_fds; /* descriptors in flight are wanted, not the data */
 	int sender;    /* of a stream: the other end, -1: none */
+	uint32_t ino;
 };
 #define ONE_PIECE 512 /* up to here two pieces always cost more than one */
 
@@ -394,14 +396,6 @@ static int queue_fds(struct queue *q, struct msghdr *h, Cko__UnixMessage *msg, s
 		}
 	}
 	return n;
-}
-
-static void message_free(Cko__UnixMessage *m)
-{
-	free(m->data.data);
-	free(m->name.data);
-	free(m->fds);
-	free(m);
 }
 
 static void drop_fds(struct msghdr *h)
@@ -455,6 +449,8 @@ static int fds_placed(const struct queue *q, struct error *err)
 		return 0;
 	if (q->sender >= 0 && ioctl(q->sender, SIOCOUTQ, &now) == 0 && now == sum)
 		return 0;
+	if (unix_messages_place(q->d, q->ino, q->m) == 0)
+		return 0;
 	return error_set(err, EAGAIN,
 			 "descriptors are in flight behind other data in a unix "
 			 "stream; try again when they have been received");
@@ -470,7 +466,7 @@ static int queue_add(struct queue *q, int type, char *data, size_t len, struct m
 	cko__unix_message__init(msg);
 	n = queue_fds(q, h, msg, err);
 	if (n < 0 || q->only_fds) {
-		message_free(msg);
+		unix_message_free(msg);
 		return n;
 	}
 	msg->data.data = mem_zalloc(len + 1);
@@ -646,7 +642,8 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 	peer = pending_in(d, o, &m->slot);
 	if (!peer)
 		return error_set(err, ENOTSUP, "it waits to be accepted outside of the container");
-	if (ioctl(o->fd, SIOCOUTQ, &queued) < 0 || queued)
+	if ((ioctl(o->fd, SIOCOUTQ, &queued) < 0 || queued) &&
+	    unix_sent_peek(d, (uint32_t)o->st.st_ino, m, err) < 0)
 		return error_set(err, EAGAIN,
 				 "its connection was not accepted yet and it has sent something "
 				 "already, which cannot be read; try again");
@@ -660,7 +657,7 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	char peer_name[sizeof(name)];
 	CLEANUP_FREE char *dir = NULL;
 	Cko__Unix m = CKO__UNIX__INIT;
-	struct queue q = { .d = d, .m = &m, .sender = -1 };
+	struct queue q = { .d = d, .m = &m, .sender = -1, .ino = (uint32_t)o->st.st_ino };
 	struct ofd *peer;
 	char text[sizeof(name) + 1] = "";
 	struct info info;
@@ -708,7 +705,10 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	}
 	free(m.options);
 	for (size_t i = 0; i < m.n_queue; i++)
-		message_free(m.queue[i]);
+		unix_message_free(m.queue[i]);
+	for (size_t i = 0; i < m.n_sent; i++)
+		unix_message_free(m.sent[i]);
+	free(m.sent);
 	free(m.queue);
 	free(m.owner);
 	obj_inode_free(m.inode);

@@ -593,6 +593,8 @@ int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 		if (name.len && un.sun_path[0])
 			name.len = strnlen(un.sun_path, name.len);
 		n = connect_name(r, fd, &name, m->dir, err);
+		for (size_t i = 0; i < m->n_sent && n == 0; i++)
+			n = send_message(r, fd, m->sent[i], NULL, 0, err);
 	} else if (m->type == SOCK_DGRAM && m->peer && m->peer_name.len) {
 		n = connect_name(r, fd, &m->peer_name, m->dir, err);
 	}

@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "runtime/checkpoint/bpf/peek.skel.h"
 
-#define KINDS	    (PEEK_MQUEUE + 1)
+#define KINDS	    (PEEK_UNIX + 1)
 #define PEEK_PERCPU 4 /* for PEEK_AIO: where the memory of each processor lies */
 
 static struct loaded {
@@ -33,9 +33,10 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 
 static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 {
-	return kind == PEEK_UNDO  ? s->progs.peek_undo
-	       : kind == PEEK_AIO ? s->progs.peek_aio
-				  : s->progs.peek_mqueue;
+	return kind == PEEK_UNDO   ? s->progs.peek_undo
+	       : kind == PEEK_AIO  ? s->progs.peek_aio
+	       : kind == PEEK_UNIX ? s->progs.peek_unix
+				   : s->progs.peek_mqueue;
 }
 
 /* All that an iterator writes. */
@@ -137,6 +138,19 @@ int peek_sem_size(int semid, uint32_t nsems, struct error *err)
 	if (bpf_map_update_elem(bpf_map__fd(loaded[PEEK_UNDO].skel->maps.sem_sizes), &semid, &nsems,
 				BPF_ANY) < 0)
 		return error_sys(err, errno, "noting the size of a semaphore set");
+	return 0;
+}
+
+int peek_unix_from(uint32_t own, uint32_t client, uint32_t from, struct error *err)
+{
+	int n = peek_load(PEEK_UNIX, err);
+	struct peek_bpf *s = loaded[PEEK_UNIX].skel;
+
+	if (n < 0)
+		return n;
+	s->bss->unix_own = own;
+	s->bss->unix_client = client;
+	s->bss->unix_from = from;
 	return 0;
 }
 

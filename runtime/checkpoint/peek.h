@@ -21,6 +21,18 @@ enum peek_kind {
 	PEEK_AIO,
 	/* mq_notify(): pid, tid: SIGEV_*, a: inode, b: signal, c: its value. */
 	PEEK_MQUEUE,
+	/* Messages in the receive queue of a unix socket of the network namespace in which
+	 * the caller's thread is: tid: the sender's pid, a: inode, 0: it waits to be accepted,
+	 * b: the other end's inode, c: place in the queue, d: messages in it; struct peek_unix
+	 * follows. peek_unix_from() says which. */
+	PEEK_UNIX = 5,
+};
+
+struct peek_unix {
+	uint32_t len, consumed;
+	uint32_t data; /* bytes that can be read; 0: none (it has a descriptor: peek) */
+	uint32_t uid, gid, fds;
+	uint8_t bytes[];
 };
 
 /* As in peek.bpf.c. */
@@ -39,6 +51,12 @@ int peek_load(enum peek_kind kind, struct error *err);
 
 /* Tells the size of a semaphore set, before PEEK_UNDO is read. */
 int peek_sem_size(int semid, uint32_t nsems, struct error *err);
+
+/*
+ * Which queue PEEK_UNIX reads: of the socket with inode `own`; 0: of the connection of
+ * `client` that waits to be accepted. From message `from` on: not all may come at once.
+ */
+int peek_unix_from(uint32_t own, uint32_t client, uint32_t from, struct error *err);
 
 /* Calls fn for every record; stops at its first negative result, and gives that. */
 int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
