@@ -332,7 +332,7 @@ struct dump {
 	double cpu_own, cpu_rate; /* its own limit; processors that it used, unthrottled */
 	uint64_t cpu_used_ns;
 	int64_t cpu_since_ns;
-	bool postcopy;	   /* the last round may leave pages for later */
+	bool postcopy; /* the last round may leave pages for later */
 	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
 };
@@ -354,6 +354,8 @@ void dump_lap(struct dump *d, const char *name);
 /* Reads init's seccomp filters too, while it is stopped. */
 void dump_give_tracker(struct dump *d, struct task *t);
 void task_drop_scratch(struct task *t);
+/* It was made by vfork() and has not started its program yet: it runs in its parent's memory. */
+bool task_borrows_memory(const struct tasks *l, const struct task *t);
 /* Registers put back, ptrace undone. */
 void dump_let_go(struct dump *d);
 /* dump_task_scan() for all tasks, which are stopped for it where that is needed. */

@@ -354,6 +354,11 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 	if (ptrace(PTRACE_GETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
 		return error_sys(s->err, errno, "reading the vector registers of thread %d",
 				 th->vtid);
+	/* Most of it is zero in most threads; restored it is as long as it was. */
+	m->has_xstate_bytes = 1;
+	m->xstate_bytes = (uint32_t)iov.iov_len;
+	while (iov.iov_len > 576 && !xstate[iov.iov_len - 1])
+		iov.iov_len--;
 	m->xstate = bytes(&s->a, xstate, iov.iov_len);
 	m->sigmask = th->sigmask;
 	r = peek_pending(s, th, false, &m->n_pending, &m->pending);

@@ -5,11 +5,13 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -46,6 +48,72 @@ void dump_give_tracker(struct dump *d, struct task *t)
 	}
 }
 
+/* --- vfork ------------------------------------------------------------------------------- */
+/* A parent waits in vfork() where no stop reaches it, until the child has left its memory. */
+#define VFORK_PATIENCE_NS 5000000000
+
+bool task_borrows_memory(const struct tasks *l, const struct task *t)
+{
+	const struct task *parent = tasks_by_vpid(l, t->vppid);
+
+	return parent && parent != t && !t->zombie && !parent->zombie &&
+	       syscall(SYS_kcmp, t->pid, parent->pid, KCMP_VM, 0, 0) == 0;
+}
+
+static bool has_stopped(const struct thread *th)
+{
+	siginfo_t si = { 0 };
+
+	return waitid(P_PID, (id_t)th->tid, &si, WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL) <
+		       0 ||
+	       si.si_pid;
+}
+
+/* Children that have t's memory run on until t has stopped; then they are stopped again. */
+static int wait_out_vfork(struct dump *d, struct thread *th, struct error *err)
+{
+	int64_t begin = clock_mono_ns(), now;
+	bool released = false;
+	int r = 0;
+
+	while (!has_stopped(th)) {
+		clock_sleep_ns(released ? 200000 : 20000);
+		now = clock_mono_ns();
+		if (now - begin > VFORK_PATIENCE_NS)
+			return error_set(
+				err, EBUSY,
+				"process %d waits in the kernel and cannot be stopped (for "
+				"a child made by vfork(), or for a disk): try again",
+				th->task->vpid);
+		for (size_t i = 0; i < d->tasks.n && !released && now - begin > 2000000; i++) {
+			struct task *o = d->tasks.t[i];
+			struct thread *c = &o->threads[0];
+
+			if (o->vppid != th->task->vpid || !o->nthreads || !c->traced ||
+			    !task_borrows_memory(&d->tasks, o))
+				continue;
+			released = true;
+			if (c->stopped || thread_wait_stop(c, NULL) == 0)
+				ptrace(PTRACE_CONT, c->tid, NULL, NULL);
+			c->stopped = false;
+		}
+	}
+	for (size_t i = 0; i < d->tasks.n && released && r == 0; i++) {
+		struct task *o = d->tasks.t[i];
+		struct error one = { 0 };
+
+		if (o->vppid != th->task->vpid || !o->nthreads || !o->threads[0].traced ||
+		    o->threads[0].stopped)
+			continue;
+		if (thread_interrupt(&o->threads[0]) == 0 &&
+		    thread_wait_stop(&o->threads[0], &one) < 0 && one.code != ESRCH) {
+			*err = one;
+			r = -one.code;
+		}
+	}
+	return r;
+}
+
 static int stop_new(struct dump *d, size_t *stopped, struct error *err)
 {
 	*stopped = 0;
@@ -73,7 +141,8 @@ static int stop_new(struct dump *d, size_t *stopped, struct error *err)
 
 			if (!th->traced || th->stopped)
 				continue;
-			if (thread_wait_stop(th, &one) < 0 && one.code != ESRCH) {
+			if (wait_out_vfork(d, th, &one) < 0 ||
+			    (thread_wait_stop(th, &one) < 0 && one.code != ESRCH)) {
 				*err = one;
 				return -one.code;
 			}

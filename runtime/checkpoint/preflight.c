@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
 void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object, const char *why,
@@ -132,14 +133,12 @@ static void check_task(struct dump *d, struct task *t, struct obstacles *out)
 		obstacle_add(out, t->vpid, -1, "session",
 			     "its session was made outside of the container",
 			     "start it from inside the container");
-	for (size_t i = 0; i < d->tasks.n; i++) {
-		struct task *o = d->tasks.t[i];
-
-		if (o == t || o->zombie || o->vppid != t->vpid)
-			continue;
-		if (syscall(SYS_kcmp, t->pid, o->pid, KCMP_VM, 0, 0) == 0)
-			obstacle_add(out, o->vpid, -1, "memory",
-				     "it shares its parent's memory (vfork)",
+	/* A vfork() in flight is waited out; this is one that has come to stay. */
+	for (int i = 0; i < 200 && task_borrows_memory(&d->tasks, t); i++) {
+		clock_sleep_ns(5000000);
+		if (i == 199)
+			obstacle_add(out, t->vpid, -1, "memory",
+				     "it runs in its parent's memory (clone(CLONE_VM))",
 				     "wait until it has started its program, and migrate again");
 	}
 }

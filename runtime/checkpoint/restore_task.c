@@ -584,7 +584,14 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
 		struct thread *th = &t->threads[i];
 		const Ck__Thread *m = s->threads[i];
-		struct iovec iov = { m->xstate.data, m->xstate.len };
+		static uint8_t xstate[65536];
+		struct iovec iov = { xstate,
+				     m->has_xstate_bytes ? m->xstate_bytes : m->xstate.len };
+
+		if (iov.iov_len > sizeof(xstate) || m->xstate.len > iov.iov_len)
+			return error_set(err, EBADMSG, "vector registers of thread %d", th->vtid);
+		memset(xstate, 0, sizeof(xstate));
+		memcpy(xstate, m->xstate.data, m->xstate.len);
 
 		if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
 			return error_sys(err, errno, "vector registers of thread %d", th->vtid);

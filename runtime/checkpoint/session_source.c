@@ -218,22 +218,30 @@ static void forget(struct dump *d, size_t i)
 /*
  * A parent may have ended after the list was made: its children belong to another one
  * now. Where that one is not in the list, the next round has both; what is left out of a
- * round the destination forgets too.
+ * round the destination forgets too. Left out as well is who runs in its parent's memory
+ * (vfork): looking for changed pages in one of them would hide them from the other.
  */
 static int find_parents(struct dump *d, struct error *err)
 {
 	for (size_t i = 0; i < d->tasks.n;) {
 		struct task *t = d->tasks.t[i];
 		const struct task *leader = tasks_by_vpid(&d->tasks, t->vsid);
+		bool borrows = false;
 
 		/* A session that began while the list was being made: it is in the next one. */
 		if ((t->pid == d->init_pid ||
 		     (t->vppid > 0 && tasks_by_vpid(&d->tasks, t->vppid)) ||
 		     task_refresh_parent(&d->tasks, t)) &&
-		    (d->final || !leader || leader->vsid == t->vsid)) {
+		    (d->final || !leader || leader->vsid == t->vsid) &&
+		    !(borrows = task_borrows_memory(&d->tasks, t))) {
 			i++;
 			continue;
 		}
+		if (d->final && borrows)
+			return error_set(err, EBUSY,
+					 "process %d runs in the memory of its parent "
+					 "(clone(CLONE_VM))",
+					 t->vpid);
 		if (d->final)
 			return error_set(err, EPROTO,
 					 "process %d has a parent outside of the container (an "
@@ -248,15 +256,16 @@ static int find_parents(struct dump *d, struct error *err)
 /* Tree, shared objects, layouts, pages: in this order, because each needs the one before. */
 static int send_memory(struct dump *d, struct error *err)
 {
-	int r;
+	int r = find_parents(d, err);
 
-	for (size_t i = 0; i < d->tasks.n;) {
+	for (size_t i = 0; i < d->tasks.n && r == 0;) {
 		struct task *t = d->tasks.t[i];
 		struct error one = { 0 };
 
 		r = t->zombie ? 0 : task_read_vmas(t, d->final && d->round > 1, &one);
 		if (r == -ESRCH && !d->final && t->pid != d->init_pid) {
 			forget(d, i); /* it ended after the list was made */
+			r = 0;
 			continue;
 		}
 		if (r < 0) {
@@ -267,6 +276,8 @@ static int send_memory(struct dump *d, struct error *err)
 			dump_give_tracker(d, t);
 		i++;
 	}
+	if (r < 0)
+		return r;
 	dump_lap(d, "maps_ns");
 	r = find_parents(d, err);
 	if (r == 0)
