@@ -97,7 +97,8 @@ int check_tree(const Ck__Tree *m, struct error *err)
 
 static bool is_vma(const Ck__Vma *m)
 {
-	if (m->start >= m->end || m->start % PAGE || m->end % PAGE || m->kind > VMA_VSYSCALL)
+	if (m->start >= m->end || m->start % PAGE || m->end % PAGE ||
+	    (m->kind > VMA_VSYSCALL && m->kind != VMA_AIO))
 		return false;
 	if (m->kind == VMA_VSYSCALL)
 		return m->start == VSYSCALL_PAGE;

@@ -41,6 +41,9 @@ struct walk {
 	__u32 fragment, offset, fragments, headlen;
 	__u32 open, queue, bad;
 };
+// Not on the stack: verifiers before 6.7 look at one turn of bpf_loop() alone, believe that
+// what is known in the first holds in all, and remove the rest of step().
+static struct walk walk;
 
 static __always_inline __u64 read64(__u64 at)
 {
@@ -137,7 +140,7 @@ static __always_inline void fragment_at(struct walk *w, __u64 *from, __u32 *size
 // One piece of one queue at a time: what was sent (a tree), then what was not (a list).
 static long step(__u32 index, void *arg)
 {
-	struct walk *w = arg;
+	struct walk *w = &walk;
 	__u64 from = 0;
 	__u32 size = 0, at;
 	__u64 n;
@@ -252,8 +255,6 @@ static __always_inline __u32 clock_of(int usec)
 static __always_inline void take_orphan(struct sock_common *c, struct tcp_sock *t)
 {
 	struct sock *sk = (struct sock *)t;
-	struct walk w = { .list = number_of(sk) +
-				  bpf_core_field_offset(struct sock, sk_write_queue) };
 	__u32 data_before = used, pieces_before = npieces, usec = 0;
 	struct orphan *o;
 
@@ -292,15 +293,17 @@ static __always_inline void take_orphan(struct sock_common *c, struct tcp_sock *
 	o->timestamp = (clock_of(usec) + t->tsoffset) & ~1u;
 	o->timestamp |= usec;
 	o->piece = npieces;
-	w.skb = rb_leftmost((__u64)BPF_CORE_READ(sk, tcp_rtx_queue.rb_node));
-	bpf_loop(1 << 20, step, &w, 0);
+	walk = (struct walk){ .list = number_of(sk) +
+				      bpf_core_field_offset(struct sock, sk_write_queue) };
+	walk.skb = rb_leftmost((__u64)BPF_CORE_READ(sk, tcp_rtx_queue.rb_node));
+	bpf_loop(1 << 20, step, NULL, 0);
 	if (full) { // this one comes whole the next time
 		used = data_before;
 		npieces = pieces_before;
 		return;
 	}
 	o->npieces = npieces - o->piece;
-	o->bad = w.bad;
+	o->bad = walk.bad;
 	nfound++;
 }
 

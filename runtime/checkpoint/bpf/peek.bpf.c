@@ -61,6 +61,20 @@ struct undo_walk {
 	__u32 nsems;
 };
 
+// As it is in kernels before 6.3: the values are behind a pointer, no longer at the end.
+struct sem_undo___apart {
+	short *semadj;
+} __attribute__((preserve_access_index));
+
+static __always_inline void *undo_values(struct sem_undo *un)
+{
+	struct sem_undo___apart *apart = (void *)un;
+
+	if (bpf_core_field_exists(apart->semadj))
+		return BPF_CORE_READ(apart, semadj);
+	return &un->semadj[0];
+}
+
 static long undo_chunk(__u32 i, void *ctx)
 {
 	struct undo_walk *w = ctx;
@@ -68,7 +82,7 @@ static long undo_chunk(__u32 i, void *ctx)
 	__s16 adj[64] = {};
 
 	w->rec.c = i * 64;
-	if (bpf_probe_read_kernel(adj, sizeof(adj), &un->semadj[i * 64]))
+	if (bpf_probe_read_kernel(adj, sizeof(adj), undo_values(un) + i * sizeof(adj)))
 		return 1;
 	bpf_seq_write(w->seq, &w->rec, sizeof(w->rec));
 	bpf_seq_write(w->seq, adj, sizeof(adj));

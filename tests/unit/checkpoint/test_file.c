@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints in files: programs come back from them, and only from whole and signed ones. */
+#include "runtime/checkpoint/sock_tcp.h"
 #include "tests/unit/checkpoint/harness.h"
 
 #include <arpa/inet.h>
@@ -436,6 +437,8 @@ static bool talk(int a, int b)
 	       send(b, "back", 4, 0) == 4 && recv(a, text, 8, 0) == 4;
 }
 
+static bool queue_travels; /* Linux 6.9 */
+
 static int moves(struct trial *t)
 {
 	int l = bound(SOCK_STREAM, OLD, 80), any = bound(SOCK_STREAM, "0.0.0.0", 81);
@@ -444,18 +447,19 @@ static int moves(struct trial *t)
 	int lo_a = dial("127.0.0.1", "127.0.0.1", 81), lo_b = accept(any, NULL, NULL);
 	int there = dial(OLD, OUTSIDE, 80), gone = accept(out, NULL, NULL);
 	int from = dial(OUTSIDE, OLD, 80), served = accept(l, NULL, NULL);
-	int waits = dial(OUTSIDE, OLD, 80);
+	int waits = queue_travels ? dial(OUTSIDE, OLD, 80) : -1;
 	struct in_addr interface = at(OLD, 0).sin_addr;
 	socklen_t len = sizeof(interface);
 	struct pollfd p = { .fd = there, .events = POLLIN };
 	char text[16] = "";
 
 	CHECK(l >= 0 && any >= 0 && out >= 0 && u >= 0 && own_b >= 0 && lo_b >= 0);
-	CHECK(there >= 0 && gone >= 0 && from >= 0 && served >= 0 && waits >= 0);
+	CHECK(there >= 0 && gone >= 0 && from >= 0 && served >= 0);
+	CHECK(waits >= 0 || !queue_travels);
 	CHECK(send(gone, "unread", 6, 0) == 6 && send(there, "lost", 4, 0) == 4);
 	CHECK(send(own_a, "queued", 6, 0) == 6);
 	CHECK(setsockopt(u, IPPROTO_IP, IP_MULTICAST_IF, &interface, len) == 0);
-	CHECK(vanish(gone) && vanish(from) && vanish(waits) && close(out) == 0);
+	CHECK(vanish(gone) && vanish(from) && (waits < 0 || vanish(waits)) && close(out) == 0);
 	trial_ready(t);
 	trial_await(t);
 	CHECK(getsockopt(u, IPPROTO_IP, IP_MULTICAST_IF, &interface, &len) == 0);
@@ -493,6 +497,12 @@ static void under_a_new_address(bool route)
 	struct trial t = { .program = moves, .setup = other_addresses, .arg = route ? "" : NULL };
 	int r, status = -1;
 
+	/* Asked in a child: what the answer takes stays mapped. */
+	status = fork();
+	if (status == 0)
+		_exit(tcp_pending_possible() ? 1 : 0);
+	waitpid(status, &status, 0);
+	queue_travels = status != 0;
 	trial_start(&t);
 	r = trial_save(&t);
 	if (r == 0)
