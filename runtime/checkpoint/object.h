@@ -193,6 +193,8 @@ struct checkpoint_part {
 	int (*receive)(struct restore *r, const void *body, size_t len, struct error *err);
 	/* Destination: everything has come; `files` are about to be opened. */
 	int (*complete)(struct restore *r, struct error *err);
+	/* Destination: the tasks run; the engine is about to end. */
+	void (*leave)(struct restore *r);
 };
 extern const struct checkpoint_part *const checkpoint_parts_files[];   /* obj_table.c */
 extern const struct checkpoint_part *const checkpoint_parts_sockets[]; /* sock_table.c */

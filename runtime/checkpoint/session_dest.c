@@ -450,6 +450,14 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
 			thread_detach(&r->tasks.t[i]->threads[k]);
 	r->running = true;
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++)
+			if ((*p)->leave)
+				(*p)->leave(r);
+	}
 	if (!r->late) {
 		stream_close(r->s);
 		r->s = NULL;

@@ -27,24 +27,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "runtime/checkpoint/bpf/accept.skel.h"
+#include "runtime/checkpoint/sock_waiting.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
-#define TCX_INGRESS 46 /* BPF_TCX_INGRESS; libbpf 1.1 does not know it */
-#define PIECE	    16384
-
-/* As in accept.bpf.c. */
-struct waiting_key {
-	uint8_t peer[16], local[16];
-	uint16_t peer_port, local_port; /* network order */
-};
-struct waiting_attrs { /* struct bpf_tcp_req_attrs */
-	uint32_t rcv_tsval, rcv_tsecr;
-	uint16_t mss;
-	uint8_t rcv_wscale, snd_wscale;
-	uint8_t ecn_ok, wscale_ok, sack_ok, tstamp_ok, usec_ts_ok;
-	uint8_t reserved[3];
-};
+#define PIECE 16384
 
 /* What the source holds of one listener; ofd.priv, freed by the core with free(). */
 struct held {
@@ -88,7 +75,7 @@ static int attach(void *arg)
 }
 
 /* Without SYN cookies the kernel would answer the handmade ACK with a reset. */
-static int cookies_are_on(void *arg)
+int waiting_cookies_are_on(void *arg)
 {
 	CLEANUP_FREE char *text = NULL;
 
@@ -178,7 +165,7 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 				 "%zu connections wait to be accepted, and this kernel cannot move "
 				 "them (Linux 6.9 can); try again",
 				 waiting);
-	n = d ? dump_in_netns(d, cookies_are_on, NULL, err) : cookies_are_on(NULL);
+	n = d ? dump_in_netns(d, waiting_cookies_are_on, NULL, err) : waiting_cookies_are_on(NULL);
 	if (n < 0)
 		return error_set(err, ENOTSUP,
 				 "%zu connections wait to be accepted, which only moves with "
@@ -215,29 +202,42 @@ int tcp_pending_dump(struct dump *d, struct ofd *o, size_t waiting, Cks__Tcp *m,
 	return n;
 }
 
-/* --- putting back, either side --------------------------------------------------------------- */
-static void key_address(uint8_t *to, const Cks__Address *a)
+void waiting_of(const Cks__TcpPending *p, uint32_t seq, struct waiting_key *k,
+		struct waiting_value *v)
 {
-	size_t at = a->ip.len == 16 && IN6_IS_ADDR_V4MAPPED(a->ip.data) ? 12 : 0;
+	const Cks__TcpSequence *s = p->seq;
 
-	memcpy(to, a->ip.data + at, a->ip.len - at);
+	memset(k, 0, sizeof(*k));
+	memset(v, 0, sizeof(*v));
+	for (int local = 0; local < 2; local++) {
+		const Cks__Address *a = local ? p->local : p->peer;
+		size_t at = a->ip.len == 16 && IN6_IS_ADDR_V4MAPPED(a->ip.data) ? 12 : 0;
+
+		memcpy(local ? k->local : k->peer, a->ip.data + at, a->ip.len - at);
+	}
+	k->peer_port = htons((uint16_t)p->peer->port);
+	k->local_port = htons((uint16_t)p->local->port);
+	v->rcv_tsval = p->ts_recent;
+	v->rcv_tsecr = s->timestamp & ~1u;
+	v->mss = (uint16_t)s->mss;
+	v->rcv_wscale = (uint8_t)s->rcv_wscale;
+	v->snd_wscale = (uint8_t)s->snd_wscale;
+	v->wscale_ok = s->wscale_ok;
+	v->sack_ok = s->sack;
+	v->tstamp_ok = s->timestamps;
+	v->usec_ts_ok = s->timestamp & 1;
+	v->seq = seq;
+	v->ack = s->write_seq;
 }
 
+/* --- putting back, either side --------------------------------------------------------------- */
 static int put_back(struct restore *r, const Cks__TcpPending *p, struct error *err)
 {
 	const Cks__TcpSequence *s = p->seq;
 	uint32_t seq = s->rcv_nxt - (uint32_t)p->data.len - p->fin;
 	uint32_t w = s->window->snd_wnd >> (s->wscale_ok ? s->snd_wscale : 0);
-	struct waiting_key k = { .peer_port = htons((uint16_t)p->peer->port),
-				 .local_port = htons((uint16_t)p->local->port) };
-	struct waiting_attrs a = { .rcv_tsecr = s->timestamp & ~1u,
-				   .mss = (uint16_t)s->mss,
-				   .rcv_wscale = (uint8_t)s->rcv_wscale,
-				   .snd_wscale = (uint8_t)s->snd_wscale,
-				   .wscale_ok = s->wscale_ok,
-				   .sack_ok = s->sack,
-				   .tstamp_ok = s->timestamps,
-				   .usec_ts_ok = s->timestamp & 1 };
+	struct waiting_key k;
+	struct waiting_value v;
 	struct sock_packet ack = { .from = p->peer,
 				   .to = p->local,
 				   .seq = seq,
@@ -247,10 +247,9 @@ static int put_back(struct restore *r, const Cks__TcpPending *p, struct error *e
 	uint64_t before = again->bss->assigned;
 	int map = bpf_map__fd(again->maps.waiting), n;
 
-	key_address(k.peer, p->peer);
-	key_address(k.local, p->local);
+	waiting_of(p, seq, &k, &v);
 	again->bss->last_error = 0;
-	if (bpf_map_update_elem(map, &k, &a, BPF_ANY) < 0)
+	if (bpf_map_update_elem(map, &k, &v, BPF_ANY) < 0)
 		return error_sys(err, errno, "a waiting connection");
 	n = sock_inject_tcp(r, &ack, err);
 	for (int i = 0; n == 0 && i < 5000; i++) {
@@ -298,7 +297,7 @@ static int await_queue(int fd, size_t want, struct error *err)
 			 i.tcpi_unacked, want);
 }
 
-static bool is_whole(const Cks__TcpPending *p)
+bool waiting_is_whole(const Cks__TcpPending *p)
 {
 	return sock_address_is_whole(p->local) && sock_address_is_whole(p->peer) &&
 	       tcp_sequence_is_whole(p->seq) && p->data.len < 64 << 20 &&
@@ -315,7 +314,8 @@ int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct err
 			"%zu connections wait to be accepted, which this host's kernel cannot "
 			"take over (Linux 6.9 can); try again",
 			m->n_pending);
-	n = r ? restore_in_netns(r, cookies_are_on, NULL, err) : cookies_are_on(NULL);
+	n = r ? restore_in_netns(r, waiting_cookies_are_on, NULL, err)
+	      : waiting_cookies_are_on(NULL);
 	if (n < 0)
 		return error_set(err, ENOTSUP,
 				 "waiting connections need net.ipv4.tcp_syncookies=1");
@@ -323,7 +323,7 @@ int tcp_pending_restore(struct restore *r, const Cks__Tcp *m, int fd, struct err
 	if (n < 0)
 		return error_sys(err, -n, "attaching to lo");
 	for (size_t i = 0; n == 0 && i < m->n_pending; i++)
-		n = is_whole(m->pending[i])
+		n = waiting_is_whole(m->pending[i])
 			    ? put_back(r, m->pending[i], err)
 			    : error_set(err, EBADMSG, "a damaged waiting connection");
 	detach();

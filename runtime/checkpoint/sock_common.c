@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_gate.h"
+#include "runtime/checkpoint/sock_half_open.h"
 #include "runtime/checkpoint/sock_options.h"
 #include "runtime/checkpoint/sock_orphan.h"
 #include "runtime/checkpoint/sock_tcp.h"
@@ -508,6 +509,8 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 
 	if (!m)
 		return -EBADMSG;
+	if (m->half_open)
+		return sock_half_open_restore(r, m->half_open, err);
 	if (m->n_option_set) {
 		int n;
 
@@ -555,6 +558,14 @@ static int sock_part_dump(struct dump *d, struct error *err)
 	}
 	for (size_t i = 0; i < o.ntcp && n == 0; i++)
 		n = dump_send_object(d, "tcp", &o.tcp[i], err);
+	if (n == 0 && o.half.n_request) {
+		CLEANUP_BUF struct buf b = { 0 };
+		Cks__Spill m = CKS__SPILL__INIT;
+
+		m.half_open = &o.half;
+		obj_pack(&m.base, &b);
+		n = dump_send_part(d, sock_part.name, b.data, b.len, err);
+	}
 	sock_orphans_free(&o);
 	return n;
 }
@@ -567,10 +578,17 @@ static int sock_part_undo(struct dump *d)
 	return 0;
 }
 
+static void sock_part_leave(struct restore *r)
+{
+	(void)r;
+	sock_half_open_leave();
+}
+
 const struct checkpoint_part sock_part = {
 	.name = "sockets",
 	.round = sock_part_round,
 	.dump = sock_part_dump,
 	.dump_undo = sock_part_undo,
 	.receive = sock_part_receive,
+	.leave = sock_part_leave,
 };

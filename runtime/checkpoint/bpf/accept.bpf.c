@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 // Ingress of lo in the container: an acknowledgement made by hand whose addresses are in
 // `waiting` becomes a connection in the accept queue of the listener it is for, with the
-// packet's sequence numbers and the options in the map. Kernel 6.9 and newer.
+// packet's sequence numbers and the options in the map. On the other interfaces the same
+// is done with the real acknowledgement of a handshake that began on another host. A packet
+// that is not the first after the handshake must not begin a stream. Kernel 6.9 and newer.
 #include "vmlinux.h"
 
 #include <bpf/bpf_endian.h>
@@ -26,11 +28,16 @@ struct waiting_key {
 	__be16 peer_port, local_port;
 };
 
+struct waiting_value {
+	struct request_attrs attrs;
+	__u32 seq, ack; // of the packet
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct waiting_key);
-	__type(value, struct request_attrs);
+	__type(value, struct waiting_value);
 } waiting SEC(".maps");
 
 __u64 assigned;
@@ -44,7 +51,8 @@ int accept_again(struct __sk_buff *skb)
 {
 	struct bpf_sock_tuple t = {};
 	struct waiting_key key = {};
-	struct request_attrs attrs, *found;
+	struct waiting_value *found;
+	struct request_attrs attrs;
 	struct bpf_sock *sk;
 	struct tcp_sock *listener;
 	struct tcphdr tcp;
@@ -84,9 +92,9 @@ int accept_again(struct __sk_buff *skb)
 	key.peer_port = tcp.source;
 	key.local_port = tcp.dest;
 	found = bpf_map_lookup_elem(&waiting, &key);
-	if (!found)
+	if (!found || bpf_ntohl(tcp.seq) != found->seq || bpf_ntohl(tcp.ack_seq) != found->ack)
 		return TC_ACT_UNSPEC;
-	attrs = *found;
+	attrs = found->attrs;
 	sk = bpf_skc_lookup_tcp(skb, &t, len, -1, 0);
 	if (!sk)
 		return TC_ACT_SHOT;

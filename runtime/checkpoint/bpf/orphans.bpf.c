@@ -350,6 +350,7 @@ static __always_inline void take_timewait(struct sock_common *c)
 static __always_inline void take_request(struct sock_common *c)
 {
 	struct tcp_request_sock *q = bpf_skc_to_tcp_request_sock(c);
+	__u32 usec = 0;
 	struct orphan *o;
 
 	if (!q)
@@ -370,6 +371,10 @@ static __always_inline void take_request(struct sock_common *c)
 	o->rcv_wscale = BPF_CORE_READ_BITFIELD_PROBED(q, req.rcv_wscale);
 	o->sack = BPF_CORE_READ_BITFIELD_PROBED(q, req.sack_ok);
 	o->tstamp = BPF_CORE_READ_BITFIELD_PROBED(q, req.tstamp_ok);
+	if (bpf_core_field_exists(q->req_usec_ts))
+		usec = BPF_CORE_READ(q, req_usec_ts);
+	o->timestamp = (clock_of(usec) + BPF_CORE_READ(q, ts_off)) & ~1u;
+	o->timestamp |= usec;
 	nfound++;
 }
 
