@@ -295,7 +295,7 @@ static void give_back(struct create *c)
 		network_address_free(c->f, json_str(ep, "network", ""), json_str(ep, "ip", ""));
 }
 
-static int reserve_name(struct fabric *f, const char *name, const char *id, struct error *err)
+int container_reserve_name(struct fabric *f, const char *name, const char *id, struct error *err)
 {
 	CLEANUP_FREE char *key = str_format("names/%s", name);
 	CLEANUP_JSON json_t *doc = json_pack("{s:s}", "id", id);
@@ -326,7 +326,7 @@ static int make_up_name(struct fabric *f, const char *id, char **name, struct er
 		free(*name);
 		*name = str_format(i < 20 ? "%s_%s" : "%s_%s_%s", adjectives[n % 24],
 				   harbours[(n >> 8) % 24], hex);
-		r = reserve_name(f, *name, id, err);
+		r = container_reserve_name(f, *name, id, err);
 	}
 	return r;
 }
@@ -385,7 +385,7 @@ static int create_here(struct fabric *f, const char *name, const json_t *body, j
 	r = image_ensure(f, image_ref, NULL, &image, err);
 	if (r < 0)
 		return r;
-	r = name ? reserve_name(f, name, id, err) : make_up_name(f, id, &made, err);
+	r = name ? container_reserve_name(f, name, id, err) : make_up_name(f, id, &made, err);
 	if (r < 0)
 		return r;
 	name_key = str_format("names/%s", made);

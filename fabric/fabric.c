@@ -12,11 +12,12 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "fabric/checkpoint_internal.h"
 #include "fabric/internal.h"
 
 static const struct rpc_method *const method_tables[] = {
-	container_create_methods, container_methods, image_methods,
-	network_methods,	  migrate_methods,
+	container_create_methods, container_methods,  image_methods,   network_methods,
+	migrate_methods,	  checkpoint_methods, restore_methods,
 };
 
 /* --- parts of this host ---------------------------------------------------------------------- */
@@ -378,6 +379,7 @@ static void reconcile(struct fabric *f)
 	json_t *doc, *id;
 	size_t i;
 
+	checkpoint_recover(f);
 	migrate_recover(f);
 	json_array_foreach (docs, i, doc)
 		if (container_is_local(f, doc))
@@ -427,6 +429,7 @@ int fabric_open(const struct fabric_config *config, struct fabric **out, struct 
 	f->versions = json_object();
 	f->outgoing = json_object();
 	f->late = json_object();
+	f->intents = json_object();
 	f->events = event_bus_new(0, 0);
 	r = dir_make(f->run_dir, 0755, err);
 	if (!r)

@@ -9,6 +9,7 @@
  *                      "mac","aliases"}], "ports":[{"proto","port","host_ip","host_port"}],
  *                      "state":{"Status","ExitCode","StartedAt","FinishedAt","exits",…},
  *                      "desired":"running|stopped", "migration":{"id","to"} or absent}
+ *                     and "restored": id of the restore that made it, or absent.
  *                     `host` decides who owns the container; it changes once in a
  *                     migration, by compare-and-swap: the commit point.
  *   names/NAME        {"id"}: reserves a container's name
@@ -16,6 +17,7 @@
  *   network-names/N   {"id"}
  *   ipam/networks     {"used":{ID:{"vni","subnet"}}}
  *   ipam/net-ID       {"used":{IP:container id}}
+ *   checkpoints/…, checkpoint-intents/…   see checkpoint_internal.h
  *
  * Locks: `lock` guards the mirror, the table of operations and the pointers to the store;
  * it is never held across I/O. An *operation* (op_begin) is what serialises the changes
@@ -76,6 +78,7 @@ struct fabric {
 	struct fabric_waiter *waiters; /* wait.c */
 	json_t *outgoing;	       /* migration id → what fabric_migration_list() shows */
 	json_t *late;		       /* containers here whose memory still comes → from where */
+	json_t *intents;	       /* ids of checkpoints and restores being worked on here */
 	bool closing;
 };
 
@@ -135,6 +138,8 @@ int container_publish(struct fabric *f, const json_t *doc, struct error *err);
 /* Starts the processes; with `stub` a skeleton for the checkpoint engine. */
 int container_launch(struct fabric *f, const json_t *doc, const char *netns, bool stub,
 		     const struct container_time_offsets *offsets, pid_t *init, struct error *err);
+/* names/NAME, for that container; EEXIST in Docker's words. */
+int container_reserve_name(struct fabric *f, const char *name, const char *id, struct error *err);
 /* Makes the container known to this host's manager (its folders, the image's layers). */
 int container_materialise(struct fabric *f, const json_t *doc, struct error *err);
 /* Writes what the manager says of a container of ours into its document. */

@@ -104,6 +104,9 @@ json_t *migrate_externals(const json_t *stdio);
  */
 void migrate_settle(struct fabric *f, const json_t *doc);
 
+/* An armed engine of an earlier ferryd lets go of what it has built. */
+void migrate_abort_armed(struct fabric *f, const char *container);
+
 /* What is left of a skeleton at the destination goes away. from: who has the packets. */
 void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from);
 

@@ -184,19 +184,24 @@ static void give_volumes_back(struct fabric *f, const json_t *doc)
 	}
 }
 
-void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from)
+void migrate_abort_armed(struct fabric *f, const char *container)
 {
-	const char *id = json_str(doc, "id", "");
-	CLEANUP_FREE char *from_address = from ? network_host_address(f, from) : NULL;
-	CLEANUP_FREE char *path = migrate_socket(f, id);
+	CLEANUP_FREE char *path = migrate_socket(f, container);
 	struct engine *armed = NULL;
-	struct error err = { 0 };
 
-	/* An armed engine of an earlier ferryd still holds what it has built. */
 	if (!engine_reach(path, &armed, NULL))
 		engine_call(armed, "abort", NULL, NULL, NULL);
 	engine_free(armed);
 	unlink(path);
+}
+
+void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from)
+{
+	const char *id = json_str(doc, "id", "");
+	CLEANUP_FREE char *from_address = from ? network_host_address(f, from) : NULL;
+	struct error err = { 0 };
+
+	migrate_abort_armed(f, id);
 	if (container_remove(f->containers, id, &err) < 0 && err.code != ENOENT)
 		log_warn("removing the skeleton of container %.12s: %s", id, err.msg);
 	if (from_address)

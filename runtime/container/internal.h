@@ -71,6 +71,8 @@ char *container_cgroup(const struct container_manager *m, const char *id);
 int container_save(struct container_manager *m, struct container *c, struct error *err);
 
 /* life.c: the container has ended: status, cleanup, callback. From the watcher. */
+/* Has it ever been started? Then what is left of it has ended, else it is as created. */
+bool container_has_run(const struct container *c);
 void container_ended(struct container_manager *m, struct container *c);
 /* life.c: ferry-oci delete --force, and the rootfs is unmounted. */
 int container_cleanup(struct container_manager *m, const char *id, struct error *err);

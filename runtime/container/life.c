@@ -105,12 +105,28 @@ static bool same_process(pid_t pid, uint64_t ticks)
 	return pid > 0 && process_start_time(pid, &now) == 0 && now == ticks;
 }
 
+bool container_has_run(const struct container *c)
+{
+	return !str_starts(json_str(c->doc, "started", "0001-"), "0001-");
+}
+
+static void note_end(struct container *c, const json_t *e, int code)
+{
+	json_set_int(c->doc, "exit_code", code);
+	json_set_bool(c->doc, "oom", json_bool(e, "oom", false));
+	if (e)
+		json_set_str(c->doc, "finished", json_str(e, "finished_at", ""));
+	else
+		container_set_now(c->doc, "finished");
+}
+
 void container_ended(struct container_manager *m, struct container *c)
 {
 	CLEANUP_FREE char *path = container_dir(m, c->id, "exit.json");
 	CLEANUP_JSON json_t *e = json_parse_file(path, 65536, NULL);
 	struct error err = { 0 };
 	int code = (int)json_int(e, "exit_code", 137);
+	bool stub;
 
 	if (!e && same_process(c->pid, c->ticks)) {
 		log_error("container %.12s lost its shim and with it its stdio: killing it", c->id);
@@ -122,18 +138,16 @@ void container_ended(struct container_manager *m, struct container *c)
 	/* In "starting" without a word of the shim it never ran: container_start() says why. */
 	if (c->status != STARTING || e) {
 		c->unreported = c->status == RUNNING || c->status == STARTING;
-		c->status = c->stub ? CREATED : EXITED;
+		stub = c->stub;
+		c->status = stub && !container_has_run(c) ? CREATED : EXITED;
 		c->stub = false;
 		c->pid = 0;
 		c->ends++;
 		json_array_clear(c->stdio);
 		container_drop_pending(c);
-		json_set_int(c->doc, "exit_code", code);
-		json_set_bool(c->doc, "oom", json_bool(e, "oom", false));
-		if (e)
-			json_set_str(c->doc, "finished", json_str(e, "finished_at", ""));
-		else
-			container_set_now(c->doc, "finished");
+		/* After a restore that was undone, its last end is the one before. */
+		if (!stub)
+			note_end(c, e, code);
 		if (!c->removed && container_save(m, c, &err) < 0)
 			log_error("container %.12s: %s", c->id, err.msg);
 		pthread_cond_broadcast(&m->changed);

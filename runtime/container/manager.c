@@ -288,7 +288,7 @@ static void reconcile(struct container_manager *m, struct container *c)
 		/* We died half way: nothing of it may stay. */
 		if (container_cleanup(m, c->id, &err) < 0)
 			log_warn("container %.12s: %s", c->id, err.msg);
-		c->status = CREATED;
+		c->status = container_has_run(c) ? EXITED : CREATED;
 		c->pid = 0;
 		c->stub = false;
 		container_save(m, c, NULL);

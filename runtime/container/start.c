@@ -312,7 +312,9 @@ static void settle(struct container_manager *m, struct container *c,
 {
 	pthread_mutex_lock(&m->lock);
 	if (c->status == STARTING)
-		c->status = r < 0 || p->stub ? CREATED : RUNNING;
+		c->status = r >= 0 && !p->stub			       ? RUNNING
+			    : r < 0 && p->stub && container_has_run(c) ? EXITED
+								       : CREATED;
 	if (r < 0) {
 		c->stub = false;
 		c->pid = 0;
