@@ -6,6 +6,25 @@
 #include "api/route.h"
 #include "base/str.h"
 
+/* "/a/{}/b/{}" */
+static bool match_two(const char *pattern, const char *path, char **arg)
+{
+	size_t head = strcspn(pattern, "{"), middle = strcspn(pattern + head + 2, "{"), first;
+	const char *second;
+
+	if (strncmp(pattern, path, head))
+		return false;
+	path += head;
+	first = strcspn(path, "/");
+	if (!first || strncmp(path + first, pattern + head + 2, middle))
+		return false;
+	second = path + first + middle;
+	if (!*second || strchr(second, '/'))
+		return false;
+	*arg = str_format("%.*s/%s", (int)first, path, second);
+	return true;
+}
+
 bool route_match(const char *pattern, const char *path, char **arg)
 {
 	const char *open = strchr(pattern, '{'), *tail;
@@ -16,6 +35,8 @@ bool route_match(const char *pattern, const char *path, char **arg)
 	if (!open)
 		return strcmp(pattern, path) == 0;
 	tail = strchr(open, '}') + 1;
+	if (strchr(tail, '{'))
+		return match_two(pattern, path, arg);
 	end = strlen(tail);
 	if (strncmp(pattern, path, head) || len <= head + end || strcmp(path + len - end, tail))
 		return false;

@@ -35,7 +35,8 @@ struct route {
 	const char *method;
 	/*
 	 * "/containers/{}/json": {} is one path segment; "/images/{*}/json": {*} is one or
-	 * more, because names of images hold slashes. At most one of them in a pattern.
+	 * more, because names of images hold slashes. At most one of them in a pattern; or two
+	 * {}, the second at its end: what stood at both comes with a slash between.
 	 */
 	const char *pattern;
 	route_handler *handler;

@@ -273,7 +273,7 @@ static enum MHD_Result send_answer(struct request *req)
 
 	answer(req);
 	reply_header(req, "Api-Version", API_VERSION_MAX);
-	reply_header(req, "Docker-Experimental", "false");
+	reply_header(req, "Docker-Experimental", "true");
 	reply_header(req, "Ostype", "linux");
 	reply_header(req, "Server", "ferry/" FERRY_VERSION " (linux)");
 	result = MHD_queue_response(req->connection, (unsigned int)req->response_status,

@@ -12,6 +12,8 @@
 #include "base/error.h"
 
 /* --- commands: argv[0] is the command's own name; the exit status is returned -------------- */
+int cmd_checkpoint(int argc, char **argv);
+int cmd_clone(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_host(int argc, char **argv);
@@ -20,6 +22,7 @@ int cmd_lab(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
 int cmd_network(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_volume(int argc, char **argv);
 
@@ -53,6 +56,17 @@ int client_upload(const char *path, const char *file, client_line_fn *fn, void *
 
 /* Percent-encodes a part of a path or a query (caller frees). */
 char *client_escape(const char *text);
+
+/* --- restore.c ------------------------------------------------------------------------ */
+
+/* A request that answers in lines: progress, and a summary or an error at last. */
+struct job_view {
+	bool quiet, json;
+	json_t *summary;
+	int status;
+};
+/* 0 and *summary (released by the caller), or an exit status after the error was printed. */
+int job_run(const char *path, const json_t *body, struct job_view *v, json_t **summary);
 
 /* --- each.c ------------------------------------------------------------------------- */
 

@@ -11,6 +11,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } commands[] = {
+	{ "checkpoint", cmd_checkpoint, "keep a running container, list and remove what is kept" },
+	{ "clone", cmd_clone, "fork a running container, volumes included" },
 	{ "cluster", cmd_cluster, "make a cluster, show it, give out join tokens" },
 	{ "events", cmd_events, "watch what happens" },
 	{ "host", cmd_host, "list hosts, join a cluster" },
@@ -19,6 +21,7 @@ static const struct {
 	{ "migrate", cmd_migrate, "move a container to another host while it runs" },
 	{ "network", cmd_network, "create, list, inspect and remove networks" },
 	{ "ps", cmd_ps, "list the containers of the cluster" },
+	{ "restore", cmd_restore, "make a container from a checkpoint" },
 	{ "run", cmd_run, "create and start a container" },
 	{ "volume", cmd_volume, "create, list, inspect and remove volumes" },
 };

@@ -200,9 +200,7 @@ static int start(struct request *req, struct error *err)
 	if (r < 0)
 		return r;
 	if (query_str(&req->query, "checkpoint"))
-		return error_set(err, ENOSYS,
-				 "starting from a checkpoint is not built yet; ferry moves running "
-				 "containers by 'ferry migrate'");
+		return docker_start_from(req, id, err);
 	r = fabric_container_start(req->fabric, id, &already, err);
 	if (r < 0) {
 		after_failed_start(req, id);

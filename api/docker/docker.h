@@ -8,11 +8,15 @@
 extern const struct route docker_system_routes[];    /* system.c: ping, version, info, events, df */
 extern const struct route docker_container_routes[]; /* containers.c */
 extern const struct route docker_stream_routes[];    /* streams.c: logs, attach, wait, stats */
-extern const struct route docker_exec_routes[];	     /* exec.c */
-extern const struct route docker_image_routes[];     /* images.c */
-extern const struct route docker_volume_routes[];    /* volumes.c */
-extern const struct route docker_network_routes[];   /* networks.c */
+extern const struct route docker_checkpoint_routes[]; /* checkpoints.c */
+extern const struct route docker_exec_routes[];	      /* exec.c */
+extern const struct route docker_image_routes[];      /* images.c */
+extern const struct route docker_volume_routes[];     /* volumes.c */
+extern const struct route docker_network_routes[];    /* networks.c */
 extern const struct route
 	docker_refused_routes[]; /* refused.c: what ferry does not do, with a reason */
+
+/* POST /containers/ID/start?checkpoint=NAME (checkpoints.c) */
+int docker_start_from(struct request *req, const char *id, struct error *err);
 
 #endif

@@ -18,10 +18,6 @@
 #define NO_PLUGINS                                                                                 \
 	"plugins are not built yet; volumes come with drivers rbd and local, networks with "       \
 	"overlay"
-#define NO_CHECKPOINT                                                                              \
-	"checkpoints on disk are not built yet; a running container is moved to another host "     \
-	"with 'ferry migrate'"
-
 #define REFUSE(m, p, why)                                                                          \
 	{                                                                                          \
 		.method = (m), .pattern = (p), .refusal = (why)                                    \
@@ -37,8 +33,6 @@ const struct route docker_refused_routes[] = {
 	REFUSE("GET", "/containers/{}/attach/ws",
 	       "attaching by WebSocket is not built yet; use POST /containers/ID/attach"),
 	REFUSE("POST", "/commit", "making an image from a container is not built yet"),
-	REFUSE("GET", "/containers/{}/checkpoints", NO_CHECKPOINT),
-	REFUSE("POST", "/containers/{}/checkpoints", NO_CHECKPOINT),
 	REFUSE("POST", "/build", NO_BUILD),
 	REFUSE("POST", "/build/prune", NO_BUILD),
 	REFUSE("POST", "/build/cancel", NO_BUILD),

@@ -39,12 +39,12 @@ static int version(struct request *req, struct error *err)
 
 	(void)err;
 	uname(&u);
-	engine = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}}", "Name",
-			   "Engine", "Version", FERRY_VERSION, "Details", "ApiVersion",
-			   API_VERSION_MAX, "Arch", go_arch(u.machine), "BuildTime", "",
-			   "Experimental", "false", "GitCommit", "", "GoVersion", "",
-			   "KernelVersion", u.release, "MinAPIVersion", API_VERSION_MIN, "Os",
-			   "linux");
+	engine =
+		json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}}", "Name",
+			  "Engine", "Version", FERRY_VERSION, "Details", "ApiVersion",
+			  API_VERSION_MAX, "Arch", go_arch(u.machine), "BuildTime", "",
+			  "Experimental", "true", "GitCommit", "", "GoVersion", "", "KernelVersion",
+			  u.release, "MinAPIVersion", API_VERSION_MIN, "Os", "linux");
 	return reply_json(req, 200,
 			  json_pack("{s:{s:s}, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[o]}",
 				    "Platform", "Name", "ferry", "Version", FERRY_VERSION,
@@ -76,10 +76,12 @@ static char *os_name(void)
 
 static int info(struct request *req, struct error *err)
 {
-	static const char *const yes[] = { "MemoryLimit", "SwapLimit",	    "CpuCfsPeriod",
-					   "CpuCfsQuota", "CPUShares",	    "CPUSet",
-					   "PidsLimit",	  "IPv4Forwarding", "LiveRestoreEnabled" };
-	static const char *const no[] = { "OomKillDisable", "Debug", "ExperimentalBuild" };
+	static const char *const yes[] = { "MemoryLimit",	 "SwapLimit",
+					   "CpuCfsPeriod",	 "CpuCfsQuota",
+					   "CPUShares",		 "CPUSet",
+					   "PidsLimit",		 "IPv4Forwarding",
+					   "LiveRestoreEnabled", "ExperimentalBuild" };
+	static const char *const no[] = { "OomKillDisable", "Debug" };
 	CLEANUP_FREE char *os = os_name();
 	CLEANUP_FREE char *now = NULL;
 	json_t *j = NULL;
