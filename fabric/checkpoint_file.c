@@ -5,7 +5,7 @@
  *
  *	stream       as the engine wrote it, with its own signature
  *	document     JSON, as in the store
- *	seal         JSON: {"certificate","signature"}, over the SHA-256 of both
+ *	seal         JSON: {"certificate" (DER),"signature"}, in hex, over the SHA-256 of both
  *	footer       24 bytes: stream's length (8), document's (4), seal's (4), little-endian,
  *	             and the magic
  *
@@ -123,7 +123,7 @@ static int seal(struct fabric *f, const uint8_t digest[STREAM_DIGEST], char **te
 		struct error *err)
 {
 	struct signature s = { 0 };
-	CLEANUP_FREE char *hex = NULL;
+	CLEANUP_FREE char *hex = NULL, *certificate = NULL;
 	CLEANUP_JSON json_t *j = NULL;
 	int r = sign_digest(digest, cluster_key_path(f->cluster), cluster_cert_path(f->cluster), &s,
 			    err);
@@ -131,7 +131,8 @@ static int seal(struct fabric *f, const uint8_t digest[STREAM_DIGEST], char **te
 	if (r < 0)
 		return r;
 	hex = to_hex(s.bytes, s.len);
-	j = json_pack("{s:s, s:s}", "certificate", s.certificate, "signature", hex);
+	certificate = to_hex(s.certificate, (size_t)s.certificate_len);
+	j = json_pack("{s:s, s:s}", "certificate", certificate, "signature", hex);
 	*text = json_text(j);
 	sign_free(&s);
 	return 0;
@@ -239,21 +240,24 @@ static int check_seal(struct fabric *f, int fd, const struct footer *foot, const
 		      const char *sealed, struct error *err)
 {
 	CLEANUP_JSON json_t *j = json_parse(sealed, foot->seal, "the file's seal", err);
-	CLEANUP_FREE uint8_t *bytes = NULL;
+	CLEANUP_FREE uint8_t *bytes = NULL, *certificate = NULL;
 	CLEANUP_FREE char *by = NULL;
-	uint8_t digest[STREAM_DIGEST];
 	size_t n = 0;
+	uint8_t digest[STREAM_DIGEST];
+	struct signature given = { 0 };
 	int r;
 
 	if (!j)
 		return -EINVAL;
-	bytes = from_hex(json_str(j, "signature", ""), &n);
-	if (!bytes || !n)
+	bytes = from_hex(json_str(j, "signature", ""), &given.len);
+	certificate = from_hex(json_str(j, "certificate", ""), &n);
+	if (!bytes || !given.len || !certificate || !n)
 		return error_set(err, EBADMSG, "the checkpoint file's seal is damaged");
+	given.certificate = certificate;
+	given.certificate_len = (long)n;
+	given.bytes = bytes;
 	r = hash(fd, foot->stream, document, foot->document, digest, err);
-	return r < 0 ? r
-		     : sign_check(digest, json_str(j, "certificate", ""), bytes, n,
-				  cluster_ca_path(f->cluster), 0, &by, err);
+	return r < 0 ? r : sign_check(digest, &given, cluster_ca_path(f->cluster), 0, &by, err);
 }
 
 int checkpoint_file_read(struct fabric *f, int fd, const char *path, json_t **doc,

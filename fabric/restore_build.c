@@ -51,8 +51,8 @@ static void point(struct restore *s, const char *name)
 
 static void enter(struct restore *s, const char *state)
 {
-	CLEANUP_JSON json_t *p = json_pack("{s:s, s:s}", "State", state, "Container",
-					   json_str(s->doc, "name", ""));
+	CLEANUP_JSON json_t *p =
+		json_pack("{s:s, s:s}", "State", state, "Container", json_str(s->doc, "name", ""));
 
 	log_debug("restore %s of %s: %s", s->o->id, json_str(s->doc, "name", ""), state);
 	if (s->progress)

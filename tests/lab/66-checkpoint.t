@@ -137,7 +137,7 @@ python3 - "$TMP" <<-'END'
 	openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a', '-keyout', t + '/key', '-out', t + '/crt')
 	h = hashlib.sha256(b'ferry checkpoint document 1\n' + struct.pack('<Q', len(s)) + s + d).digest()
 	sig = openssl('dgst', '-sha256', '-sign', t + '/key', input=b'ferry checkpoint 1\n' + h)
-	out('stranger', s, d, json.dumps({'certificate': open(t + '/crt').read(), 'signature': sig.hex()}).encode())
+	out('stranger', s, d, json.dumps({'certificate': openssl('x509', '-in', t + '/crt', '-outform', 'DER').hex(), 'signature': sig.hex()}).encode())
 END
 ok "put together again it is as good" on b ferry restore -q --name again "$TMP/same"
 refused "with a changed stream it is not" 'not to be trusted' on b ferry restore -q --name bad "$TMP/stream"
