@@ -282,6 +282,9 @@ struct shared {
 	bool writable;
 	struct timespec settled;
 	bool seen;
+	/* Post-copy. Source: may come later, but for `at_once`; destination: what is missing. */
+	bool late_ok;
+	struct pageset at_once, late;
 };
 struct shareds {
 	struct shared **s;

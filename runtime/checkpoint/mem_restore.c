@@ -210,6 +210,7 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 	uint64_t off = v->pgoff + (start - v->start);
 	uint32_t prot = v->prot;
 	long num = -1, n;
+	bool write;
 
 	v->pending = false;
 	if (v->kind == VMA_AIO) /* plain memory until the context is made: mem_aio.c */
@@ -240,9 +241,10 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 		}
 		if (s->kind == SHARED_ANON && s->fd < 0)
 			return error_set(err, EBADMSG, "shared memory %u was not made", s->id);
-		fd = restore_shared_fd(
-			r, s->id,
-			(prot & PROT_WRITE) && (v->flags & MAP_SHARED) ? O_RDWR : O_RDONLY, err);
+		/* Anonymous memory can always be made writable again. */
+		write = (prot & PROT_WRITE) || s->kind == SHARED_ANON;
+		fd = restore_shared_fd(r, s->id,
+				       write && (v->flags & MAP_SHARED) ? O_RDWR : O_RDONLY, err);
 		if (fd < 0)
 			return fd;
 		num = task_send_fd(t, fd, err);

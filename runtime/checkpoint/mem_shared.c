@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/postcopy.h"
 
 struct shared *shareds_by_inode(const struct shareds *l, dev_t dev, ino_t ino)
 {
@@ -187,6 +188,8 @@ static void shared_free(struct shared *s)
 		close(s->fd);
 	if (s->map)
 		munmap(s->map, s->map_len);
+	pageset_free(&s->at_once);
+	pageset_free(&s->late);
 	free(s->hash);
 	free(s->now);
 	free(s->name);
@@ -418,11 +421,11 @@ static int compare(struct dump *d, struct shared *s, uint64_t page, uint64_t n, 
 		   struct error *err)
 {
 	uint64_t run = 0; /* pages that differ, up to i */
-	bool run_zero = false;
+	bool run_zero = false, run_late = false;
 	int r = 0;
 
 	for (uint64_t i = 0; i <= n && r == 0; i++) {
-		bool differs = false, zero = false;
+		bool differs = false, zero = false, late = false;
 
 		if (i < n) {
 			uint64_t *have = &s->hash[page + i], h = HASH_UNKNOWN;
@@ -436,8 +439,13 @@ static int compare(struct dump *d, struct shared *s, uint64_t page, uint64_t n, 
 			zero = h == 0;
 			differs = h != *have;
 			*have = h;
+			late = !zero && late_shared(d, s, page + i);
 		}
-		if (run && (!differs || zero != run_zero)) {
+		if (run && run_late && (!differs || !late)) {
+			r = late_announce(d, SPACE_SHARED, s->id, (page + i - run) * PAGE, run,
+					  err);
+			run = 0;
+		} else if (run && (!differs || zero != run_zero || late != run_late)) {
 			r = send_run(d, s, page + i - run, run, run_zero ? FRAME_ZERO : 0,
 				     run_zero ? NULL : data + (i - run) * PAGE, err);
 			run = 0;
@@ -445,6 +453,7 @@ static int compare(struct dump *d, struct shared *s, uint64_t page, uint64_t n, 
 		if (differs) {
 			run++;
 			run_zero = zero;
+			run_late = late;
 		}
 	}
 	return r;

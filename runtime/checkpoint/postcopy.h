@@ -52,8 +52,8 @@ int late_choose(struct dump *d, struct error *err);
 /* Announces a run of late pages instead of sending it. id: vpid or shared object. */
 int late_announce(struct dump *d, uint32_t space, uint32_t id, uint64_t start, uint64_t npages,
 		  struct error *err);
-/* True where this shared object's pages may come later. */
-bool late_shared(struct dump *d, const struct shared *s);
+/* True where this page (a number) of a shared object may come later. */
+bool late_shared(const struct dump *d, const struct shared *s, uint64_t page);
 /* The tasks are frozen: begins to serve, where anything is late. */
 int late_serve(struct dump *d, struct error *err);
 /* Descriptor that becomes readable when serving has ended; -1: nothing is served. */
@@ -92,6 +92,7 @@ struct late_space {
 	uint32_t vpid;	       /* whose memory in the source; forked children keep it */
 	struct late_seg *segs; /* sorted by start */
 	size_t nsegs, cap;
+	bool has_objects;
 	struct pageset missing; /* private pages, by their place in the source */
 	uint64_t nmissing;
 	size_t hint; /* segment found last by late_space_place() */
@@ -107,6 +108,8 @@ void late_space_cut(struct late_space *s, uint64_t start, uint64_t end);
 void late_space_clear(struct late_space *s, uint64_t start, uint64_t end);
 /* mremap(2). */
 void late_space_move(struct late_space *s, uint64_t from, uint64_t to, uint64_t len);
+/* mremap(2) with an old size of 0: shared memory at `from` appears at `to` as well. */
+void late_space_double(struct late_space *s, uint64_t from, uint64_t to);
 /* fork(2): `s` becomes a copy of `from`. */
 void late_space_fork(struct late_space *s, const struct late_space *from);
 /*

@@ -1,324 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Post-copy at the destination: what is missing is registered with userfaultfd before the
- * tasks run; then one thread reads faults and events and asks the source, another one puts
- * in place what comes. One lock is held over each look at what is missing together with
+ * Post-copy at the destination: what is missing was registered with userfaultfd before the
+ * tasks ran (postcopy_register.c); one thread reads faults and events and asks the source, another
+ * one puts in place what comes. One lock is held over each look at what is missing together with
  * the system call that acts on it, so that a page never lands in memory that the task has
  * given up meanwhile: the kernel refuses with EAGAIN from the moment when an munmap, fork
  * and the like begins until its event is read.
  */
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/process.h"
-#include "runtime/checkpoint/postcopy.h"
-#include "runtime/checkpoint/track.h"
+#include "runtime/checkpoint/postcopy_dest.h"
 
-#define FEATURES                                                                                   \
-	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
-	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MISSING_SHMEM)
 #define TOOK_STEP     (LATE_WINDOW / 8) /* bytes after which the source is told */
 #define NO_MEMORY_TRY 10000		/* milliseconds to wait for the container's memory limit */
-
-struct mm {
-	int uffd;
-	uint32_t number; /* at the guard */
-	struct late_space space;
-	bool dead; /* the process is gone, or has all its pages */
-};
-
-struct waiting { /* a thread waits for this page */
-	uint32_t number, space, id;
-	uint64_t src;
-	int64_t since_ns;
-};
-
-/* --verify: what a late page must be. */
-struct expected {
-	uint32_t space, id;
-	uint64_t src, hash;
-};
-
-struct late_dest {
-	struct restore *r;
-	pthread_mutex_t lock; /* of all that the two threads share */
-	struct mm **mms;
-	size_t nmms;
-	uint32_t numbers;
-	struct waiting *waits;
-	size_t nwaits, waits_cap;
-	struct key { /* a process or an object of the source */
-		uint32_t space, id;
-		struct pageset asked;
-	} * keys;
-	size_t nkeys;
-	struct expected *expected;
-	size_t nexpected;
-	bool sorted;
-
-	struct late_guard *guard;
-	char *note;
-	pthread_t faults, arrivals;
-	bool begun;
-	int wake, ended; /* eventfds: for the thread of faults; for the engine */
-	atomic_uint_fast64_t took;
-	atomic_bool complete, failed, over;
-	int result;
-	struct error err;
-	int64_t begin_ns;
-	uint32_t *latencies; /* microseconds */
-	size_t nlatencies;
-	struct late_stats stats;
-	struct buf wants;
-};
-
-/* --- before the commit -------------------------------------------------------------------- */
-static struct key *key_of(struct late_dest *l, uint32_t space, uint32_t id)
-{
-	for (size_t i = 0; i < l->nkeys; i++)
-		if (l->keys[i].space == space && l->keys[i].id == id)
-			return &l->keys[i];
-	l->keys = mem_grow(l->keys, l->nkeys + 1, sizeof(*l->keys));
-	l->keys[l->nkeys] = (struct key){ .space = space, .id = id };
-	return &l->keys[l->nkeys++];
-}
-
-static struct mm *mm_new(struct late_dest *l, int uffd)
-{
-	struct mm *m = mem_zalloc(sizeof(*m));
-
-	m->uffd = uffd;
-	m->number = ++l->numbers;
-	l->mms = mem_grow(l->mms, l->nmms + 1, sizeof(struct mm *));
-	l->mms[l->nmms++] = m;
-	return m;
-}
-
-static struct mm *mm_of(struct late_dest *l, uint32_t vpid)
-{
-	for (size_t i = 0; i < l->nmms; i++)
-		if (l->mms[i]->space.vpid == vpid)
-			return l->mms[i];
-	return NULL;
-}
-
-/* In the task, whose it is; kernel accesses are served too, which takes a privilege that
- * the stub still has, or the device. */
-static int make_uffd(struct task *t, struct error *err)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
-	long num = remote_syscall(t, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
-	int fd, code;
-
-	if (num == -EPERM) {
-		CLEANUP_CLOSE int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-		int in = dev < 0 ? -errno : task_send_fd(t, dev, NULL);
-
-		if (in >= 0) {
-			num = remote_syscall(t, SYS_ioctl, (unsigned long)in, 0xAA00 /* NEW */,
-					     O_CLOEXEC | O_NONBLOCK, 0, 0, 0);
-			remote_syscall(t, SYS_close, (unsigned long)in, 0, 0, 0, 0, 0);
-		}
-	}
-	if (num < 0)
-		return error_sys(err, (int)-num, "a userfaultfd in process %d", t->vpid);
-	fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, (int)num, 0);
-	code = errno;
-	remote_syscall(t, SYS_close, (unsigned long)num, 0, 0, 0, 0, 0);
-	if (fd < 0)
-		return error_sys(err, code, "the userfaultfd of process %d", t->vpid);
-	if (ioctl(fd, UFFDIO_API, &api) < 0) {
-		code = errno;
-		close(fd);
-		return error_sys(err, code, "userfaultfd with events of forks and unmaps");
-	}
-	return fd;
-}
-
-int late_receive(struct restore *r, const struct frame *f, struct error *err)
-{
-	struct page_run run;
-	struct late_dest *l;
-	struct task *t;
-	int fd;
-
-	if (f->len != sizeof(run))
-		return error_set(err, EBADMSG, "a damaged frame of late pages");
-	memcpy(&run, f->data, sizeof(run));
-	t = tasks_by_vpid(&r->tasks, (pid_t)run.id);
-	if (run.space != SPACE_PRIVATE || !t || !r->final || run.start % PAGE || !run.npages ||
-	    run.npages > (1ull << 35))
-		return error_set(err, EBADMSG, "late pages of an unknown process %u", run.id);
-	for (uint64_t at = run.start; at < run.start + run.npages * PAGE;) {
-		const struct vma *v = vmas_find(&t->vmas, at);
-
-		if (!v || v->kind != VMA_ANON || (v->flags & MAP_SHARED))
-			return error_set(err, EBADMSG,
-					 "late pages outside of the memory of process %d", t->vpid);
-		at = v->end;
-	}
-	if (!r->late) {
-		l = r->late = mem_zalloc(sizeof(*l));
-		l->r = r;
-		l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		l->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		pthread_mutex_init(&l->lock, NULL);
-		if (l->wake < 0 || l->ended < 0)
-			return error_sys(err, errno, "making an event descriptor");
-	}
-	if (!mm_of(r->late, run.id)) {
-		fd = make_uffd(t, err);
-		if (fd < 0)
-			return fd;
-		mm_new(r->late, fd)->space.vpid = run.id;
-	}
-	pageset_set(&t->late, run.start, run.npages, true);
-	pageset_set(&t->got, run.start, run.npages, false);
-	return 0;
-}
-
-bool late_missing(const struct restore *r, uint32_t space, uint32_t id, uint64_t start)
-{
-	const struct task *t = space == SPACE_PRIVATE ? tasks_by_vpid(&r->tasks, (pid_t)id) : NULL;
-
-	return r->late && t && pageset_has(&t->late, start);
-}
-
-void late_expect(struct restore *r, uint32_t space, uint32_t id, uint64_t start, uint64_t hash)
-{
-	struct late_dest *l = r->late;
-
-	if (l->nexpected % 1024 == 0)
-		l->expected = mem_grow(l->expected, l->nexpected + 1024, sizeof(*l->expected));
-	l->expected[l->nexpected++] = (struct expected){ space, id, start, hash };
-}
-
-struct stale {
-	struct task *t;
-	struct iovec *runs;
-	size_t n, cap;
-};
-
-/* Pages that are there although their content is still to come. */
-static int found_stale(void *ctx, uint64_t start, uint64_t end, int what)
-{
-	struct stale *s = ctx;
-	uint64_t from, n;
-
-	for (; !(what & PAGES_GUARD) && start < end; start = from + n * PAGE) {
-		n = late_run(&s->t->late, start, (end - start) / PAGE, &from);
-		if (!n)
-			break;
-		if (s->n == s->cap) {
-			s->cap = s->cap ? s->cap * 2 : 64;
-			s->runs = mem_grow(s->runs, s->cap, sizeof(*s->runs));
-		}
-		s->runs[s->n++] = (struct iovec){ (void *)(uintptr_t)from, n * PAGE };
-	}
-	return 0;
-}
-
-/* Many at a time where the kernel can (6.13), else one by one. */
-static int drop_stale(struct stale *s, struct error *err)
-{
-	const size_t most = REMOTE_SCRATCH / sizeof(struct iovec);
-	struct task *t = s->t;
-	long pidfd = remote_syscall(t, SYS_pidfd_open, (unsigned long)t->vpid, 0, 0, 0, 0, 0);
-	unsigned long at = remote_scratch(t);
-	long r = 0;
-
-	for (size_t i = 0, n; i < s->n && r >= 0; i += n) {
-		size_t bytes = 0;
-
-		n = s->n - i < most ? s->n - i : most;
-		for (size_t k = 0; k < n; k++)
-			bytes += s->runs[i + k].iov_len;
-		if (pidfd >= 0 && n > 1 && at &&
-		    remote_write(t, at, s->runs + i, n * sizeof(struct iovec)) == 0 &&
-		    remote_syscall(t, SYS_process_madvise, (unsigned long)pidfd, at, n,
-				   MADV_DONTNEED, 0, 0) == (long)bytes)
-			continue;
-		for (size_t k = 0; k < n && r >= 0; k++)
-			r = remote_syscall(t, SYS_madvise, (unsigned long)s->runs[i + k].iov_base,
-					   s->runs[i + k].iov_len, MADV_DONTNEED, 0, 0, 0);
-	}
-	if (pidfd >= 0)
-		remote_syscall(t, SYS_close, (unsigned long)pidfd, 0, 0, 0, 0, 0);
-	return r < 0 ? error_sys(err, (int)-r, "dropping old pages of process %d", t->vpid) : 0;
-}
-
-static int register_task(struct late_dest *l, struct task *t, struct error *err)
-{
-	struct mm *m = mm_of(l, (uint32_t)t->vpid);
-	struct stale stale = { .t = t };
-	int e = 0;
-
-	if (!m)
-		return 0;
-	if (t->pagemap_fd < 0) {
-		char path[64];
-
-		snprintf(path, sizeof(path), "/proc/%d/pagemap", t->pid);
-		t->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (t->pagemap_fd < 0)
-			return error_sys(err, errno, "opening %s", path);
-	}
-	for (size_t i = 0; i < t->vmas.n && e == 0; i++) {
-		const struct vma *v = &t->vmas.v[i];
-		struct uffdio_register reg = { .range = { v->start, v->end - v->start },
-					       .mode = UFFDIO_REGISTER_MODE_MISSING };
-		uint64_t from;
-
-		if (v->kind != VMA_ANON ||
-		    !late_run(&t->late, v->start, (v->end - v->start) / PAGE, &from))
-			continue;
-		stale.n = 0;
-		e = pages_scan(t, v->start, v->end, false, found_stale, &stale);
-		if (e < 0)
-			e = error_sys(err, -e, "looking for old pages of process %d", t->vpid);
-		else if (stale.n)
-			e = drop_stale(&stale, err);
-		if (e < 0)
-			break;
-		if (ioctl(m->uffd, UFFDIO_REGISTER, &reg) < 0)
-			e = error_sys(err, errno, "watching %#llx of process %d for missing pages",
-				      (unsigned long long)v->start, t->vpid);
-		late_space_add(&m->space, v->start, v->end, v->start, 0);
-	}
-	free(stale.runs);
-	for (size_t i = 0; i < t->late.cap; i++) {
-		const struct chunk *c = &t->late.c[i];
-
-		for (uint64_t b = 0; c->addr != ~0ull && b < 512; b++)
-			if (c->bits[b / 64] >> (b % 64) & 1)
-				late_mark(&m->space.missing, &m->space.nmissing, c->addr + b * PAGE,
-					  1, true);
-	}
-	return e;
-}
-
-int late_register(struct restore *r, struct error *err)
-{
-	int e = 0;
-
-	for (size_t i = 0; r->late && i < r->tasks.n && e == 0; i++)
-		if (!r->tasks.t[i]->zombie)
-			e = register_task(r->late, r->tasks.t[i], err);
-	return e;
-}
 
 /* --- the thread of faults ------------------------------------------------------------- */
 static void kick(struct late_dest *l)
@@ -326,14 +29,16 @@ static void kick(struct late_dest *l)
 	eventfd_write(l->wake, 1);
 }
 
-static void fault(struct late_dest *l, struct mm *m, uint64_t addr)
+static void fault(struct late_dest *l, struct late_mm *m, uint64_t addr)
 {
 	const struct late_seg *g = late_space_find(&m->space, addr);
 	uint64_t src = g ? g->src + (addr - g->start) : 0;
-	struct page_run want = { SPACE_PRIVATE, m->space.vpid, src, 1 };
-	struct pageset *asked;
+	bool object = g && g->object;
+	struct page_run want = { object ? SPACE_SHARED : SPACE_PRIVATE,
+				 object ? g->object : m->space.vpid, src, 1 };
+	struct late_key *k = late_key(l, want.space, want.id);
 
-	if (!g || !pageset_has(&m->space.missing, src)) {
+	if (!g || !pageset_has(object ? &k->missing : &m->space.missing, src)) {
 		struct uffdio_zeropage z = { .range = { addr, PAGE } };
 
 		l->stats.zeros++;
@@ -352,32 +57,35 @@ static void fault(struct late_dest *l, struct mm *m, uint64_t addr)
 		l->waits_cap = l->waits_cap ? l->waits_cap * 2 : 64;
 		l->waits = mem_grow(l->waits, l->waits_cap, sizeof(*l->waits));
 	}
-	l->waits[l->nwaits++] =
-		(struct waiting){ m->number, want.space, want.id, src, clock_mono_ns() };
-	asked = &key_of(l, want.space, want.id)->asked;
-	if (pageset_has(asked, src))
+	l->waits[l->nwaits++] = (struct waiting){ .number = m->number,
+						  .space = want.space,
+						  .id = want.id,
+						  .src = src,
+						  .addr = addr,
+						  .since_ns = clock_mono_ns() };
+	if (pageset_has(&k->asked, src))
 		return;
-	pageset_set(asked, src, 1, true);
+	pageset_set(&k->asked, src, 1, true);
 	buf_add(&l->wants, &want, sizeof(want));
 }
 
-static void forked(struct late_dest *l, struct mm *parent, int uffd)
+static void forked(struct late_dest *l, struct late_mm *parent, int uffd)
 {
-	struct mm *m = mm_new(l, uffd);
+	struct late_mm *m = late_mm_new(l, uffd);
 
 	late_guard_hold(l->guard, m->number, uffd);
 	late_space_fork(&m->space, &parent->space);
 }
 
 /* Who waits for a page that is given up, or lies elsewhere now, tries again. */
-static void wake(const struct mm *m, uint64_t start, uint64_t end)
+static void wake(const struct late_mm *m, uint64_t start, uint64_t end)
 {
 	struct uffdio_range w = { start, end - start };
 
 	ioctl(m->uffd, UFFDIO_WAKE, &w);
 }
 
-static void read_events(struct late_dest *l, struct mm *m)
+static void read_events(struct late_dest *l, struct late_mm *m)
 {
 	struct uffd_msg msg[16];
 	ssize_t n;
@@ -394,6 +102,9 @@ static void read_events(struct late_dest *l, struct mm *m)
 				forked(l, m, (int)e->arg.fork.ufd);
 				break;
 			case UFFD_EVENT_REMAP:
+				if (!e->arg.remap.len)
+					late_space_double(&m->space, e->arg.remap.from,
+							  e->arg.remap.to);
 				late_space_move(&m->space, e->arg.remap.from, e->arg.remap.to,
 						e->arg.remap.len);
 				wake(m, e->arg.remap.from, e->arg.remap.from + e->arg.remap.len);
@@ -411,15 +122,26 @@ static void read_events(struct late_dest *l, struct mm *m)
 	}
 }
 
+/* Whether the process may come upon a page that is missing. */
+static bool lacks(const struct late_dest *l, const struct late_mm *m)
+{
+	if (m->dead)
+		return false;
+	for (size_t i = 0; m->space.has_objects && i < l->nkeys; i++)
+		if (l->keys[i].nmissing)
+			return true;
+	return m->space.nmissing;
+}
+
 /* Processes that are gone or lack nothing are let go of; false: none is left. */
 static bool drop_done(struct late_dest *l)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < l->nmms; i++) {
-		struct mm *m = l->mms[i];
+		struct late_mm *m = l->mms[i];
 
-		if (!m->dead && m->space.nmissing && !l->failed) {
+		if (lacks(l, m) && !l->failed) {
 			l->mms[n++] = m;
 			continue;
 		}
@@ -511,7 +233,8 @@ static void *fault_thread(void *arg)
 }
 
 /* --- the thread of arrivals ----------------------------------------------------------- */
-static void arrived(struct late_dest *l, const struct mm *m, const struct page_run *run,
+/* m NULL: for all that have the object mapped; UFFDIO_COPY has woken those of one process. */
+static void arrived(struct late_dest *l, const struct late_mm *m, const struct page_run *run,
 		    uint64_t src, uint64_t npages)
 {
 	int64_t now = clock_mono_ns();
@@ -519,11 +242,14 @@ static void arrived(struct late_dest *l, const struct mm *m, const struct page_r
 	for (size_t i = 0; i < l->nwaits;) {
 		const struct waiting *w = &l->waits[i];
 
-		if (w->number != m->number || w->space != run->space || w->id != run->id ||
+		if ((m && w->number != m->number) || w->space != run->space || w->id != run->id ||
 		    w->src < src || w->src >= src + npages * PAGE) {
 			i++;
 			continue;
 		}
+		for (size_t k = 0; !m && k < l->nmms; k++)
+			if (l->mms[k]->number == w->number)
+				wake(l->mms[k], w->addr, w->addr + PAGE);
 		if (l->nlatencies % 4096 == 0)
 			l->latencies =
 				mem_grow(l->latencies, l->nlatencies + 4096, sizeof(*l->latencies));
@@ -536,7 +262,7 @@ static void arrived(struct late_dest *l, const struct mm *m, const struct page_r
  * Puts pages in place, in one process: all, or those in front of what is in the way. The
  * number that is done with, or -errno (-EAGAIN: events must be read first).
  */
-static int64_t put(struct mm *m, uint64_t at, const uint8_t *data, uint64_t npages)
+static int64_t put(struct late_mm *m, uint64_t at, const uint8_t *data, uint64_t npages)
 {
 	struct uffdio_copy c = { .dst = at,
 				 .src = (uint64_t)(uintptr_t)data,
@@ -568,7 +294,8 @@ static int64_t put(struct mm *m, uint64_t at, const uint8_t *data, uint64_t npag
 }
 
 /* One run for one process. -EAGAIN: what is left must be tried again, unlocked meanwhile. */
-static int place(struct late_dest *l, struct mm *m, const struct page_run *run, const uint8_t *data)
+static int place(struct late_dest *l, struct late_mm *m, const struct page_run *run,
+		 const uint8_t *data)
 {
 	uint64_t src = run->start, end = run->start + run->npages * PAGE;
 
@@ -594,6 +321,40 @@ static int place(struct late_dest *l, struct mm *m, const struct page_run *run, 
 		late_mark(&m->space.missing, &m->space.nmissing, src, (uint64_t)done, false);
 		arrived(l, m, run, src, (uint64_t)done);
 		src += (uint64_t)done * PAGE;
+	}
+	return 0;
+}
+
+/* The same for shared memory: through whatever process has it mapped. */
+static int place_object(struct late_dest *l, const struct page_run *run, const uint8_t *data)
+{
+	struct late_key *k = late_key(l, SPACE_SHARED, run->id);
+	uint64_t src = run->start, end = run->start + run->npages * PAGE;
+
+	while (src < end) {
+		uint64_t at, n = late_run(&k->missing, src, (end - src) / PAGE, &src);
+		int64_t done = 0;
+
+		if (!n)
+			break;
+		for (size_t i = 0; i < l->nmms && done <= 0; i++) {
+			struct late_mm *m = l->mms[i];
+			uint64_t part =
+				m->dead ? 0 : late_space_place(&m->space, run->id, src, n, &at);
+
+			if (!part)
+				continue;
+			done = put(m, at, data ? data + (src - run->start) : NULL, part);
+			if (done == -ESRCH)
+				m->dead = true;
+			else if (done < 0)
+				return (int)done;
+		}
+		/* Mapped by nobody any more: then there is nobody who could read it. */
+		n = done > 0 ? (uint64_t)done : 1;
+		late_mark(&k->missing, &k->nmissing, src, n, false);
+		arrived(l, NULL, run, src, n);
+		src += n * PAGE;
 	}
 	return 0;
 }
@@ -640,7 +401,7 @@ static int pages(struct late_dest *l, const struct frame *f, struct error *err)
 	if (f->len < sizeof(run))
 		return error_set(err, EBADMSG, "a damaged frame of pages");
 	memcpy(&run, f->data, sizeof(run));
-	if (run.start % PAGE || run.npages > (1ull << 35) || run.space != SPACE_PRIVATE ||
+	if (run.start % PAGE || run.npages > (1ull << 35) || run.space > SPACE_SHARED ||
 	    (data && f->len != sizeof(run) + run.npages * PAGE))
 		return error_set(err, EBADMSG, "a damaged frame of pages");
 	r = verify(l, &run, data, err);
@@ -648,13 +409,15 @@ static int pages(struct late_dest *l, const struct frame *f, struct error *err)
 		return r;
 	do {
 		pthread_mutex_lock(&l->lock);
-		r = 0;
+		r = run.space == SPACE_SHARED ? place_object(l, &run, data) : 0;
 		for (size_t i = 0; i < l->nmms; i++) {
-			int e = l->mms[i]->space.vpid == run.id ? place(l, l->mms[i], &run, data)
-								: 0;
+			struct late_mm *m = l->mms[i];
+			int e = 0;
 
+			if (run.space == SPACE_PRIVATE && m->space.vpid == run.id)
+				e = place(l, m, &run, data);
 			r = e < 0 ? e : r;
-			idle |= l->mms[i]->dead || !l->mms[i]->space.nmissing;
+			idle |= !lacks(l, m);
 		}
 		pthread_mutex_unlock(&l->lock);
 		if (r < 0)
@@ -673,6 +436,8 @@ static uint64_t missing(struct late_dest *l)
 	pthread_mutex_lock(&l->lock);
 	for (size_t i = 0; i < l->nmms; i++)
 		n += l->mms[i]->dead ? 0 : l->mms[i]->space.nmissing;
+	for (size_t i = 0; i < l->nkeys && l->nmms; i++)
+		n += l->keys[i].nmissing;
 	pthread_mutex_unlock(&l->lock);
 	return n;
 }
@@ -803,8 +568,10 @@ void late_free(struct restore *r)
 		late_space_free(&l->mms[i]->space);
 		free(l->mms[i]);
 	}
-	for (size_t i = 0; i < l->nkeys; i++)
+	for (size_t i = 0; i < l->nkeys; i++) {
 		pageset_free(&l->keys[i].asked);
+		pageset_free(&l->keys[i].missing);
+	}
 	if (l->wake >= 0)
 		close(l->wake);
 	if (l->ended >= 0)

@@ -8,6 +8,7 @@
  * futex call in progress; where each thread will go on (stack, thread block, code); and
  * areas for which missing pages cannot be told apart (files, locked, wiped on fork).
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -26,9 +27,11 @@
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 
-#define BATCH	   32ul /* pages pushed in one piece */
-#define AROUND	   16ul /* pages sent for one that is wanted: it and those behind it */
-#define ROBUST_MAX 2048 /* entries that the kernel looks at, ROBUST_LIST_LIMIT */
+#define BATCH  32ul /* pages pushed in one piece */
+#define AROUND 16ul /* pages sent for one that is wanted: it and those behind it */
+/* Seals that do not forbid what fills a missing page. */
+#define HARMLESS_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
+#define ROBUST_MAX     2048 /* entries that the kernel looks at, ROBUST_LIST_LIMIT */
 
 struct late_list { /* a run as it was announced */
 	uint32_t space, id;
@@ -70,40 +73,82 @@ static bool may_be_late(const struct vma *v)
 			      ADVICE_SEALED | ADVICE_UFFD));
 }
 
-static void now(struct task *t, uint64_t addr, uint64_t len)
+/* What lies there is sent at once. */
+static void now(struct dump *d, struct task *t, uint64_t addr, uint64_t len)
 {
 	uint64_t start = addr / PAGE * PAGE, end = (addr + len + PAGE - 1) / PAGE * PAGE;
 
-	if (addr && addr + len > addr)
-		pageset_set(&t->late, start, (end - start) / PAGE, false);
+	if (!addr || addr + len <= addr)
+		return;
+	pageset_set(&t->late, start, (end - start) / PAGE, false);
+	for (; start < end; start += PAGE) {
+		const struct vma *v = vmas_find(&t->vmas, start);
+		struct shared *s =
+			v && v->kind == VMA_SHARED ? shareds_by_id(&d->shared, v->shared_id) : NULL;
+
+		if (s)
+			pageset_set(&s->at_once, v->pgoff + (start - v->start), 1, true);
+	}
+}
+
+/*
+ * Shared memory that nobody can reach but through mappings which are known, so that a
+ * missing page is noticed: anonymous, or a memfd without descriptors.
+ */
+static void may_objects_be_late(struct dump *d)
+{
+	for (size_t i = 0; i < d->shared.n; i++) {
+		struct shared *s = d->shared.s[i];
+
+		s->late_ok = s->size >= LATE_FEWEST * PAGE &&
+			     (s->kind == SHARED_ANON ||
+			      (s->kind == SHARED_MEMFD && !(s->seals & ~HARMLESS_SEALS)));
+		pageset_free(&s->at_once);
+		for (size_t k = 0; k < d->nofds && s->late_ok; k++)
+			s->late_ok =
+				d->ofds[k]->st.st_dev != s->dev || d->ofds[k]->st.st_ino != s->ino;
+	}
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->vmas.n; k++) {
+			const struct vma *v = &d->tasks.t[i]->vmas.v[k];
+			struct shared *s = v->kind == VMA_SHARED
+						   ? shareds_by_id(&d->shared, v->shared_id)
+						   : NULL;
+
+			/* A mapping that cannot be made writable cannot be watched. */
+			if (s && (!(v->flags & MAP_SHARED) ||
+				  (s->kind != SHARED_ANON && !(v->prot & PROT_WRITE)) ||
+				  (v->advice & (ADVICE_LOCKED | ADVICE_SEALED | ADVICE_UFFD))))
+				s->late_ok = false;
+		}
 }
 
 /* The list as exit_robust_list() walks it: entries and the futex words they stand for. */
-static void robust_list(struct task *t, uint64_t head, uint64_t len)
+static void robust_list(struct dump *d, struct task *t, uint64_t head, uint64_t len)
 {
 	uint64_t h[3], at; /* struct robust_list_head */
 	int64_t offset;
 
 	if (!head || len < sizeof(h) || task_mem_read(t, head, h, sizeof(h)) < 0)
 		return;
-	now(t, head, sizeof(h));
+	now(d, t, head, sizeof(h));
 	offset = (int64_t)h[1];
 	at = h[2] & ~1ull;
 	if (at)
-		now(t, at + (uint64_t)offset, 4);
+		now(d, t, at + (uint64_t)offset, 4);
 	at = h[0] & ~1ull;
 	for (int i = 0; i < ROBUST_MAX && at && at != head; i++) {
 		uint64_t next;
 
-		now(t, at, sizeof(next));
-		now(t, at + (uint64_t)offset, 4);
+		now(d, t, at, sizeof(next));
+		now(d, t, at + (uint64_t)offset, 4);
 		if (task_mem_read(t, at, &next, sizeof(next)) < 0)
 			return;
 		at = next & ~1ull;
 	}
 }
 
-static void thread_needs(struct thread *th)
+static void thread_needs(struct dump *d, struct thread *th)
 {
 	struct task *t = th->task;
 	struct __ptrace_rseq_configuration rs = { 0 };
@@ -113,21 +158,21 @@ static void thread_needs(struct thread *th)
 	void *head = NULL;
 
 	/* The red zone below, and the next frames. */
-	now(t, rsp - 128, 2 * PAGE);
-	now(t, th->regs.rip, 16);
-	now(t, th->regs.fs_base, 64);
+	now(d, t, rsp - 128, 2 * PAGE);
+	now(d, t, th->regs.rip, 16);
+	now(d, t, th->regs.fs_base, 64);
 	if ((long)th->regs.orig_rax == SYS_futex) {
-		now(t, th->regs.rdi, 4);
-		now(t, th->regs.r8, 4);
+		now(d, t, th->regs.rdi, 4);
+		now(d, t, th->regs.r8, 4);
 	}
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(rs), &rs) > 0)
-		now(t, rs.rseq_abi_pointer, rs.rseq_abi_size);
+		now(d, t, rs.rseq_abi_pointer, rs.rseq_abi_size);
 	if (syscall(SYS_get_robust_list, th->tid, &head, &len) == 0)
-		robust_list(t, (uint64_t)(uintptr_t)head, len);
+		robust_list(d, t, (uint64_t)(uintptr_t)head, len);
 	if (scratch &&
 	    thread_syscall(th, SYS_prctl, PR_GET_TID_ADDRESS, scratch, 0, 0, 0, 0) == 0 &&
 	    task_mem_read(t, scratch, &tid_address, sizeof(tid_address)) == 0)
-		now(t, tid_address, 4);
+		now(d, t, tid_address, 4);
 }
 
 static uint64_t count(const struct pageset *s)
@@ -143,8 +188,12 @@ static uint64_t count(const struct pageset *s)
 int late_choose(struct dump *d, struct error *err)
 {
 	uint64_t total = 0;
+	bool objects = false;
 
 	(void)err;
+	may_objects_be_late(d);
+	for (size_t i = 0; i < d->shared.n; i++)
+		objects |= d->shared.s[i]->late_ok;
 	for (size_t i = 0; i < d->tasks.n; i++) {
 		struct task *t = d->tasks.t[i];
 		size_t n = t->runs.len / sizeof(struct page_found);
@@ -159,14 +208,12 @@ int late_choose(struct dump *d, struct error *err)
 				pageset_set(&t->late, run->start, (run->end - run->start) / PAGE,
 					    true);
 		}
-		for (size_t k = 0; k < t->nthreads && t->late.n; k++)
-			thread_needs(&t->threads[k]);
+		for (size_t k = 0; k < t->nthreads && (t->late.n || objects); k++)
+			thread_needs(d, &t->threads[k]);
 		total += count(&t->late);
 	}
-	for (size_t i = 0; i < d->shared.n; i++)
-		if (late_shared(d, d->shared.s[i]))
-			total += LATE_FEWEST; /* known only when it is compared */
-	if (total < LATE_FEWEST) {
+	/* How many of an object's pages that are shows only when it is compared. */
+	if (total < LATE_FEWEST && !objects) {
 		d->postcopy = false;
 		for (size_t i = 0; i < d->tasks.n; i++)
 			pageset_free(&d->tasks.t[i]->late);
@@ -174,11 +221,9 @@ int late_choose(struct dump *d, struct error *err)
 	return 0;
 }
 
-bool late_shared(struct dump *d, const struct shared *s)
+bool late_shared(const struct dump *d, const struct shared *s, uint64_t page)
 {
-	(void)d;
-	(void)s;
-	return false;
+	return d->final && d->postcopy && s->late_ok && !pageset_has(&s->at_once, page * PAGE);
 }
 
 static struct late_source *late_of(struct dump *d)

@@ -66,6 +66,7 @@ void late_space_add(struct late_space *s, uint64_t start, uint64_t end, uint64_t
 {
 	struct late_seg seg = { start, end, src, object };
 
+	s->has_objects |= object != 0;
 	if (start < end)
 		insert(s, first_after(s, start), &seg);
 }
@@ -149,6 +150,22 @@ void late_space_move(struct late_space *s, uint64_t from, uint64_t to, uint64_t 
 	for (size_t i = 0; i < n; i++)
 		late_space_add(s, moved[i].start, moved[i].end, moved[i].src, moved[i].object);
 	free(moved);
+}
+
+void late_space_double(struct late_space *s, uint64_t from, uint64_t to)
+{
+	const struct late_seg *g = late_space_find(s, from);
+	size_t next = first_after(s, to);
+	uint64_t end;
+
+	if (!g || !g->object)
+		return;
+	/* How long it is the event does not tell: as far as nothing else is known to be. */
+	end = to + (g->end - from);
+	if (next < s->nsegs && s->segs[next].start < end)
+		end = s->segs[next].start;
+	if (to < end)
+		late_space_add(s, to, end, g->src + (from - g->start), g->object);
 }
 
 void late_space_fork(struct late_space *s, const struct late_space *from)

@@ -167,6 +167,10 @@ static int compare_shared(struct restore *r, const Ck__Hash *m, struct error *er
 		uint64_t at = m->start + i * PAGE;
 		ssize_t got = PAGE;
 
+		if (late_missing(r, SPACE_SHARED, m->id, at)) {
+			late_expect(r, SPACE_SHARED, m->id, at, m->pages[i]);
+			continue;
+		}
 		if (s->kind == SHARED_SYSV) {
 			const struct vma *v = NULL;
 			struct task *t = NULL;

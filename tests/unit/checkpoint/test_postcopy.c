@@ -426,6 +426,79 @@ static void test_memory_comes_when_it_is_touched(void **state)
 	run(&t, true);
 }
 
+/* --- shared memory ------------------------------------------------------------------------ */
+/* Processes that share memory, one of them a mutex in it, all without it at first. */
+static int sharing(struct trial *t)
+{
+	uint64_t *p = map(8 * MIB, MAP_SHARED), *own = map(MIB, MAP_PRIVATE), *m, *twice;
+	volatile uint64_t *flags = (void *)map(4096, MAP_SHARED);
+	pthread_mutex_t *mutex = (void *)(p + 6 * MIB / 8);
+	int fd = memfd_create("fast", 0), status, bad = 0;
+	pthread_mutexattr_t a;
+	pid_t kids[4];
+
+	if (fd < 0 || ftruncate(fd, 4 * MIB) < 0)
+		return 1;
+	/* Nothing but mappings is left of it; it lies in two places. */
+	m = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	twice = mmap(NULL, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 2 * MIB);
+	close(fd);
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+	pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+	for (size_t i = 0; i < 4; i++) {
+		kids[i] = fork();
+		if (kids[i])
+			continue;
+		while (!flags[0])
+			usleep(1000);
+		if (i == 0)
+			pthread_mutex_lock(mutex);
+		flags[i + 1] = 1;
+		trial_await(t);
+		if (i == 0)
+			_exit(0); /* with the mutex */
+		if (!holds(p + (i % 2 ? 4 * MIB / 8 : 0), MIB,
+			   21 + (i % 2 ? 4 * MIB / 8 * STEP : 0)))
+			_exit(2);
+		if (fork() == 0)
+			_exit(holds(p, 6 * MIB, 21) && holds(m, 4 * MIB, 22) ? 0 : 3);
+		if (wait(&status) < 0 || status || !holds(twice, 2 * MIB, 22 + 2 * MIB / 8 * STEP))
+			_exit(4);
+		_exit(holds(p, 6 * MIB, 21) ? 0 : 5);
+	}
+	wait_change(t);
+	fill(p, 6 * MIB, 21);
+	fill(m, 4 * MIB, 22);
+	fill(own, MIB, 23);
+	mprotect(p + 5 * MIB / 8, MIB, PROT_READ);
+	pthread_mutex_init(mutex, &a);
+	flags[0] = 1;
+	for (size_t i = 0; i < 4; i++)
+		while (!flags[i + 1])
+			usleep(1000);
+	changed(t);
+	trial_touch(t, "done");
+	for (size_t i = 0; i < 4; i++)
+		bad |= waitpid(kids[i], &status, 0) != kids[i] || status;
+	if (bad || pthread_mutex_lock(mutex) != EOWNERDEAD)
+		return 6;
+	if (mprotect(p + 5 * MIB / 8, MIB, PROT_READ | PROT_WRITE) < 0)
+		return 9;
+	for (size_t i = 0; i < MIB / 8; i++)
+		if (p[7 * MIB / 8 + i])
+			return 7;
+	return holds(p, 6 * MIB, 21) && holds(m, 4 * MIB, 22) && holds(own, MIB, 23) ? 0 : 8;
+}
+
+static void test_shared_memory_comes_for_all_that_share_it(void **state)
+{
+	struct trial t = { .program = sharing };
+
+	(void)state;
+	run_against_nothing(&t);
+}
+
 /* --- what may go wrong -------------------------------------------------------------------- */
 static int waiting(struct trial *t)
 {
@@ -438,6 +511,25 @@ static int waiting(struct trial *t)
 	if (!holds(p, 4 * MIB, 1))
 		trial_touch(t, "damaged");
 	return 0;
+}
+
+static int ending(struct trial *t)
+{
+	uint64_t *p = map(4 * MIB, MAP_PRIVATE);
+
+	wait_change(t);
+	fill(p, 4 * MIB, 1);
+	changed(t);
+	trial_touch(t, "done");
+	_exit(0);
+}
+
+static void test_program_may_end_before_its_memory_has_come(void **state)
+{
+	struct trial t = { .program = ending };
+
+	(void)state;
+	run_against_nothing(&t);
 }
 
 static bool has_ended(struct trial *t)
@@ -568,6 +660,8 @@ int main(void)
 		cmocka_unit_test(test_many_threads_touch_everything_at_once),
 		cmocka_unit_test(test_system_calls_on_missing_pages_wait_for_them),
 		cmocka_unit_test(test_robust_mutexes_of_a_thread_that_ends_are_released),
+		cmocka_unit_test(test_shared_memory_comes_for_all_that_share_it),
+		cmocka_unit_test(test_program_may_end_before_its_memory_has_come),
 		cmocka_unit_test(test_source_that_is_lost_ends_the_program),
 		cmocka_unit_test(test_engine_that_dies_takes_the_program_along),
 		cmocka_unit_test(test_memory_comes_without_a_daemon),
