@@ -30,6 +30,22 @@ json_t *json_parse_file(const char *path, size_t max, struct error *err)
 	return json_parse(text, len, path, err);
 }
 
+json_t *json_any_string(const char *s)
+{
+	json_t *j = json_string(s ? s : "");
+	char *copy;
+
+	if (j)
+		return j;
+	copy = str_dup(s);
+	for (char *p = copy; *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	j = json_string(copy);
+	free(copy);
+	return j;
+}
+
 char *json_text(const json_t *j)
 {
 	char *s = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);

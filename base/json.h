@@ -25,6 +25,13 @@ json_t *json_parse(const char *text, size_t len, const char *what, struct error 
 /* As json_parse(), from a file of at most `max` bytes. */
 json_t *json_parse_file(const char *path, size_t max, struct error *err);
 
+/*
+ * A JSON string of bytes from outside (file names, names of processes), which need not be
+ * UTF-8: then what is above ASCII becomes '?', where json_string() and json_pack() would give
+ * NULL. NULL is taken for "".
+ */
+json_t *json_any_string(const char *s);
+
 /* Compact text of `j` (caller frees). */
 char *json_text(const json_t *j);
 

@@ -59,8 +59,9 @@ static void answer(struct engine *e, int code, json_t *body, const struct error 
 {
 	if (code < 0) {
 		json_decref(body);
-		body = json_pack("{s:b,s:s,s:i}", "ok", 0, "error",
-				 err->msg[0] ? err->msg : strerror(-code), "errno", -code);
+		body = json_pack("{s:b,s:o,s:i}", "ok", 0, "error",
+				 json_any_string(err->msg[0] ? err->msg : strerror(-code)), "errno",
+				 -code);
 	} else {
 		if (!body)
 			body = json_object();
@@ -320,8 +321,9 @@ static void dest_failed(struct engine *e, const struct error *err)
 		e->waiting = false;
 		answer(e, -e->r->failed.code, NULL, &e->r->failed);
 	} else {
-		control_event(e->sock, json_pack("{s:s,s:s,s:i}", "event", "failed", "error",
-						 err->msg, "errno", e->r->failed.code));
+		control_event(e->sock,
+			      json_pack("{s:s,s:o,s:i}", "event", "failed", "error",
+					json_any_string(err->msg), "errno", e->r->failed.code));
 	}
 }
 

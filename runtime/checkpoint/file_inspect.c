@@ -79,21 +79,6 @@ static void see_tree(struct view *v, const Ck__Tree *m)
 	}
 }
 
-/* Text of the container's own choosing need not be UTF-8. */
-static json_t *text(const char *s)
-{
-	json_t *j = json_string(s ? s : "");
-	CLEANUP_FREE char *copy = NULL;
-
-	if (j)
-		return j;
-	copy = str_dup(s);
-	for (char *p = copy; *p; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	return json_string(copy);
-}
-
 static void see_task(struct view *v, const Ck__TaskState *m)
 {
 	json_t *p;
@@ -103,8 +88,8 @@ static void see_task(struct view *v, const Ck__TaskState *m)
 	p = json_object_get(v->processes, key);
 	if (!p)
 		return;
-	json_object_set_new(p, "name", text(m->threads[0]->comm));
-	json_object_set_new(p, "exe", text(m->exe));
+	json_object_set_new(p, "name", json_any_string(m->threads[0]->comm));
+	json_object_set_new(p, "exe", json_any_string(m->exe));
 	json_object_set_new(p, "threads", json_integer((json_int_t)m->n_threads));
 }
 
@@ -231,7 +216,7 @@ static json_t *signature(const struct load_info *info, bool asked)
 
 	if (!info->signature)
 		return json_null();
-	j = json_pack("{s:o}", "by", text(info->signed_by));
+	j = json_pack("{s:o}", "by", json_any_string(info->signed_by));
 	if (asked || info->bad.code)
 		json_object_set_new(j, "good", json_boolean(!info->bad.code));
 	if (info->bad.code)
@@ -253,7 +238,8 @@ static json_t *report(struct view *v, const struct load_info *info, const char *
 	}
 	json_object_foreach (v->processes, key, p)
 		json_array_append(list, p);
-	json_object_set_new(v->out, "host", info->signed_by ? text(info->signed_by) : json_null());
+	json_object_set_new(v->out, "host",
+			    info->signed_by ? json_any_string(info->signed_by) : json_null());
 	json_object_set_new(v->out, "saved_at", json_integer(info->saved_at_s));
 	json_object_set_new(v->out, "bytes", json_integer((json_int_t)info->bytes));
 	json_object_set_new(v->out, "rounds", json_integer((json_int_t)v->rounds));

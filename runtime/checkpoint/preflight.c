@@ -23,8 +23,9 @@ void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object,
 		  const char *remedy)
 {
 	json_array_append_new(out->list,
-			      json_pack("{s:i,s:i,s:s,s:s,s:s}", "pid", (int)vpid, "fd", fd,
-					"object", object, "why", why, "remedy", remedy));
+			      json_pack("{s:i,s:i,s:o,s:o,s:o}", "pid", (int)vpid, "fd", fd,
+					"object", json_any_string(object), "why",
+					json_any_string(why), "remedy", json_any_string(remedy)));
 }
 
 /* --- memory -------------------------------------------------------------------------------- */

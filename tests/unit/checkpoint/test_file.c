@@ -9,6 +9,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include "runtime/checkpoint/file.h"
 
 static char folder[200]; /* of this program, and of the other tests */
 
@@ -270,7 +275,7 @@ static int truncate_to_done(int fd)
 	} h;
 	off_t at = 0;
 
-	while (pread(fd, &h, sizeof(h), at) == sizeof(h) && h.type != 32 /* FRAME_SIGNATURE */)
+	while (pread(fd, &h, sizeof(h), at) == sizeof(h) && h.type != FRAME_SIGNATURE)
 		at += (off_t)(sizeof(h) + h.len);
 	return ftruncate(fd, at);
 }
@@ -366,6 +371,13 @@ static void test_a_pipe_serves_as_well(void **state)
 			return 1;                                                                  \
 		}                                                                                  \
 	} while (0)
+
+static int lo_up(struct trial *t, bool stub)
+{
+	(void)t;
+	(void)stub;
+	return system("ip link set lo up") ? 97 : 0;
+}
 
 static int other_addresses(struct trial *t, bool stub)
 {
@@ -523,6 +535,234 @@ static void test_sockets_come_back_under_a_new_address(void **state)
 	under_a_new_address(false);
 }
 
+/* --- evil, but signed ------------------------------------------------------------------------ */
+static void *sleeps(void *arg)
+{
+	pause();
+	return arg;
+}
+
+/* A bit of everything, so that there is something to damage. */
+static int rich(struct trial *t)
+{
+	int p[2], u[2], ep = epoll_create1(0), tfd = timerfd_create(CLOCK_MONOTONIC, 0);
+	int l = bound(SOCK_STREAM, "127.0.0.1", 80), udp = bound(SOCK_DGRAM, "127.0.0.1", 53);
+	int a = dial("127.0.0.1", "127.0.0.1", 80), b = accept(l, NULL, NULL);
+	struct epoll_event e = { .events = EPOLLIN };
+	struct itimerspec its = { .it_value.tv_sec = 1000 };
+	char *shared = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sigaction sa = { .sa_handler = SIG_IGN };
+	pthread_t thread;
+
+	CHECK(pipe(p) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, u) == 0 && udp >= 0 && b >= 0);
+	CHECK(write(p[1], "pipe", 4) == 4 && write(u[0], "unix", 4) == 4);
+	CHECK(send(a, "tcp", 3, 0) == 3 && epoll_ctl(ep, EPOLL_CTL_ADD, b, &e) == 0);
+	CHECK(timerfd_settime(tfd, 0, &its, NULL) == 0 && sigaction(SIGUSR1, &sa, NULL) == 0);
+	CHECK(pthread_create(&thread, NULL, sleeps, NULL) == 0);
+	strcpy(shared, "shared");
+	if (fork() == 0) {
+		setsid();
+		pause();
+	}
+	if (fork() == 0)
+		_exit(3); /* a zombie */
+	usleep(10000);
+	trial_ready(t);
+	trial_await(t);
+	return 0;
+}
+
+struct piece {
+	uint16_t type, flags;
+	uint32_t len;
+	uint8_t *data;
+};
+
+static size_t cut(char *whole, size_t len, struct piece **out)
+{
+	size_t n = 0;
+
+	for (size_t at = 0; at + 12 <= len;) {
+		struct piece p;
+
+		memcpy(&p.len, whole + at, 4);
+		memcpy(&p.type, whole + at + 4, 2);
+		memcpy(&p.flags, whole + at + 6, 2);
+		p.data = (uint8_t *)whole + at + 12;
+		at += 12 + p.len;
+		if (p.type == FRAME_SIGNATURE)
+			break;
+		*out = mem_grow(*out, n + 1, sizeof(**out));
+		(*out)[n++] = p;
+	}
+	return n;
+}
+
+static uint32_t dice(uint32_t *seed, uint32_t sides)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (uint32_t)((uint64_t)*seed * sides >> 32);
+}
+
+/* A type first, then a frame of it: there are many pages, which may hold anything anyhow. */
+static size_t pick(const struct piece *p, size_t n, uint32_t *seed)
+{
+	for (;;) {
+		uint16_t type = (uint16_t)(2 + dice(seed, FRAME_DONE - 2));
+		size_t first = dice(seed, (uint32_t)n);
+
+		for (size_t i = 0; i < n - 1; i++) {
+			size_t at = 1 + (first + i) % (n - 1);
+
+			if (p[at].type == type)
+				return at;
+		}
+	}
+}
+
+/* One to three changes. */
+static size_t mutate(struct piece *p, size_t n, uint32_t *seed)
+{
+	static const uint8_t odd[] = { 0x00, 0x01, 0x7f, 0x80, 0xff };
+
+	for (uint32_t k = 1 + dice(seed, 3); k; k--) {
+		size_t i = pick(p, n, seed);
+
+		switch (dice(seed, 8)) {
+		case 0: /* gone */
+			memmove(&p[i], &p[i + 1], (n - i - 1) * sizeof(*p));
+			n--;
+			break;
+		case 1: { /* twice, elsewhere */
+			struct piece one = p[i];
+			size_t to = 1 + dice(seed, (uint32_t)n - 2);
+
+			memmove(&p[to + 1], &p[to], (n - to) * sizeof(*p));
+			p[to] = one;
+			n++;
+			break;
+		}
+		default: {
+			uint8_t *copy = mem_zalloc(p[i].len + 1);
+
+			/* freed by nobody: the tests' process ends soon */
+			memcpy(copy, p[i].data, p[i].len);
+			if (p[i].len)
+				copy[dice(seed, p[i].len)] = odd[dice(seed, sizeof(odd))];
+			p[i].data = copy;
+		}
+		}
+	}
+	return n;
+}
+
+static void sign_again(const char *dir, const struct piece *p, size_t n)
+{
+	CLEANUP_FREE char *path = str_format("%s/evil", dir);
+	CLEANUP_FREE char *key = str_format("%s/key.pem", dir);
+	CLEANUP_FREE char *cert = str_format("%s/cert.pem", dir);
+	json_t *args = json_pack("{s:s,s:s,s:s}", "path", path, "key", key, "cert", cert);
+	struct error err = { 0 };
+	struct save *v = NULL;
+	struct stream *s;
+	int fd;
+
+	assert_int_equal(save_open(args, &v, &fd, &err), 0);
+	s = stream_new_file(fd);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(
+			stream_send(s, p[i].type, p[i].flags, NULL, 0, p[i].data, p[i].len, &err),
+			0);
+	assert_int_equal(save_seal(v, s, &err), 0);
+	assert_int_equal(save_publish(v, &err), 0);
+	stream_close(s);
+	save_free(v);
+	json_decref(args);
+}
+
+static volatile pid_t watched;
+
+static void too_long(int sig)
+{
+	(void)sig;
+	kill(watched, SIGABRT);
+}
+
+/* 1: it went through, 0: it was refused; -1: the engine crashed or hung. */
+static int load_evil(struct trial *t)
+{
+	CLEANUP_FREE char *path = str_format("%s/evil", t->dir);
+	CLEANUP_FREE char *ca = str_format("%s/ca.pem", t->dir);
+	struct sigaction sa = { .sa_handler = too_long };
+	int r, status = 0;
+
+	sigaction(SIGALRM, &sa, NULL);
+	trial_stub(t);
+	t->engine_b = watched = trial_engine(&t->cb.sock, -1, -1);
+	alarm(60);
+	r = control_call(&t->cb, "prepare",
+			 json_pack("{s:i,s:s,s:o,s:{s:s,s:s}}", "init_pid", t->b, "cgroup", t->cg_b,
+				   "externals", trial_externals(t->b), "load", "path", path, "ca",
+				   ca),
+			 NULL, &t->err);
+	if (r == 0)
+		r = control_call(&t->cb, "storage_ready", NULL, NULL, &t->err);
+	if (r == 0)
+		r = control_call(&t->cb, "wait_restored", NULL, NULL, &t->err);
+	if (r == 0)
+		r = control_call(&t->cb, "run", NULL, NULL, &t->err);
+	control_client_close(&t->cb);
+	process_wait(t->engine_b, &status);
+	alarm(0);
+	t->engine_b = 0;
+	kill(t->b, SIGKILL);
+	status_of(&t->b);
+	return !WIFEXITED(status) ? -1 : r == 0;
+}
+
+static void test_evil_files_crash_no_engine(void **state)
+{
+	uint32_t seed = getenv("FILE_SEED") ? (uint32_t)atoi(getenv("FILE_SEED")) : 1;
+	int rounds = getenv("FILE_ROUNDS") ? atoi(getenv("FILE_ROUNDS")) : 30, bad = 0, good = 0;
+	struct trial t = { .program = rich, .setup = lo_up, .no_verify = true };
+	CLEANUP_FREE char *whole = NULL, *path = NULL;
+	struct piece *all = NULL;
+	size_t len = 0, n;
+	int r;
+
+	(void)state;
+	trial_start(&t);
+	r = trial_save(&t);
+	if (r == 0)
+		r = trial_step(&t, true, "kill", NULL, NULL);
+	end_engine(&t, false);
+	path = str_format("%s/file", t.dir);
+	if (r == 0)
+		r = file_read(path, 64 << 20, &whole, &len, NULL);
+	n = r == 0 ? cut(whole, len, &all) : 0;
+	for (int i = 0; i < rounds && r == 0; i++) {
+		CLEANUP_FREE struct piece *p = mem_zalloc((n + 8) * sizeof(*p));
+		uint32_t this = seed;
+		int e;
+
+		memcpy(p, all, n * sizeof(*p));
+		sign_again(t.dir, p, i ? mutate(p, n, &seed) : n);
+		e = load_evil(&t);
+		if (e < 0)
+			fprintf(stderr, "# FILE_SEED=%u: the engine crashed\n", this);
+		if (getenv("FILE_ROUNDS"))
+			fprintf(stderr, "# FILE_SEED=%u: %s\n", this, e ? "taken" : t.err.msg);
+		assert_string_not_equal(t.err.msg, "the engine failed"); /* without a word */
+		bad += e < 0;
+		good += e > 0;
+	}
+	free(all);
+	trial_clean(&t);
+	assert_int_equal(r, 0);
+	assert_int_equal(bad, 0);
+	assert_true(good > 0); /* the first one is as it was saved */
+}
+
 int main(int argc, char **argv)
 {
 	TRIAL_UNSANITIZED();
@@ -541,6 +781,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_destination_refuses_or_dies_whole),
 		cmocka_unit_test(test_a_pipe_serves_as_well),
 		cmocka_unit_test(test_sockets_come_back_under_a_new_address),
+		cmocka_unit_test(test_evil_files_crash_no_engine),
 	};
 	char self[200];
 
