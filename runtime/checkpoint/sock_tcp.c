@@ -391,10 +391,15 @@ static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct erro
 	}
 }
 
-/* The undo of the first opens lo again. */
+/*
+ * The undo of the first opens lo again. An engine that was killed may have left a socket in
+ * repair mode; the one that comes after it does not know which.
+ */
 static int tcp_dump_undo(struct dump *d, struct ofd *o)
 {
 	sock_gate_close(false);
+	if (sock_opt_int(o->fd, IPPROTO_TCP, TCP_REPAIR, 0) == 1)
+		sock_opt_set(o->fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
 	if (o->priv)
 		tcp_pending_undo(d, o);
 	return 0;

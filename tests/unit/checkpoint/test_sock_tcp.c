@@ -73,6 +73,26 @@ static void test_undone_dump_leaves_the_source_as_it_was(void **state)
 	close(l);
 }
 
+/* What a killed engine left in repair mode, the next one's undo takes out of it. */
+static void test_undo_ends_a_repair_mode_left_behind(void **state)
+{
+	struct ofd o = { .num = -1 };
+	struct conn c;
+	int l;
+
+	(void)state;
+	open_one(&c, &l);
+	conn_send(&c, 0, 7000);
+	assert_int_equal(sock_opt_set(c.own, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON), 0);
+	o.fd = c.own;
+	assert_int_equal(fstat(c.own, &o.st), 0);
+	assert_int_equal(object_type_for(&o)->dump_undo(NULL, &o), 0);
+	assert_int_equal(sock_opt_int(c.own, IPPROTO_TCP, TCP_REPAIR, -1), 0);
+	pump_both(&c, 100000);
+	conn_close(&c);
+	close(l);
+}
+
 static void test_full_queues_both_ways_with_zero_windows(void **state)
 {
 	struct conn c;
@@ -666,6 +686,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_established_connection_goes_on, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_undone_dump_leaves_the_source_as_it_was, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_undo_ends_a_repair_mode_left_behind, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_full_queues_both_ways_with_zero_windows, setup,
 						teardown),
