@@ -295,9 +295,12 @@ struct shareds {
 /* seccomp.c */
 struct filters {
 	ProtobufCBinaryData *f; /* struct sock_filter[] each, oldest first */
+	uint32_t *flags;	/* SECCOMP_FILTER_FLAG_LOG */
 	size_t n;
 };
 void filters_free(struct filters *f);
+/* Whether the i-th are the same. */
+bool filters_equal(const struct filters *a, const struct filters *b, size_t i);
 /* All filters of a stopped thread; to be freed. */
 int filters_read(const struct thread *th, struct filters *out, struct error *err);
 
@@ -489,11 +492,12 @@ int restore_objects_finish(struct restore *r, struct error *err);
 int task_send_fd(struct task *t, int fd, struct error *err);
 void task_drop_sock(struct task *t);
 /* seccomp.c: the filters of the container's init, installed before others are made. */
-int restore_first_filters(struct restore *r, size_t n, const ProtobufCBinaryData *f,
-			  struct error *err);
-/* What a thread has beyond those. -EOPNOTSUPP: it has not even those. */
-int restore_filters(struct restore *r, struct thread *th, size_t n, const ProtobufCBinaryData *f,
-		    struct error *err);
+int restore_first_filters(struct restore *r, const Ck__Tree *tree, struct error *err);
+/* What all threads of a process have beyond those, as one chain (SECCOMP_FILTER_FLAG_TSYNC):
+ * how many of the leader's filters they have now, or -errno. */
+int restore_common_filters(struct restore *r, struct task *t, struct error *err);
+/* What a thread has beyond `have` of them. */
+int restore_filters(struct thread *th, const Ck__Thread *m, size_t have, struct error *err);
 /* restore_task.c */
 /* What can be made while the source still sends: threads, what belongs to each, actions
  * of signals. */

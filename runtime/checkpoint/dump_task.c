@@ -59,7 +59,8 @@ struct state {
 	struct arena a;
 	Ck__TaskState m;
 	struct error *err;
-	char *status; /* of the thread in hand */
+	char *status;		/* of the thread in hand */
+	struct filters filters; /* of the leader */
 };
 
 static char *text_of(struct state *s, const char *what)
@@ -307,6 +308,7 @@ static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 {
 	uint64_t mode = hex_field(s, "Seccomp");
 	struct filters f;
+	size_t same = 0;
 	int r;
 
 	m->has_seccomp_strict = 1;
@@ -316,9 +318,18 @@ static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 	r = filters_read(th, &f, s->err);
 	if (r < 0)
 		return r;
+	/* Threads most often have all filters in common, and there may be a thousand of them. */
+	while (th != &s->t->threads[0] && same < f.n && same < s->filters.n &&
+	       filters_equal(&f, &s->filters, same))
+		same++;
+	m->has_seccomp_same = 1;
+	m->seccomp_same = (uint32_t)same;
 	m->seccomp = take(&s->a, (f.n + 1) * sizeof(*m->seccomp));
-	for (size_t i = 0; i < f.n; i++)
+	m->seccomp_flags = take(&s->a, (f.n + 1) * sizeof(*m->seccomp_flags));
+	for (size_t i = same; i < f.n; i++) {
+		m->seccomp_flags[m->n_seccomp_flags++] = f.flags[i];
 		m->seccomp[m->n_seccomp++] = bytes(&s->a, f.f[i].data, f.f[i].len);
+	}
 	filters_free(&f);
 	return 0;
 }
@@ -573,6 +584,7 @@ int dump_task_state(struct dump *d, struct task *t, struct error *err)
 		return error_set(err, ENOMEM, "process %d has no room for a scratch page", t->vpid);
 	th = take(&s.a, t->nthreads * sizeof(*th));
 	s.m.threads = take(&s.a, t->nthreads * sizeof(*s.m.threads));
+	r = filters_read(&t->threads[0], &s.filters, err);
 	/* The leader last, so that its /proc/status is the one at hand afterwards. */
 	for (size_t i = t->nthreads; i-- > 0 && r == 0;) {
 		r = one_thread(&s, &t->threads[i], &th[i]);
@@ -583,6 +595,7 @@ int dump_task_state(struct dump *d, struct task *t, struct error *err)
 		r = process(&s);
 	if (r == 0)
 		r = stream_send_msg(d->s, FRAME_TASK, &s.m.base, err);
+	filters_free(&s.filters);
 	free(s.m.timers);
 	free(s.status);
 	arena_free(&s.a);

@@ -555,9 +555,12 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
 	uint64_t last_cap = last_capability();
-	int e = 0;
+	int e = 0, common;
 
 	drain_signals(&t->threads[0]);
+	common = restore_common_filters(r, t, err);
+	if (common < 0)
+		return common;
 	for (size_t i = 0; i < t->nthreads && e == 0; i++)
 		e = queue_signals(&t->threads[i], s->threads[i]->n_pending, s->threads[i]->pending,
 				  false, err);
@@ -566,7 +569,7 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
 		struct thread *th = &t->threads[i];
 
-		e = restore_filters(r, th, s->threads[i]->n_seccomp, s->threads[i]->seccomp, err);
+		e = restore_filters(th, s->threads[i], (size_t)common, err);
 		th->bnd = r->bnd;
 		if (e == 0)
 			e = attributes_restore(th, s->threads[i], err);

@@ -640,7 +640,7 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 	early_bounding_set(r, tree);
 	if (r->tasks.n == 1) {
 		r->bnd = bounding_set(&r->tasks.t[0]->threads[0]);
-		e = restore_first_filters(r, tree->n_seccomp, tree->seccomp, err);
+		e = restore_first_filters(r, tree, err);
 		if (e < 0)
 			return e;
 	}

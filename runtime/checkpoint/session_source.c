@@ -140,6 +140,29 @@ void dump_lap(struct dump *d, const char *name)
 }
 
 /* --- one round ---------------------------------------------------------------------- */
+/* How many of init's filters all others can have inherited: the first tree's are installed
+ * before anything is made. */
+static size_t common_filters(struct dump *d)
+{
+	size_t common = d->filters.n;
+
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
+			CLEANUP_FREE char *path =
+				str_format("/proc/%d/task/%d/status", d->tasks.t[i]->pid,
+					   d->tasks.t[i]->threads[k].tid);
+			CLEANUP_FREE char *status = NULL;
+			char line[32];
+
+			if (file_read(path, 65536, &status, NULL, NULL) < 0 ||
+			    !status_field(status, "Seccomp_filters", line, sizeof(line)))
+				continue;
+			if (strtoul(line, NULL, 10) < common)
+				common = strtoul(line, NULL, 10);
+		}
+	return common;
+}
+
 static int send_tree(struct dump *d, struct error *err)
 {
 	size_t n = d->tasks.n;
@@ -180,8 +203,10 @@ static int send_tree(struct dump *d, struct error *err)
 	init = tasks_by_vpid(&d->tasks, 1);
 	if (!d->filters_known && init && init->nthreads && init->threads[0].stopped)
 		d->filters_known = filters_read(&init->threads[0], &d->filters, NULL) == 0;
-	m.n_seccomp = d->filters.n;
+	m.n_seccomp = d->round == 1 ? common_filters(d) : 0;
 	m.seccomp = d->filters.f;
+	m.n_seccomp_flags = m.n_seccomp;
+	m.seccomp_flags = d->filters.flags;
 	m.final = d->final;
 	/* The bounding set only shrinks, and children inherit it: what init has not, none has. */
 	m.has_cap_bnd = file_read(status_path, 65536, &status, NULL, NULL) == 0 &&

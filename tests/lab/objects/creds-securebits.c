@@ -7,7 +7,8 @@
 
 int main(int argc, char **argv)
 {
-	int bits = SECBIT_KEEP_CAPS | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NOROOT;
+	int bits = SECBIT_KEEP_CAPS | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+		   SECBIT_NOROOT;
 
 	object_init(argc, argv);
 	CHECK(prctl(PR_SET_SECUREBITS, bits) == 0);

@@ -17,7 +17,8 @@ int main(int argc, char **argv)
 	CHECK(pipe(go) == 0 && pipe(tell) == 0);
 	pid = fork();
 	if (pid == 0) {
-		CHECK(setgroups(3, groups) == 0 && setresgid(11, 12, 13) == 0 && setresuid(21, 22, 23) == 0);
+		CHECK(setgroups(3, groups) == 0 && setresgid(11, 12, 13) == 0 &&
+		      setresuid(21, 22, 23) == 0);
 		CHECK(write(tell[1], "r", 1) == 1 && read(go[0], &byte, 1) == 1);
 		CHECK(getresuid(&r, &e, &s) == 0 && r == 21 && e == 22 && s == 23);
 		CHECK(getresgid(&r, &e, &s) == 0 && r == 11 && e == 12 && s == 13);

@@ -41,6 +41,7 @@ int main(int argc, char **argv)
 	CHECK(prctl(PR_GET_DUMPABLE) == 0 && prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
 	CHECK(mdwe < 0 || prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0) == 1);
 	CHECK(write(go[1], "g", 1) == 1);
-	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 9, "%x", status);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 9,
+	      "%x", status);
 	return 0;
 }

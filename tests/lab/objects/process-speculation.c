@@ -17,7 +17,7 @@ int main(int argc, char **argv)
 	}
 	object_move();
 	for (int i = 0; i < 2; i++)
-		CHECK(prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0) == was[i], "kind %d: %x, was %x", i,
-		      prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0), was[i]);
+		CHECK(prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0) == was[i], "kind %d: %x, was %x",
+		      i, prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0), was[i]);
 	return 0;
 }

@@ -16,11 +16,23 @@
 #include "object.h"
 
 enum {
-	READ, POLL, PPOLL, SELECT, EPOLL, FUTEX, ACCEPT, RECV_TIMEOUT, SIGWAIT, SEMOP, MSGRCV, SLEEP, KINDS
+	READ,
+	POLL,
+	PPOLL,
+	SELECT,
+	EPOLL,
+	FUTEX,
+	ACCEPT,
+	RECV_TIMEOUT,
+	SIGWAIT,
+	SEMOP,
+	MSGRCV,
+	SLEEP,
+	KINDS
 };
-static const char *const names[] = { "read",	 "poll",	"ppoll",   "select", "epoll_wait",  "futex",
-				     "accept",	 "recv with SO_RCVTIMEO", "sigtimedwait", "semop", "msgrcv",
-				     "clock_nanosleep" };
+static const char *const names[] = { "read",	     "poll",  "ppoll",	"select",
+				     "epoll_wait",   "futex", "accept", "recv with SO_RCVTIMEO",
+				     "sigtimedwait", "semop", "msgrcv", "clock_nanosleep" };
 static const long expected[] = { 1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 4, 0 };
 static volatile long result[KINDS];
 static volatile int code[KINDS];
@@ -39,7 +51,8 @@ static void setup(void)
 	struct epoll_event ev = { .events = EPOLLIN };
 
 	for (int i = 0; i < KINDS; i++)
-		CHECK((i == RECV_TIMEOUT ? socketpair(AF_UNIX, SOCK_STREAM, 0, pipes[i]) : pipe(pipes[i])) == 0);
+		CHECK((i == RECV_TIMEOUT ? socketpair(AF_UNIX, SOCK_STREAM, 0, pipes[i])
+					 : pipe(pipes[i])) == 0);
 	CHECK(setsockopt(pipes[RECV_TIMEOUT][0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) == 0);
 	unlink(at.sun_path);
 	listener = socket(AF_UNIX, SOCK_STREAM, 0);

@@ -58,7 +58,8 @@ static void *waiter(void *arg)
 
 int main(int argc, char **argv)
 {
-	struct sigaction plain = { .sa_handler = handler }, again = { .sa_handler = handler, .sa_flags = SA_RESTART };
+	struct sigaction plain = { .sa_handler = handler },
+			 again = { .sa_handler = handler, .sa_flags = SA_RESTART };
 	pthread_t th[3], sender;
 	char byte;
 

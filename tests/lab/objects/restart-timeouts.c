@@ -57,7 +57,8 @@ static void *waiter(void *arg)
 	}
 	code[kind] = errno;
 	took[kind] = now() - begin;
-	good[kind] = kind == FUTEX ? result[kind] == -1 && code[kind] == ETIMEDOUT : result[kind] == 0;
+	good[kind] =
+		kind == FUTEX ? result[kind] == -1 && code[kind] == ETIMEDOUT : result[kind] == 0;
 	return NULL;
 }
 

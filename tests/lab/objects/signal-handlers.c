@@ -14,8 +14,11 @@ static void handler(int sig, siginfo_t *si, void *ctx)
 
 int main(int argc, char **argv)
 {
-	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER };
-	struct sigaction once = { .sa_sigaction = handler, .sa_flags = (int)(SA_SIGINFO | SA_RESETHAND) }, now;
+	struct sigaction sa = { .sa_sigaction = handler,
+				.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER };
+	struct sigaction once = { .sa_sigaction = handler,
+				  .sa_flags = (int)(SA_SIGINFO | SA_RESETHAND) },
+			 now;
 
 	object_init(argc, argv);
 	sigemptyset(&sa.sa_mask);
@@ -30,7 +33,8 @@ int main(int argc, char **argv)
 	      (SA_SIGINFO | SA_RESTART | SA_NODEFER));
 	CHECK(sigismember(&now.sa_mask, SIGHUP) && sigismember(&now.sa_mask, SIGRTMIN + 5) &&
 	      !sigismember(&now.sa_mask, SIGTERM));
-	CHECK(raise(SIGUSR1) == 0 && raise(SIGRTMAX) == 0 && got[SIGUSR1] == 1 && got[SIGRTMAX] == 1);
+	CHECK(raise(SIGUSR1) == 0 && raise(SIGRTMAX) == 0 && got[SIGUSR1] == 1 &&
+	      got[SIGRTMAX] == 1);
 	CHECK(raise(SIGINT) == 0 && got[SIGINT] == 1);
 	CHECK(sigaction(SIGINT, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
 	CHECK(raise(SIGPIPE) == 0);

@@ -9,7 +9,8 @@
 int main(int argc, char **argv)
 {
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 4 };
-	struct itimerspec far = { { 77, 0 }, { 1000, 0 } }, soon = { { 0, 0 }, { 0, 1000000 } }, left;
+	struct itimerspec far = { { 77, 0 }, { 1000, 0 } }, soon = { { 0, 0 }, { 0, 1000000 } },
+			  left;
 	clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME };
 	timer_t timers[3], gone;
 	siginfo_t si;
