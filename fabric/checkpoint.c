@@ -508,6 +508,8 @@ static int attempt(struct fabric *f, const char *container, const char *name, bo
 			      "container %s is %s; only a running one can be checkpointed",
 			      json_str(c.m.doc, "name", ""), container_status(c.m.doc));
 	if (!r)
+		r = migrate_wait_whole(f, c.m.doc, err);
+	if (!r)
 		r = run(&c, out, err);
 	engine_free(c.m.engine);
 	if (!r)

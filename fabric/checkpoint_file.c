@@ -174,8 +174,8 @@ int checkpoint_file_write(struct fabric *f, const json_t *doc, int fd, struct er
 		r = hash(spool, bytes, text, strlen(text), digest, err);
 	if (!r)
 		r = seal(f, digest, &sealed, err);
-	if (r < 0)
-		return r;
+	if (r < 0 || !sealed)
+		return r < 0 ? r : error_set(err, ENOMEM, "sealing the checkpoint");
 	foot.stream = htole64(bytes);
 	foot.document = htole32((uint32_t)strlen(text));
 	foot.seal = htole32((uint32_t)strlen(sealed));
@@ -266,7 +266,7 @@ int checkpoint_file_read(struct fabric *f, int fd, const char *path, json_t **do
 	CLEANUP_CLOSE int spool = open(path, O_RDWR | O_CLOEXEC);
 	CLEANUP_FREE char *document = NULL, *sealed = NULL;
 	CLEANUP_JSON json_t *j = NULL;
-	struct footer foot;
+	struct footer foot = { 0 };
 	uint64_t size;
 	int r = want_cluster(f, err);
 

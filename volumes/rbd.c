@@ -222,7 +222,7 @@ static int driver_snapshot_clones(void *state, const char *name, const char *sna
 		return error_sys(err, -rc, "listing the clones of volume %s", name);
 	}
 	*out = json_array();
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; clones && i < n; i++)
 		if (!clones[i].trash)
 			json_array_append_new(*out, json_string(clones[i].image_name));
 	rbd_linked_image_spec_list_cleanup(clones, n);
