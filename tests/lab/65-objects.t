@@ -59,6 +59,12 @@ course() {
 		out=$(on a ferry migrate --format json --verify "$name" b 2>&1) || { echo "$out" | tail -n 3; return 1; }
 		grep -qE '"Verified": ?true' <<<"$out" || { echo "not verified: $out"; return 1; }
 		at=b
+		if [ "$(mark "$name" moves)" != live ]; then
+			out=$(on b ferry checkpoint create -q "$name" "$name" 2>&1) || { echo "checkpoint: $out"; return 1; }
+			out=$(on c ferry restore -q "$name" 2>&1) || { echo "restore: $out"; return 1; }
+			on c ferry checkpoint rm "$name" >/dev/null || return 1
+			at=c
+		fi
 	fi
 	on $at docker kill -s USR2 "$name" >/dev/null || { on $at docker logs "$name"; return 1; }
 	want=$(timeout 60 "$LAB_DIR/lab" --name "$FERRY_LAB" exec $at docker wait "$name") || { echo "it does not end"; on $at docker logs "$name"; return 1; }
