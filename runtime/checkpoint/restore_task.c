@@ -20,6 +20,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -227,13 +228,17 @@ static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
 	long n;
 
 	for (size_t i = 0; i < s->n_itimers && i < 3; i++) {
-		bool set = false;
+		struct itimerval v = { 0 };
 
-		for (size_t b = 0; b < s->itimers[i].len; b++)
-			set |= s->itimers[i].data[b] != 0;
-		if (!set)
+		if (s->itimers[i].len != sizeof(v))
+			return error_set(err, EBADMSG, "an interval timer of process %d", t->vpid);
+		memcpy(&v, s->itimers[i].data, sizeof(v));
+		/* Its signal was pending: the kernel starts it again when that is delivered. */
+		if (!v.it_value.tv_sec && !v.it_value.tv_usec)
+			v.it_value = v.it_interval;
+		if (!v.it_value.tv_sec && !v.it_value.tv_usec)
 			continue;
-		n = put(t, s->itimers[i].data, s->itimers[i].len);
+		n = put(t, &v, sizeof(v));
 		if (n == 0)
 			n = remote_syscall(t, SYS_setitimer, i, at, 0, 0, 0, 0);
 		if (n < 0)
@@ -258,6 +263,8 @@ static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
 		a.ev.sigev_value.sival_ptr = (void *)m->value;
 		a.ev._sigev_un._tid = m->tid;
 		memcpy(&a.v, m->itimerspec.data, sizeof(a.v));
+		if (!a.v.it_value.tv_sec && !a.v.it_value.tv_nsec)
+			a.v.it_value = a.v.it_interval;
 		/* Older kernels give ids in turn: make and delete until it is the one. */
 		for (int tries = 0; got != (int)m->id; tries++) {
 			a.id = (int)m->id;
