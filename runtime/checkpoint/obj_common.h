@@ -72,7 +72,11 @@ int obj_inode_apply(int fd, const Cko__Inode *i, struct error *err);
 /* Sends the content behind `fd` once per inode of this dump; gives its key. Frozen. */
 int obj_content_send(struct dump *d, int fd, const struct stat *st, uint64_t *key,
 		     struct error *err);
-/* Copies the received content into `fd`, holes as holes. */
+/* Makes a file (or folder) without a name where `path` was; the engine's descriptor. */
+int obj_deleted_make(int root, const char *path, bool is_dir, bool linkable, struct error *err);
+/* Whether obj_content_made() was called: its inode is complete. */
+bool obj_content_complete(uint64_t key);
+/* Copies the received content into `fd`, holes as holes; only the size where it is there. */
 int obj_content_fill(uint64_t key, int fd, uint64_t size, struct error *err);
 /* The inode that the engine made for this key, -1: none yet; borrowed. */
 int obj_content_inode(uint64_t key);

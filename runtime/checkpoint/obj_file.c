@@ -296,11 +296,10 @@ static int file_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 }
 
 /* --- destination ---------------------------------------------------------------------- */
-/* A nameless inode in the folder where the file was, or the nearest that is there. */
-static int deleted_make(int root, const Cko__File *m, struct error *err)
+/* In the folder where the file was, or the nearest that is there. */
+int obj_deleted_make(int root, const char *path, bool is_dir, bool linkable, struct error *err)
 {
-	CLEANUP_FREE char *folder = folder_of(m->path);
-	bool is_dir = m->format == S_IFDIR;
+	CLEANUP_FREE char *folder = folder_of(path);
 	CLEANUP_CLOSE int at = -1;
 	char name[64];
 	int fd = -1;
@@ -316,9 +315,9 @@ static int deleted_make(int root, const Cko__File *m, struct error *err)
 		folder = TAKE_PTR(up);
 	}
 	if (at < 0)
-		return error_sys(err, -at, "looking for the folder of %s", m->path);
+		return error_sys(err, -at, "looking for the folder of %s", path);
 	if (!is_dir) {
-		fd = openat(at, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (m->linkable ? 0 : O_EXCL),
+		fd = openat(at, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (linkable ? 0 : O_EXCL),
 			    0600);
 		if (fd >= 0)
 			return fd;
@@ -326,14 +325,14 @@ static int deleted_make(int root, const Cko__File *m, struct error *err)
 	snprintf(name, sizeof(name), ".ferry-deleted-%d", getpid());
 	if (is_dir) {
 		if (mkdirat(at, name, 0700) < 0)
-			return error_sys(err, errno, "making deleted folder %s again", m->path);
+			return error_sys(err, errno, "making deleted folder %s again", path);
 		fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		unlinkat(at, name, AT_REMOVEDIR);
 	} else {
 		fd = openat(at, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 		unlinkat(at, name, 0);
 	}
-	return fd < 0 ? error_sys(err, errno, "making deleted file %s again", m->path) : fd;
+	return fd < 0 ? error_sys(err, errno, "making deleted file %s again", path) : fd;
 }
 
 static int deleted_restore(struct restore *r, const Cko__File *m, int *fd, struct error *err)
@@ -342,8 +341,10 @@ static int deleted_restore(struct restore *r, const Cko__File *m, int *fd, struc
 	int inode = m->format == S_IFREG ? obj_content_inode(m->content) : -1;
 	int n;
 
-	if (inode < 0) {
-		made = deleted_make(restore_root_fd(r), m, err);
+	if (inode < 0 || !obj_content_complete(m->content)) {
+		made = inode >= 0 ? fcntl(inode, F_DUPFD_CLOEXEC, 0)
+				  : obj_deleted_make(restore_root_fd(r), m->path,
+						     m->format == S_IFDIR, m->linkable, err);
 		if (made < 0)
 			return made;
 		if (m->format == S_IFREG) {

@@ -9,7 +9,7 @@ int main(int argc, char **argv)
 {
 	enum { BLOCK = 1 << 16, BLOCKS = 3072 };
 	static unsigned char last[BLOCKS], buf[BLOCK], want[BLOCK];
-	struct timespec soon = { 0, 200000 };
+	struct timespec soon = { 0, 2000000 };
 	int fd = open("/gone", O_RDWR | O_CREAT, 0600);
 	unsigned int seed = 7, n = 0;
 	sigset_t set;
