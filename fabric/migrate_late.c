@@ -124,8 +124,10 @@ bool migrate_serve_on(struct fabric *f, const json_t *doc)
 	CLEANUP_FREE char *path = migrate_socket(f, json_str(doc, "id", ""));
 	struct engine *e = NULL;
 
-	if (engine_reach(path, &e, NULL) < 0)
+	if (engine_reach(path, &e, NULL) < 0) {
+		unlink(path); /* of one that has come to its end without us */
 		return false;
+	}
 	log_info("container %s runs on host %s, and a part of its memory is still here: serving it",
 		 json_str(doc, "name", ""), json_str(doc, "host", ""));
 	start(source_thread, f, doc, e, "");
@@ -166,7 +168,9 @@ void migrate_watch_on(struct fabric *f, const json_t *doc)
 	CLEANUP_FREE char *path = migrate_socket(f, json_str(doc, "id", ""));
 	struct engine *e = NULL;
 
-	if (!engine_reach(path, &e, NULL))
+	if (engine_reach(path, &e, NULL) < 0)
+		unlink(path);
+	else
 		migrate_watch_memory(f, doc, e, "the host it came from");
 }
 

@@ -33,12 +33,13 @@ static void fault(struct late_dest *l, struct late_mm *m, uint64_t addr)
 {
 	const struct late_seg *g = late_space_find(&m->space, addr);
 	uint64_t src = g ? g->src + (addr - g->start) : 0;
-	bool object = g && g->object;
+	uint32_t object = g ? g->object : 0;
 	struct page_run want = { object ? SPACE_SHARED : SPACE_PRIVATE,
-				 object ? g->object : m->space.vpid, src, 1 };
+				 object ? object : m->space.vpid, src, 1 };
 	struct late_key *k = late_key(l, want.space, want.id);
+	bool missing = pageset_has(object ? &k->missing : &m->space.missing, src);
 
-	if (!g || !pageset_has(object ? &k->missing : &m->space.missing, src)) {
+	if (!g || !missing) {
 		struct uffdio_zeropage z = { .range = { addr, PAGE } };
 
 		l->stats.zeros++;

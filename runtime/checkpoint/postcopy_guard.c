@@ -105,7 +105,7 @@ static void guard(int sock, int init_pidfd, const char *note)
 		int fd;
 	} *held = NULL;
 	size_t n = 0;
-	struct order o;
+	struct order o = { 0 };
 	int fd;
 
 	setsid(); /* a signal for ferryd's group is not for us */

@@ -498,7 +498,7 @@ int late_served(struct dump *d, json_t **answer, struct error *err)
 		return 0;
 	}
 	*answer = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pages", (json_int_t)l->total,
-			    "left_bytes", (json_int_t)(l->pages_left * PAGE), "wanted",
+			    "left_bytes", (json_int_t)l->pages_left * (json_int_t)PAGE, "wanted",
 			    (json_int_t)l->wanted, "ns", (json_int_t)(l->over ? l->stats.ns : 0),
 			    "faults", (json_int_t)(l->over ? l->stats.faults : 0), "median_ns",
 			    (json_int_t)(l->over ? l->stats.median_ns : 0), "max_ns",
