@@ -169,6 +169,11 @@ unsigned long syscall_find(struct task *t, uint64_t start, uint64_t end);
 bool arch_regs_stopped(struct user_regs_struct *r);
 /* Registers for running on elsewhere. */
 void arch_regs_restart(struct user_regs_struct *r);
+/* A hash of names, places and sizes of the functions in this kernel's vdso; 0: it has none.
+ * Programs keep the addresses, so both kernels must have the same. */
+uint64_t vdso_hash(void);
+/* -EOPNOTSUPP where the source's vdso (of a greeting that tells) is not this kernel's. */
+int vdso_check(const Ck__Hello *m, const char *kernel, struct error *err);
 /* The processor's xsave mask and size. */
 void arch_xsave(uint64_t *mask, uint32_t *bytes);
 /* Reads and writes of a task's memory through process_vm_*v, else /proc/PID/mem. */

@@ -240,7 +240,8 @@ static const char *const smaps_keys[] = {
 	"THPeligible", /* 5.0 */
 };
 
-/* Names in brackets. "[anon:…]" and "[anon_shmem:…]" are names that a program gave. */
+/* Names in brackets. "[anon:…]" is a name that a program gave; "[anon_shmem:…]" stands where the
+ * name of the shared memory object would be, which then cannot be found. */
 static const char *const area_names[] = {
 	"[heap]",     "[stack]",   "[vdso]", "[vvar]", "[vvar_vclock]", /* 6.13 */
 	"[vsyscall]", "[uprobes]", /* known, and refused by preflight.c */
@@ -254,7 +255,6 @@ static bool area_name_known(const char *name, size_t len)
 		if (is(name, len, area_names[i]))
 			return true;
 	return (len > 7 && memcmp(name, "[anon:", 6) == 0) ||
-	       (len > 13 && memcmp(name, "[anon_shmem:", 12) == 0) ||
 	       /* kernels before 4.5 */
 	       (len > 8 && memcmp(name, "[stack:", 7) == 0);
 }
@@ -265,6 +265,7 @@ static void area_head(const char *p, const char *end, char *range, size_t cap, k
 {
 	size_t n = strcspn(p, " \n");
 	char object[200];
+	bool named;
 
 	snprintf(range, cap, "%.*s", (int)(n < cap ? n : cap - 1), p);
 	for (int i = 0; i < 5 && p < end; i++) {
@@ -275,9 +276,14 @@ static void area_head(const char *p, const char *end, char *range, size_t cap, k
 	}
 	if (p == end || area_name_known(p, (size_t)(end - p)))
 		return;
+	named = end - p > 12 && memcmp(p, "[anon_shmem:", 12) == 0;
 	snprintf(object, sizeof(object), "memory %s %.*s", range,
 		 (int)(end - p < 80 ? end - p : 80), p);
-	fn(ctx, object, NEWER, NEWER_REMEDY);
+	if (named)
+		fn(ctx, object, "shared memory with a name (PR_SET_VMA_ANON_NAME) does not travel",
+		   "let the program name private memory only");
+	else
+		fn(ctx, object, NEWER, NEWER_REMEDY);
 }
 
 static void area_flags(const struct line *l, bool watched, const char *range, known_fn *fn,

@@ -160,6 +160,8 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 			"the source's processor has features that this one lacks (xsave %#llx, "
 			"here %#llx)",
 			(unsigned long long)m->xsave_mask, (unsigned long long)mask);
+	else
+		e = vdso_check(m, u.release, err);
 	ck__hello__free_unpacked(m, NULL);
 	if (e == 0) {
 		control_event(r->control, json_pack("{s:s}", "event", "connected"));

@@ -72,7 +72,8 @@ static int send_hello(struct dump *d, const char *token, struct error *err)
 	m.token = (char *)(uintptr_t)(token ? token : "");
 	m.arch = u.machine;
 	m.kernel = u.release;
-	m.has_page_size = m.has_xsave_mask = m.has_xsave_bytes = 1;
+	m.has_page_size = m.has_xsave_mask = m.has_xsave_bytes = m.has_vdso_hash = 1;
+	m.vdso_hash = vdso_hash();
 	m.page_size = PAGE;
 	m.xsave_mask = mask;
 	m.xsave_bytes = size;

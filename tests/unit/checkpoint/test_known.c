@@ -193,6 +193,7 @@ static void test_unknown_areas_and_counters_are_reported(void **state)
 	assert_int_equal(smaps_of(AREA "                [heap]\n", false).n, 0);
 	assert_int_equal(smaps_of(AREA "                [anon:jit code]\n", false).n, 0);
 	assert_int_equal(smaps_of(AREA "                /a/file [odd]\n", false).n, 0);
+	assert_int_equal(smaps_of(AREA "                [anon_shmem:pool]\n", false).n, 1);
 	r = smaps_of(AREA "                [vquantum]\n", false);
 	assert_int_equal(r.n, 1);
 	assert_string_equal(r.object, "memory 7f0000000000-7f0000001000 [vquantum]");
@@ -312,6 +313,24 @@ static void test_areas_of_a_newer_kernel_are_still_read(void **state)
 	task_free(t);
 }
 
+static void test_another_vdso_is_refused(void **state)
+{
+	Ck__Hello m = CK__HELLO__INIT;
+	struct error err = { 0 };
+
+	(void)state;
+	assert_true(vdso_hash() != 0);
+	assert_int_equal(vdso_check(&m, "here", &err), 0); /* an older ferry says nothing */
+	m.has_vdso_hash = 1;
+	m.vdso_hash = vdso_hash();
+	assert_int_equal(vdso_check(&m, "here", &err), 0);
+	m.vdso_hash ^= 1;
+	m.kernel = (char *)(uintptr_t) "there";
+	assert_int_equal(vdso_check(&m, "here", &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.msg, "this kernel (here)"));
+	assert_non_null(strstr(err.msg, "source's (there)"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_fields_of_stat),
 		cmocka_unit_test(test_a_longer_stat_keeps_its_fields),
 		cmocka_unit_test(test_areas_of_a_newer_kernel_are_still_read),
+		cmocka_unit_test(test_another_vdso_is_refused),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
