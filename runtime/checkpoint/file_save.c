@@ -97,7 +97,7 @@ int save_seal(struct save *v, struct stream *s, struct error *err)
 {
 	Ck__Signature m = CK__SIGNATURE__INIT;
 	uint8_t digest[STREAM_DIGEST];
-	struct signature sig;
+	struct signature sig = { 0 };
 	int r = stream_flush(s, err);
 
 	if (r == 0 && v->key) {

@@ -47,6 +47,8 @@ THROUGH_FILE(mem)
 THROUGH_FILE(obj_files)
 THROUGH_FILE(obj_events)
 THROUGH_FILE(obj_unix)
+THROUGH_FILE(obj_ipc)
+THROUGH_FILE(processes)
 THROUGH_FILE(sock_move)
 
 /* --- one that is left running ------------------------------------------------------------- */
@@ -773,6 +775,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_obj_files_through_a_file),
 		cmocka_unit_test(test_obj_events_through_a_file),
 		cmocka_unit_test(test_obj_unix_through_a_file),
+		cmocka_unit_test(test_obj_ipc_through_a_file),
+		cmocka_unit_test(test_processes_through_a_file),
 		cmocka_unit_test(test_sock_move_through_a_file),
 		cmocka_unit_test(test_the_source_runs_on_and_copies_run_beside_it),
 		cmocka_unit_test(test_a_full_disk_leaves_the_source_running),
