@@ -56,6 +56,7 @@ $(eval $(call program,tests/subject,tests/bench/subject.c,,))
 $(eval $(call program,tests/load,tests/lab/load.c,base,-ljansson -lcurl -lhiredis))
 $(eval $(call program,tests/dirty,tests/lab/dirty.c,,))
 $(eval $(call program,tests/tally,tests/lab/tally.c,base,-ljansson))
+
 all: $(PROGRAMS)
 PROGRAMS := $(filter-out $(B)/tests/%,$(PROGRAMS))
 .DEFAULT_GOAL := all

@@ -126,6 +126,25 @@ int dump_verify(struct dump *d, struct error *err)
 }
 
 /* --- destination -------------------------------------------------------------------------- */
+/* Notes the first page that is another one here, with what helps to find out why. */
+static void differs(struct restore *r, const struct task *t, uint64_t at, const uint8_t *page,
+		    uint64_t want, struct error *err)
+{
+	static const uint8_t zeros[PAGE];
+	const struct vma *v = vmas_find(&t->vmas, at);
+
+	if (r->ndiffer++)
+		return;
+	error_set(err, EILSEQ,
+		  "page %#llx of process %d differs (%s, area %llx-%llx; %s at the source, %s "
+		  "here, %s)",
+		  (unsigned long long)at, t->vpid, v && v->path ? v->path : "anonymous",
+		  v ? (unsigned long long)v->start : 0, v ? (unsigned long long)v->end : 0,
+		  want == page_hash(zeros) ? "zero" : "not zero",
+		  page_is_zero(page, PAGE) ? "zero" : "not zero",
+		  pageset_has(&t->got, at) ? "received" : "never received");
+}
+
 static int compare_private(struct restore *r, const Ck__Hash *m, struct error *err)
 {
 	struct task *t = tasks_by_vpid(&r->tasks, (pid_t)m->id);
@@ -138,19 +157,14 @@ static int compare_private(struct restore *r, const Ck__Hash *m, struct error *e
 				 (unsigned long long)m->start, t->vpid);
 	for (size_t i = 0; i < m->n_pages; i++) {
 		uint64_t at = m->start + i * PAGE;
-		const struct vma *v;
 
 		if (late_missing(r, SPACE_PRIVATE, m->id, at)) {
 			late_expect(r, SPACE_PRIVATE, m->id, at, m->pages[i]);
 			continue;
 		}
 		mask_rseq(t, at, pages + i * PAGE);
-		if (page_hash(pages + i * PAGE) == m->pages[i])
-			continue;
-		v = vmas_find(&t->vmas, at);
-		return error_set(err, EILSEQ, "verify: page %#llx of process %d differs (%s)",
-				 (unsigned long long)at, t->vpid,
-				 v && v->path ? v->path : "anonymous");
+		if (page_hash(pages + i * PAGE) != m->pages[i])
+			differs(r, t, at, pages + i * PAGE, m->pages[i], err);
 	}
 	return 0;
 }
@@ -231,6 +245,8 @@ int restore_verify(struct restore *r, struct error *err)
 						     : compare_private(r, m, err);
 		ck__hash__free_unpacked(m, NULL);
 	}
+	if (e == 0 && r->ndiffer)
+		return error_wrap(err, "verify: %zu pages differ, the first", r->ndiffer);
 	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
 		for (size_t k = 0; k < r->tasks.t[i]->nthreads && e == 0; k++)
 			e = compare_registers(&r->tasks.t[i]->threads[k], err);
