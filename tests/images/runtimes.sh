@@ -79,16 +79,20 @@ make_mariadb() {
 	[ "$1" = mariadbd ] || exec "$@"
 	data=/var/lib/mysql/data
 	if [ "$(id -u)" = 0 ]; then
-		mkdir -p $data
-		chown mysql:mysql /var/lib/mysql $data /run/mysqld
+		chown mysql:mysql /var/lib/mysql /run/mysqld
 		exec /usr/bin/setpriv --reuid=mysql --regid=mysql --clear-groups -- "$0" "$@"
 	fi
-	if [ ! -d $data/mysql ]; then
-		mariadb-install-db --skip-name-resolve --skip-test-db --datadir=$data >/tmp/install.log 2>&1 ||
+	if [ ! -d $data ]; then
+		# Beside its place first: what a kill leaves half made is begun anew.
+		rm -rf $data.new
+		mariadb-install-db --skip-name-resolve --skip-test-db --datadir=$data.new >/tmp/install.log 2>&1 ||
 			{ cat /tmp/install.log; exit 1; }
-		printf '%s;\n' "CREATE USER ferry@'%'" "GRANT ALL ON *.* TO ferry@'%'" 'CREATE DATABASE ferry' >$data/first.sql
-		set -- "$@" --init-file=$data/first.sql
+		printf '%s;\n' "CREATE USER IF NOT EXISTS ferry@'%'" "GRANT ALL ON *.* TO ferry@'%'" \
+			'CREATE DATABASE IF NOT EXISTS ferry' >$data.new/first.sql
+		sync
+		mv $data.new $data
 	fi
+	[ -e $data/ferry ] || set -- "$@" --init-file=$data/first.sql
 	exec "$@"
 	END
 	libraries "$r" "$2"
