@@ -117,7 +117,10 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 	}
 	if (what & (PAGES_FILE | PAGES_GUARD))
 		return 0;
-	/* Runs come in the order of addresses. */
+	/* Runs come in the order of addresses, but a scan may begin again further down: what was
+	 * written in between is told then, and never again. */
+	if (c->at && l->v[c->at - 1].end > start)
+		c->at = 0;
 	while (c->at < l->n && l->v[c->at].end <= start)
 		c->at++;
 	for (size_t i = c->at; i < l->n && l->v[i].start < end; i++) {

@@ -133,8 +133,8 @@ for r in $RUNTIMES; do
 	in_client c client "$FERRY_BIN/tests/tally" "$dialect" "${IP[$r]}" "$port" 4 20 >"$TMP/$r.out" 2>"$TMP/$r.err" &
 	CLIENT[$r]=$!
 	cleanup "kill $! 2>/dev/null"
+	ok "$r has its clients" wait_until 60 grep -q ready "$TMP/$r.out"
 done
-sleep 1
 for r in $RUNTIMES; do
 	ok "$r works" gap "$r"
 	: >"$TMP/$r.gaps"

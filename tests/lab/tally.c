@@ -13,7 +13,7 @@
  * exception that load cannot break: neither the server's clock nor its timer may run ahead of the
  * clock here.
  *
- * SIGUSR1: waits until timers of both kinds, the server's workers and every connection have gone on
+ * Prints "ready" when everything is connected. SIGUSR1: waits until timers of both kinds, the server's workers and every connection have gone on
  * since the signal, and prints "gap MICROSECONDS", the longest that anyone waited for an answer
  * since the last SIGUSR1; "stuck: what" after a minute. SIGTERM: compares every key with what it
  * has to be, prints "done OPERATIONS ERRORS WRONG". Exit status 0 only where there was neither.
@@ -621,6 +621,8 @@ int main(int argc, char **argv)
 		pthread_create(&w->thread, NULL, work_on, w);
 	pthread_create(&timers[0], NULL, let_shots_run, NULL);
 	pthread_create(&timers[1], NULL, watch_ticks, NULL);
+	puts("ready");
+	fflush(stdout);
 	while (!sigwait(&set, &signo) && signo != SIGTERM)
 		report_gap(workers, n);
 	ending = true;
