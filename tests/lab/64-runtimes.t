@@ -4,11 +4,11 @@
 # Servers in many languages, all under load at the same time, move back and forth: no connection breaks, no
 # answer is missing or wrong, no acknowledged update is lost or applied twice, and timers and workers go on.
 #
-# RUNTIMES="java go" picks some, MOVES multiplies the number of moves (default 1: two to six of each), VERIFY= does
+# RUNTIMES="java go" picks some (mariadb only when it is named), MOVES multiplies the number of moves (default 1: two or four of each), VERIFY= does
 # without --verify (for measuring), KEEP=FOLDER keeps summaries and what the clients said.
 . "$(dirname "$0")/lib.sh"
 . "$LAB_DIR/migrate.sh"
-RUNTIMES=${RUNTIMES:-memcached node asyncio threads go java erlang rust mariadb}
+RUNTIMES=${RUNTIMES:-memcached node asyncio threads go java erlang rust}
 MOVES=${MOVES:-1}
 VERIFY=${VERIFY---verify}
 SESSIONS=4	# of MariaDB
@@ -16,7 +16,7 @@ ACCOUNTS=50
 declare -A IP CLIENT WHERE	# by container: address, pid of its client, host
 
 image_of() { case $1 in asyncio | threads) echo python ;; *) echo "$1" ;; esac; }
-moves_of() { case $1 in java | go | node | mariadb) echo $((6 * MOVES)) ;; erlang) echo $((4 * MOVES)) ;; *) echo $((2 * MOVES)) ;; esac; }
+moves_of() { case $1 in java | go | node | erlang | mariadb) echo $((4 * MOVES)) ;; *) echo $((2 * MOVES)) ;; esac; }
 dialect_of() { case $1 in memcached) echo memcached 11211 ;; node | go | java) echo http 7000 ;; *) echo lines 7000 ;; esac; }
 options_of() { [ "$1" != mariadb ] || echo "-v mariadata:/var/lib/mysql"; }
 command_of() {

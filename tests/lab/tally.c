@@ -13,10 +13,11 @@
  * exception that load cannot break: neither the server's clock nor its timer may run ahead of the
  * clock here.
  *
- * Prints "ready" when everything is connected. SIGUSR1: waits until timers of both kinds, the server's workers and every connection have gone on
- * since the signal, and prints "gap MICROSECONDS", the longest that anyone waited for an answer
- * since the last SIGUSR1; "stuck: what" after a minute. SIGTERM: compares every key with what it
- * has to be, prints "done OPERATIONS ERRORS WRONG". Exit status 0 only where there was neither.
+ * Prints "ready" when everything is connected. SIGUSR1: waits until timers of both kinds, the
+ * server's workers and every connection have gone on since the signal, and prints "gap
+ * MICROSECONDS", the longest that anyone waited for an answer since the last SIGUSR1; "stuck: what"
+ * after a minute. SIGTERM: compares every key with what it has to be, prints "done OPERATIONS
+ * ERRORS WRONG". Exit status 0 only where there was neither.
  */
 #include <arpa/inet.h>
 #include <errno.h>
