@@ -580,6 +580,7 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc)
 	struct engine *e = NULL;
 	struct error err = { 0 };
 
+	container_adopt_begin(f->containers, id, NULL);
 	if (!engine_reach(path, &e, NULL) && engine_call(e, "run", NULL, &ran, &err) < 0)
 		log_error("container %.12s: %s", id, err.msg);
 	if (json_bool(ran, "postcopy", false)) {
@@ -628,6 +629,8 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	in->committed = true;
 	migrate_hold_point(f, "SWAPPED");
 	t2 = clock_mono_ns();
+	/* It may end the moment it runs; migrate_settle() tells what fails here. */
+	container_adopt_begin(f->containers, in->container, NULL);
 	if (engine_call(in->engine, "run", NULL, &ran, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
 	if (json_bool(ran, "postcopy", false)) {

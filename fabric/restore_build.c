@@ -639,6 +639,7 @@ static int commit(struct restore *s, struct error *err)
 	if (r < 0)
 		return r;
 	point(s, "COMMITTED");
+	container_adopt_begin(s->f->containers, s->o->container, NULL);
 	if (engine_call(s->engine, "run", NULL, NULL, &why) < 0)
 		log_error("container %.12s: %s", s->o->container, why.msg);
 	unlink(path);

@@ -122,7 +122,14 @@ struct container_start_params {
 int container_start(struct container_manager *m, const char *id,
 		    const struct container_start_params *params, pid_t *init, struct error *err);
 
-/* The engine has turned the stub into the restored init: from now on it is "running". */
+/*
+ * The engine has turned the stub into the restored init. begin is called before that is let
+ * run: from then on the container is "running", and an end, however soon, is its end. It
+ * is quick: nothing is written.
+ * container_adopt() does the rest (and the first, if need be) afterwards; both can be
+ * repeated.
+ */
+int container_adopt_begin(struct container_manager *m, const char *id, struct error *err);
 int container_adopt(struct container_manager *m, const char *id, struct error *err);
 
 int container_kill(struct container_manager *m, const char *id, int signo, struct error *err);

@@ -64,9 +64,8 @@ void container_set_now(json_t *doc, const char *key)
 	json_set_str(doc, key, now);
 }
 
-int container_adopt(struct container_manager *m, const char *id, struct error *err)
+int container_adopt_begin(struct container_manager *m, const char *id, struct error *err)
 {
-	const char *const adopt[] = { "adopt", id, NULL };
 	struct container *c = container_get(m, id, err);
 	int r = 0;
 
@@ -74,26 +73,45 @@ int container_adopt(struct container_manager *m, const char *id, struct error *e
 		return -ENOENT;
 	pthread_mutex_lock(&c->op);
 	pthread_mutex_lock(&m->lock);
-	if (c->status == RUNNING)
-		r = 1; /* a repeated commit */
-	else if (!c->stub)
-		r = error_set(err, EBUSY, "container %.12s was not made for a restore", id);
-	pthread_mutex_unlock(&m->lock);
-	if (!r)
-		r = container_oci(m, adopt, err);
-	if (!r) {
-		pthread_mutex_lock(&m->lock);
+	if (c->status == CREATED && c->stub) {
 		c->stub = false;
-		if (c->status == CREATED)
-			c->status = RUNNING;
+		c->status = RUNNING;
 		container_set_now(c->doc, "started");
-		r = container_save(m, c, err);
 		pthread_cond_broadcast(&m->changed);
-		pthread_mutex_unlock(&m->lock);
+	} else if (c->status == CREATED) {
+		r = error_set(err, EBUSY, "container %.12s was not made for a restore", id);
 	}
+	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_unlock(&c->op);
 	container_put(m, c);
-	return r > 0 ? 0 : r;
+	return r;
+}
+
+int container_adopt(struct container_manager *m, const char *id, struct error *err)
+{
+	const char *const adopt[] = { "adopt", id, NULL };
+	struct container *c;
+	int r = container_adopt_begin(m, id, err);
+
+	if (r < 0)
+		return r;
+	c = container_get(m, id, err);
+	if (!c)
+		return -ENOENT;
+	pthread_mutex_lock(&c->op);
+	r = container_oci(m, adopt, err);
+	pthread_mutex_lock(&m->lock);
+	/* It has ended already: nothing is left to be adopted. */
+	if (r < 0 && c->status != RUNNING) {
+		error_clear(err);
+		r = 0;
+	}
+	if (!r && !c->removed)
+		r = container_save(m, c, err);
+	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&c->op);
+	container_put(m, c);
+	return r;
 }
 
 /* --- the end ------------------------------------------------------------------------------- */

@@ -43,5 +43,12 @@ ok "and its volume" on b ferry volume rm here
 refused "a paused container is refused" 'unpause' sh -c "'$LAB_DIR/lab' --name $FERRY_LAB exec b docker start live >/dev/null; '$LAB_DIR/lab' --name $FERRY_LAB exec b docker pause live >/dev/null; '$LAB_DIR/lab' --name $FERRY_LAB exec b ferry migrate live a"
 ok "and goes on when unpaused" on b docker unpause live
 ok "both are removed" on b docker rm -f live job
+# It notices that it has moved (its root is another file system) and ends at once, before anybody has noted that it runs.
+for i in 1 2 3 4; do
+	on b ferry run -d --name soon busybox:latest sh -c 'd=$(stat -c %d /); while [ $(stat -c %d /) = $d ]; do :; done; exit 7' >/dev/null
+	ok "a container that ends as it arrives moves" on b ferry migrate soon a
+	ok "and has ended there with its exit code" wait_until 20 sh -c "'$LAB_DIR/lab' --name $FERRY_LAB exec a docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' soon | grep -qx 'exited 7'"
+	on a docker rm -f soon >/dev/null
+done
 ok "and the volume" on a ferry volume rm jobdata
 done_testing
