@@ -121,7 +121,7 @@ static int queues_list(struct dump *d, struct queues *l, struct error *err)
 {
 	CLEANUP_CLOSEDIR DIR *dir = NULL;
 	struct dirent *e;
-	int r;
+	int r, list;
 
 	*l = (struct queues){ .mount = -1 };
 	if (!own_namespace(d))
@@ -131,7 +131,14 @@ static int queues_list(struct dump *d, struct queues *l, struct error *err)
 		return 0;
 	if (r < 0)
 		return error_sys(err, -r, "listing POSIX message queues");
-	dir = fdopendir(l->mount);
+	/* The mount's own descriptor is an O_PATH one. */
+	list = openat(l->mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = list < 0 ? NULL : fdopendir(list);
+	if (!dir) {
+		r = error_sys(err, errno, "listing POSIX message queues");
+		close(l->mount);
+		return r;
+	}
 	while (dir && (e = readdir(dir))) {
 		int fd = e->d_name[0] == '.'
 				 ? -1
@@ -140,6 +147,7 @@ static int queues_list(struct dump *d, struct queues *l, struct error *err)
 		if (fd >= 0)
 			queue_add(l, fd, e->d_name, false);
 	}
+	close(l->mount);
 	for (size_t i = 0; i < dump_ofd_count(d); i++) {
 		struct ofd *o = dump_ofd_at(d, i);
 		int fd = mqueue_claims(o) ? obj_reopen(o->fd, O_RDWR | O_NONBLOCK) : -1;

@@ -585,12 +585,15 @@ static void options_dump(int fd, Cko__Unix *m)
 	}
 }
 
-static void peercred(int fd, uint32_t *uid, uint32_t *gid)
+static void peercred(struct dump *d, int fd, uint32_t *uid, uint32_t *gid, int32_t *vpid)
 {
 	struct ucred u = { .pid = 0, .uid = 0, .gid = 0 };
 	socklen_t len = sizeof(u);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &len) == 0) {
+		struct task *t = u.pid > 0 ? dump_task_by_pid(d, u.pid) : NULL;
+
+		*vpid = t ? task_vpid(t) : 0;
 		*uid = u.uid == (uid_t)-1 ? 0 : u.uid;
 		*gid = u.gid == (gid_t)-1 ? 0 : u.gid;
 	}
@@ -620,7 +623,7 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 		if (!peer)
 			return error_set(err, ENOTSUP, "its other end is outside of the container");
 	}
-	peercred(o->fd, &m->peer_uid, &m->peer_gid);
+	peercred(d, o->fd, &m->peer_uid, &m->peer_gid, &m->peer_vpid);
 	m->peer_cred = true;
 	if (peer) {
 		m->peer = peer->id;
@@ -632,7 +635,7 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 		m->peer_name.len = socket_name(peer->fd, peer_name);
 		m->peer_listener =
 			m->mutual ? accepted_from(d, peer, peer_name, m->peer_name.len) : 0;
-		peercred(peer->fd, &m->own_uid, &m->own_gid);
+		peercred(d, peer->fd, &m->own_uid, &m->own_gid, &m->own_vpid);
 		return 0;
 	}
 	if (info->shutdown == 3 || m->type == SOCK_DGRAM) {

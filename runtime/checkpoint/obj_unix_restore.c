@@ -257,6 +257,42 @@ static int make_one(struct restore *r, uint32_t type, int *fd, struct error *err
 	return 0;
 }
 
+/*
+ * By the process that made it, so that both ends see it as their peer. 0, or -errno: then
+ * the engine makes it.
+ */
+static int make_pair_in(struct restore *r, const Cko__Unix *m, int fds[2])
+{
+	struct task *t = restore_task(r, m->peer_vpid);
+	unsigned long at = t ? remote_scratch(t) : 0;
+	int nums[2];
+	long n = at ? 0 : -ESRCH;
+
+	/* The effective ids are what is noted; real and saved ones lead back. */
+	if (n == 0 && m->peer_gid)
+		n = remote_syscall(t, SYS_setresgid, -1ul, m->peer_gid, -1ul, 0, 0, 0);
+	if (n == 0 && m->peer_uid)
+		n = remote_syscall(t, SYS_setresuid, -1ul, m->peer_uid, -1ul, 0, 0, 0);
+	if (n == 0)
+		n = remote_syscall(t, SYS_socketpair, AF_UNIX, m->type | SOCK_CLOEXEC, 0, at, 0, 0);
+	if (t && m->peer_uid)
+		remote_syscall(t, SYS_setresuid, -1ul, 0, -1ul, 0, 0, 0);
+	if (t && m->peer_gid)
+		remote_syscall(t, SYS_setresgid, -1ul, 0, -1ul, 0, 0, 0);
+	if (n == 0)
+		n = remote_read(t, at, nums, sizeof(nums));
+	for (int i = 0; i < 2 && n == 0; i++) {
+		fds[i] = (int)syscall(SYS_pidfd_getfd, task_pidfd(t), nums[i], 0);
+		remote_syscall(t, SYS_close, (unsigned long)nums[i], 0, 0, 0, 0, 0);
+	}
+	if (n == 0 && fds[0] >= 0 && fds[1] >= 0)
+		return 0;
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(TAKE_FD(fds[i]));
+	return -ESRCH;
+}
+
 /* fds[0]: this end, fds[1]: the other. */
 static int make_pair(struct restore *r, const Cko__Unix *m, int fds[2], struct error *err)
 {
@@ -266,6 +302,9 @@ static int make_pair(struct restore *r, const Cko__Unix *m, int fds[2], struct e
 	/* both ends of a socketpair(2) see the same: kept where they saw the same before */
 	k.creds = m->peer_cred &&
 		  (m->orphan || (m->peer_uid == m->own_uid && m->peer_gid == m->own_gid));
+	if (k.creds && m->peer_vpid && (m->orphan || m->peer_vpid == m->own_vpid) &&
+	    make_pair_in(r, m, fds) == 0)
+		return 0;
 	k.uid = m->peer_uid;
 	k.gid = m->peer_gid;
 	n = restore_in_netns(r, act_make, &k, err);

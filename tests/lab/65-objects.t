@@ -26,7 +26,7 @@ image() {
 	python3 "$LAB_DIR/../images/pack" objects:latest "$TMP/image/config" "$TMP/image/objects" "$root"
 }
 
-has_said_ready() { on "$1" docker logs "$2" 2>&1 | grep -qx ready; }
+has_said_ready() { on "$1" docker logs "$2" 2>&1 | tr -d '\r' | grep -qx ready; }
 
 # wait_ready HOST CONTAINER: 30 s, or as soon as it has ended.
 wait_ready() {

@@ -42,6 +42,7 @@ int main(int argc, char **argv)
 	CHECK(tcsetattr(raw, TCSANOW, &u) == 0 && ioctl(mraw, TIOCPKT, &flag) == 0);
 	/* two lines, one that ends without a newline, half a line; all echoed */
 	CHECK(write(m, "first\nsecond\nno end\x04half", 24) == 24);
+	usleep(100000); /* until it is echoed */
 	CHECK(write(s, "printed\n", 8) == 8 && write(mraw, "a\r\x03\x00\x04z", 6) == 6);
 	usleep(50000);
 	object_move();
