@@ -540,6 +540,10 @@ static int start_engine(struct restore *s, struct error *err)
 	return engine_call(s->engine, "prepare", args, NULL, err);
 }
 
+/*
+ * Before the engine begins: it skips what is mounted, but one that makes the writable
+ * layer's folders in the same moment would meet those that are made here.
+ */
 static int mount_volumes(struct restore *s, struct error *err)
 {
 	json_t *v;
@@ -555,7 +559,7 @@ static int mount_volumes(struct restore *s, struct error *err)
 		if (r < 0)
 			return error_wrap(err, "volume %s", json_str(v, "name", ""));
 	}
-	return engine_call(s->engine, "storage_ready", NULL, NULL, err);
+	return 0;
 }
 
 static int build(struct restore *s, struct error *err)
@@ -576,9 +580,11 @@ static int build(struct restore *s, struct error *err)
 	offsets = migrate_offsets(clocks);
 	r = container_launch(s->f, s->doc, netns, true, &offsets, &s->stub, err);
 	if (!r)
+		r = mount_volumes(s, err);
+	if (!r)
 		r = start_engine(s, err);
 	if (!r)
-		r = mount_volumes(s, err);
+		r = engine_call(s->engine, "storage_ready", NULL, NULL, err);
 	return r < 0 ? r : engine_call(s->engine, "wait_restored", NULL, NULL, err);
 }
 

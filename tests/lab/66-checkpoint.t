@@ -31,7 +31,7 @@ CLIENT=$!
 cleanup "kill $CLIENT 2>/dev/null; wait $CLIENT 2>/dev/null"
 ok "it is under load" wait_until 30 sh -c "[ \$('$LAB_DIR/lab' --name $FERRY_LAB exec c docker exec client psql -h $IP -U postgres -AtXc 'SELECT count(*) FROM pgbench_history') -gt 50 ]"
 ok "b asks for a checkpoint, the database runs on" on b ferry checkpoint create --leave-running pg hot
-ok "its data are objects in the pool" test "$(objects | wc -l)" -gt 5
+ok "its data are objects in the pool" test "$(objects | wc -l)" -ge 2
 ok "b restores it under a new name, fetching the image" on b ferry restore --name pg2 hot
 IP2=$(ip_of b pg2)
 isnt "$IP2" "$IP" "with an address of its own"
