@@ -416,6 +416,8 @@ int dump_obstacles(struct dump *d, struct obstacles *out, struct error *err);
  * ferry does not know; and what its threads do not share. */
 void preflight_task(struct dump *d, struct task *t, struct obstacles *out);
 void preflight_fdinfo(const struct ofd *o, struct obstacles *out);
+/* preflight_cred.c: Landlock domains and keyrings. */
+void preflight_creds(struct dump *d, struct obstacles *out);
 
 /* --- destination (session_dest.c) ----------------------------------------------------- */
 struct robject {

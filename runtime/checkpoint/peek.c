@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "runtime/checkpoint/bpf/peek.skel.h"
 
-#define KINDS	    (PEEK_UNIX + 1)
+#define KINDS	    (PEEK_CRED + 1)
 #define PEEK_PERCPU 4 /* for PEEK_AIO: where the memory of each processor lies */
 
 static struct loaded {
@@ -36,6 +36,7 @@ static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 	return kind == PEEK_UNDO   ? s->progs.peek_undo
 	       : kind == PEEK_AIO  ? s->progs.peek_aio
 	       : kind == PEEK_UNIX ? s->progs.peek_unix
+	       : kind == PEEK_CRED ? s->progs.peek_cred
 				   : s->progs.peek_mqueue;
 }
 

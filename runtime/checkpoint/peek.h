@@ -26,6 +26,9 @@ enum peek_kind {
 	 * b: the other end's inode, c: place in the queue, d: messages in it; struct peek_unix
 	 * follows. peek_unix_from() says which. */
 	PEEK_UNIX = 5,
+	/* Every thread: pid, tid, keys in its a: session, b: process, c: thread keyring,
+	 * d: the session keyring's serial. PEEK_CRED_WORDS words of its security modules. */
+	PEEK_CRED = 16,
 };
 
 struct peek_unix {
@@ -34,6 +37,8 @@ struct peek_unix {
 	uint32_t uid, gid, fds;
 	uint8_t bytes[];
 };
+
+#define PEEK_CRED_WORDS 16
 
 /* As in peek.bpf.c. */
 struct peek_record {

@@ -203,6 +203,8 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 			check_vma(t, &t->vmas.v[k], &out);
 	}
 	if (r == 0)
+		preflight_creds(d, &out);
+	if (r == 0)
 		r = dump_collect_fds(d, err);
 	if (r == 0)
 		r = dump_shared_scan(d, err);

@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_CRED = 16 };
 
 struct peek_record {
 	__u32 kind;
@@ -377,3 +377,42 @@ int peek_unix(struct bpf_iter__unix *ctx)
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+// --- security contexts and keyrings --------------------------------------------------------
+#define CRED_WORDS 16
+
+static __always_inline __u64 keys_in(struct key *keyring)
+{
+	return keyring ? BPF_CORE_READ(keyring, keys.nr_leaves_on_tree) : 0;
+}
+
+// What the security modules keep for each thread, which of them it is is found by trying;
+// how many keys its keyrings hold.
+SEC("iter/task")
+int peek_cred(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct peek_record rec = { .kind = PEEK_CRED };
+	__u64 words[CRED_WORDS] = {};
+	const struct cred *cred;
+	struct key *session;
+	void *blob;
+
+	if (!task)
+		return 0;
+	cred = BPF_CORE_READ(task, real_cred);
+	session = BPF_CORE_READ(cred, session_keyring);
+	blob = BPF_CORE_READ(cred, security);
+	rec.tid = number(BPF_CORE_READ(task, thread_pid));
+	rec.pid = number(BPF_CORE_READ(task, group_leader, thread_pid));
+	rec.a = keys_in(session);
+	rec.b = keys_in(BPF_CORE_READ(cred, process_keyring));
+	rec.c = keys_in(BPF_CORE_READ(cred, thread_keyring));
+	rec.d = session ? (__u64)BPF_CORE_READ(session, serial) : 0;
+	rec.len = sizeof(words);
+	for (int i = 0; i < CRED_WORDS && blob; i++)
+		bpf_probe_read_kernel(&words[i], sizeof(words[i]), blob + i * sizeof(words[i]));
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
+	bpf_seq_write(ctx->meta->seq, words, sizeof(words));
+	return 0;
+}
