@@ -35,7 +35,7 @@ int filters_read(const struct thread *th, struct filters *out, struct error *err
 
 	*out = (struct filters){ .f = mem_zalloc(CHAIN * sizeof(*out->f)),
 				 .flags = mem_zalloc(CHAIN * sizeof(*out->flags)) };
-	/* Index 0 is the newest; they are installed oldest first. */
+	/* Whatever ptrace(2) says, index 0 is the oldest (kernel/seccomp.c, get_nth_filter()). */
 	for (long i = 0;; i++) {
 		long n = ptrace(PTRACE_SECCOMP_GET_FILTER, th->tid, (void *)i, prog);
 		size_t len = (size_t)n * sizeof(*prog);
@@ -55,12 +55,10 @@ int filters_read(const struct thread *th, struct filters *out, struct error *err
 		}
 		if (ptrace(PTRACE_SECCOMP_GET_METADATA_, th->tid, (void *)sizeof(meta), &meta) < 0)
 			meta.flags = 0;
-		memmove(out->f + 1, out->f, out->n * sizeof(*out->f));
-		memmove(out->flags + 1, out->flags, out->n * sizeof(*out->flags));
-		out->flags[0] = (uint32_t)meta.flags & SECCOMP_FILTER_FLAG_LOG;
-		out->f[0].data = mem_zalloc(len);
-		memcpy(out->f[0].data, prog, len);
-		out->f[0].len = len;
+		out->flags[out->n] = (uint32_t)meta.flags & SECCOMP_FILTER_FLAG_LOG;
+		out->f[out->n].data = mem_zalloc(len);
+		memcpy(out->f[out->n].data, prog, len);
+		out->f[out->n].len = len;
 		out->n++;
 	}
 }
