@@ -23,10 +23,13 @@ static bool available(size_t i)
 
 int tracker_choose(const char *name, struct error *err)
 {
-	bool best = !name || strcmp(name, "auto") == 0;
 	size_t i = 0;
+	bool best;
 
-	if (name && strcmp(name, "none") == 0) {
+	if (!name)
+		name = "auto";
+	best = strcmp(name, "auto") == 0;
+	if (strcmp(name, "none") == 0) {
 		i = TRACKERS;
 	} else {
 		while (i < TRACKERS &&
