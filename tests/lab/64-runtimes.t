@@ -142,7 +142,7 @@ for r in $RUNTIMES; do
 	for i in $(seq "$(moves_of "$r")"); do
 		from=${WHERE[$r]} to=$([ "${WHERE[$r]}" = a ] && echo b || echo a)
 		gap "$r" >/dev/null
-		out=$(migrate "$from" "$r" "$to" --on-timeout go $VERIFY 2>&1)
+		out=$(migrate "$from" "$r" "$to" --on-timeout force $VERIFY 2>&1)
 		like "$out" "\"Verified\": ?$([ -n "$VERIFY" ] && echo true || echo false)" "$r moves from $from to $to ($i)" || break
 		WHERE[$r]=$to
 		echo "$out" >>"$TMP/$r.json"
