@@ -255,6 +255,9 @@ static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
 	t->zombie = line[0] == 'Z' || line[0] == 'X';
 	t->headless =
 		t->zombie && status_field(status, "Threads", line, sizeof(line)) && atoi(line) > 1;
+	/* One that was reaped while its file was open has no numbers any more. */
+	if (innermost(status, "NSpid") <= 0)
+		return -ESRCH;
 	t->vpid = innermost(status, "NSpid");
 	t->vpgid = innermost(status, "NSpgid");
 	t->vsid = innermost(status, "NSsid");

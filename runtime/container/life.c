@@ -64,6 +64,13 @@ void container_set_now(json_t *doc, const char *key)
 	json_set_str(doc, key, now);
 }
 
+static bool same_process(pid_t pid, uint64_t ticks)
+{
+	uint64_t now;
+
+	return pid > 0 && process_start_time(pid, &now) == 0 && now == ticks;
+}
+
 int container_adopt_begin(struct container_manager *m, const char *id, struct error *err)
 {
 	struct container *c = container_get(m, id, err);
@@ -102,7 +109,7 @@ int container_adopt(struct container_manager *m, const char *id, struct error *e
 	r = container_oci(m, adopt, err);
 	pthread_mutex_lock(&m->lock);
 	/* It has ended already: nothing is left to be adopted. */
-	if (r < 0 && c->status != RUNNING) {
+	if (r < 0 && (c->status != RUNNING || !same_process(c->pid, c->ticks))) {
 		error_clear(err);
 		r = 0;
 	}
@@ -115,13 +122,6 @@ int container_adopt(struct container_manager *m, const char *id, struct error *e
 }
 
 /* --- the end ------------------------------------------------------------------------------- */
-
-static bool same_process(pid_t pid, uint64_t ticks)
-{
-	uint64_t now;
-
-	return pid > 0 && process_start_time(pid, &now) == 0 && now == ticks;
-}
 
 bool container_has_run(const struct container *c)
 {
