@@ -142,7 +142,12 @@ for r in $RUNTIMES; do
 	for i in $(seq "$(moves_of "$r")"); do
 		from=${WHERE[$r]} to=$([ "${WHERE[$r]}" = a ] && echo b || echo a)
 		gap "$r" >/dev/null
-		out=$(migrate "$from" "$r" "$to" --on-timeout force $VERIFY 2>&1)
+		# Preflight may meet an epoll item whose descriptor is just being closed: it passes (docs/limits.md).
+		for try in 1 2 3 4 5 6 7 8 9 10; do
+			out=$(migrate "$from" "$r" "$to" --on-timeout force $VERIFY 2>&1)
+			grep -q 'the watched file is no descriptor' <<<"$out" || break
+			sleep 0.1
+		done
 		like "$out" "\"Verified\": ?$([ -n "$VERIFY" ] && echo true || echo false)" "$r moves from $from to $to ($i)" || break
 		WHERE[$r]=$to
 		echo "$out" >>"$TMP/$r.json"
