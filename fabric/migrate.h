@@ -22,9 +22,9 @@ enum migration_state {
 struct migration {
 	struct fabric *f;
 	const char *id, *to;
-	json_t *doc, *live;		      /* document; what the container manager says */
+	json_t *doc, *live; /* document; what the container manager says */
 	json_t *engine_dump, *engine_restore, *storage_laps; /* where the time went */
-	json_t *late; /* what post-copy took */
+	json_t *late;					     /* what post-copy took */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
@@ -71,6 +71,9 @@ json_t *migration_clocks(const struct migration *m);
 
 /* Memory, writable layer and tmpfs in rounds, as m->options say; volumes are synced. */
 int migration_precopy(struct migration *m, struct error *err);
+
+/* Packets turned, tasks frozen, volumes and the rest of the state at B. */
+int migration_blackout(struct migration *m, struct error *err);
 
 /* -EPROTO with the first of them in the message. */
 int migration_refuse(const json_t *list, struct error *err);

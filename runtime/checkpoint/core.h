@@ -451,7 +451,7 @@ struct restore {
 	uint64_t bnd;		/* likewise: the capability bounding set */
 	bool storage_ready, received, restored, running;
 	bool verify, verified;
-	size_t ndiffer; /* pages */
+	size_t ndiffer;	     /* pages */
 	struct error failed; /* code 0: fine */
 	int64_t received_ns, mem_ns, obj_ns, install_ns, late_ns, task_ns;
 	int64_t done_ns;

@@ -255,7 +255,6 @@ long remote_syscall(struct task *t, long nr, unsigned long a, unsigned long b, u
 	return thread_syscall(&t->threads[0], nr, a, b, c, d, e, f);
 }
 
-
 unsigned long remote_scratch(struct task *t)
 {
 	long r;
