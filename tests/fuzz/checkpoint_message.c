@@ -64,8 +64,9 @@ static void a_frame(uint16_t type, const uint8_t *data, size_t size)
 	/* pages: the flags come first */
 	uint16_t flags = type == FRAME_PAGES && size ? data[0] : 0;
 	size_t skip = type == FRAME_PAGES && size;
-	struct frame f = { type, flags, (uint32_t)(size - skip),
-			   (uint8_t *)(uintptr_t)data + skip };
+	struct frame f = {
+		type, flags, (uint32_t)(size - skip), (uint8_t *)(uintptr_t)data + skip, 0, 0, NULL
+	};
 	struct error err = { 0 };
 	int r = check_frame(&f, &err);
 
