@@ -5,7 +5,7 @@
 JOBS	?= $(shell nproc)
 PREFIX	?= /usr/local
 REMAKE	= +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
-PROVE	:= prove --timer
+PROVE	:= prove --timer --failures --comments
 BINDIR	:= $(abspath $(B))
 
 # `make` on a bare machine says what is missing instead of a page of compiler errors.

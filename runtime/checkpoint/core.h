@@ -411,7 +411,6 @@ struct obstacles {
 	json_t *list;
 	pid_t vpid;
 };
-int dump_obstacles(struct dump *d, struct obstacles *out, struct error *err);
 /* preflight_known.c: what the kernel tells about a process, or a claimed description, that
  * ferry does not know; and what its threads do not share. */
 void preflight_task(struct dump *d, struct task *t, struct obstacles *out);

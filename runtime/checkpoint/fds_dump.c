@@ -9,6 +9,7 @@
 #include <linux/kcmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -94,6 +95,21 @@ static struct ofd *new_ofd(struct dump *d, int fd)
 	return o;
 }
 
+/* A socket itself; an O_PATH descriptor of a socket's name lies on another file system. */
+static bool is_socket(const struct stat *st)
+{
+	static dev_t sockfs;
+
+	if (S_ISSOCK(st->st_mode) && !sockfs) {
+		CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		struct stat own;
+
+		if (fd >= 0 && fstat(fd, &own) == 0)
+			sockfs = own.st_dev;
+	}
+	return S_ISSOCK(st->st_mode) && st->st_dev == sockfs;
+}
+
 static char *read_link(const char *path)
 {
 	char to[4200];
@@ -160,8 +176,8 @@ static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
 	o->num = num;
 	o->st = st;
 	note_ino(d);
-	o->link = S_ISSOCK(st.st_mode) ? str_format("socket:[%llu]", (unsigned long long)st.st_ino)
-				       : read_link(path);
+	o->link = is_socket(&st) ? str_format("socket:[%llu]", (unsigned long long)st.st_ino)
+				 : read_link(path);
 	o->fdinfo = TAKE_PTR(info);
 	o->flags = fcntl(fd, F_GETFL);
 	o->kind = is_external(d, o->link) ? NULL : object_type_for(o);

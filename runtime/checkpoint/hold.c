@@ -114,9 +114,10 @@ static int wait_out_vfork(struct dump *d, struct thread *th, struct error *err)
 	return r;
 }
 
-static int stop_new(struct dump *d, size_t *stopped, struct error *err)
+/* gone: how many ended before they could be stopped; the list is not true any more. */
+static int stop_new(struct dump *d, size_t *stopped, size_t *gone, struct error *err)
 {
-	*stopped = 0;
+	*stopped = *gone = 0;
 	/* All are told first, so that they stop while we wait for the first. */
 	for (size_t i = 0; i < d->tasks.n; i++)
 		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++) {
@@ -126,8 +127,10 @@ static int stop_new(struct dump *d, size_t *stopped, struct error *err)
 			if (th->traced)
 				continue;
 			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
-				if (one.code == ESRCH)
+				if (one.code == ESRCH) {
+					(*gone)++;
 					continue;
+				}
 				*err = one;
 				return -one.code;
 			}
@@ -154,16 +157,16 @@ static int stop_new(struct dump *d, size_t *stopped, struct error *err)
 int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns();
-	size_t stopped = 1;
+	size_t stopped = 1, gone = 0;
 	int r = 0;
 
 	d->seized = true;
 	/* Every client waits for us from now on. */
 	setpriority(PRIO_PROCESS, 0, -20);
-	while (stopped && r == 0) {
+	while ((stopped || gone) && r == 0) {
 		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
 		if (r == 0)
-			r = stop_new(d, &stopped, err);
+			r = stop_new(d, &stopped, &gone, err);
 	}
 	if (r == 0)
 		r = dump_aio_idle(d, AIO_FREEZE_NS, err);
@@ -200,13 +203,13 @@ void dump_let_go(struct dump *d)
 /* Stops the tasks of this round's list; those that are new are the next round's. */
 static int stop_known(struct dump *d, struct error *err)
 {
-	size_t stopped = 1;
+	size_t stopped = 1, gone;
 	int r = 0;
 
 	while (stopped && r == 0) {
 		for (size_t i = 0; i < d->tasks.n; i++)
 			task_scan_threads(d->tasks.t[i]);
-		r = stop_new(d, &stopped, err);
+		r = stop_new(d, &stopped, &gone, err);
 	}
 	return r;
 }

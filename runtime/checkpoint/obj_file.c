@@ -316,9 +316,9 @@ int obj_deleted_make(int root, const char *path, bool is_dir, bool linkable, str
 	}
 	if (at < 0)
 		return error_sys(err, -at, "looking for the folder of %s", path);
-	if (!is_dir) {
-		fd = openat(at, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | (linkable ? 0 : O_EXCL),
-			    0600);
+	/* Only what came from O_TMPFILE looks like it the next time. */
+	if (!is_dir && linkable) {
+		fd = openat(at, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 		if (fd >= 0)
 			return fd;
 	}

@@ -19,6 +19,9 @@
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 
+#define LOOKS	      3
+#define LOOK_AGAIN_NS 30000000
+
 void obstacle_add(struct obstacles *out, pid_t vpid, int fd, const char *object, const char *why,
 		  const char *remedy)
 {
@@ -181,7 +184,7 @@ static uint64_t memory_of(const struct task *t)
 	return (rss > shared ? rss - shared : 0) * PAGE;
 }
 
-int dump_check(struct dump *d, json_t **answer, struct error *err)
+static int look(struct dump *d, json_t **answer, struct error *err)
 {
 	struct obstacles out = { .list = json_array() };
 	uint64_t bytes = 0, mask;
@@ -233,4 +236,52 @@ int dump_check(struct dump *d, json_t **answer, struct error *err)
 			    (json_int_t)bytes, "tasks", (int)d->tasks.n, "xsave_mask",
 			    (json_int_t)mask, "xsave_bytes", (int)size);
 	return 0;
+}
+
+static bool has(const json_t *list, const json_t *wanted)
+{
+	static const char *const keys[] = { "pid", "fd", "object" };
+	size_t i;
+	json_t *o;
+
+	json_array_foreach (list, i, o) {
+		bool same = true;
+
+		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
+			same &= json_equal(json_object_get(o, keys[k]),
+					   json_object_get(wanted, keys[k]));
+		if (same)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The tasks run on while they are looked at: a process that is just ending, or a descriptor
+ * that is just being closed, looks like nothing ferry knows. What stands in the way is
+ * therefore looked for again, and only what is seen each time counts.
+ */
+int dump_check(struct dump *d, json_t **answer, struct error *err)
+{
+	int r = look(d, answer, err);
+
+	for (int again = 0; r == 0 && again < LOOKS - 1; again++) {
+		CLEANUP_JSON json_t *before = *answer;
+		json_t *list = json_object_get(before, "obstacles");
+
+		if (!json_array_size(list)) {
+			json_incref(before);
+			return 0;
+		}
+		clock_sleep_ns(LOOK_AGAIN_NS);
+		*answer = NULL;
+		r = look(d, answer, err);
+		if (r < 0)
+			return r;
+		list = json_object_get(*answer, "obstacles");
+		for (size_t i = json_array_size(list); i-- > 0;)
+			if (!has(json_object_get(before, "obstacles"), json_array_get(list, i)))
+				json_array_remove(list, i);
+	}
+	return r;
 }

@@ -14,11 +14,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
 #include "runtime/checkpoint/core.h"
 
 /* Everything but SIGTRAP is held off while remote calls run: a forced SIGTRAP that is
  * blocked would reset the task's handler for it (kernel/signal.c, force_sig_info). */
 #define REMOTE_MASK (~(1ull << (SIGTRAP - 1)))
+
+static bool is_dead(pid_t tid)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/stat", tid);
+	CLEANUP_FREE char *stat = NULL;
+	const char *state;
+
+	if (file_read(path, 8192, &stat, NULL, NULL) < 0)
+		return true;
+	state = strrchr(stat, ')');
+	return state && state[1] && (state[2] == 'Z' || state[2] == 'X');
+}
 
 int thread_seize(struct thread *t, unsigned long options, struct error *err)
 {
@@ -32,6 +47,9 @@ int thread_seize(struct thread *t, unsigned long options, struct error *err)
 			t->traced = true;
 			return 0;
 		}
+		/* One that is just ending must not be traced any more; so much for it. */
+		if (code == EPERM && is_dead(t->tid))
+			code = ESRCH;
 		return error_sys(err, code, "tracing thread %d", t->vtid);
 	}
 	t->traced = true;

@@ -9,6 +9,7 @@
  *     created ──start(stub)──► created, stub ──adopt──┘
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,14 @@ static bool same_process(pid_t pid, uint64_t ticks)
 	return pid > 0 && process_start_time(pid, &now) == 0 && now == ticks;
 }
 
+static bool has_ended(const struct container *c)
+{
+	CLEANUP_CLOSE int fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return fd < 0 || !same_process(c->pid, c->ticks) || poll(&p, 1, 0) > 0;
+}
+
 int container_adopt_begin(struct container_manager *m, const char *id, struct error *err)
 {
 	struct container *c = container_get(m, id, err);
@@ -109,7 +118,7 @@ int container_adopt(struct container_manager *m, const char *id, struct error *e
 	r = container_oci(m, adopt, err);
 	pthread_mutex_lock(&m->lock);
 	/* It has ended already: nothing is left to be adopted. */
-	if (r < 0 && (c->status != RUNNING || !same_process(c->pid, c->ticks))) {
+	if (r < 0 && (c->status != RUNNING || has_ended(c))) {
 		error_clear(err);
 		r = 0;
 	}
