@@ -402,7 +402,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	budget = budget > 0 ? budget : 50000000;
 	timeout = timeout > 0 ? timeout : 120000000000;
 	throttle_begin(d);
-	while (!converged && d->round < MAX_ROUNDS) {
+	while (!converged) {
 		int64_t t0 = clock_mono_ns(), took;
 		uint64_t sent0 = stream_bytes(d->s), plain0 = stream_plain_bytes(d->s), sent, plain;
 		double dirty_rate = 0, dirty;
@@ -444,7 +444,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		prev = d->round_page_bytes;
 		if (!converged && flat >= 2 && transfer_ns(d, dirty) <= budget)
 			converged = true;
-		over = at_once || clock_mono_ns() - begin > timeout;
+		over = at_once || clock_mono_ns() - begin > timeout || d->round >= MAX_ROUNDS;
 		if (!converged && (at_once || (late && (flat >= FLAT_ROUNDS || over))))
 			break;
 		if (!converged && flat >= 2 && throttle && !late) {

@@ -91,7 +91,7 @@ ok "it is whole" ends_whole b slow
 
 ok "a program that changes 192 MiB as fast as it can" start_dirty fast 192 0
 before=$(quota a fast)
-refused "it is refused when time is up" 'faster than it can be sent' on a ferry migrate --downtime 1ms --timeout 6s fast b
+refused "it is refused when time is up" 'faster than it can be sent' on a ferry migrate --no-auto-converge --downtime 1ms --timeout 3s fast b
 is "$(quota a fast)" "$before" "its limit is as before"
 is "$(host_of a fast)" a "and stays where it is"
 is "$(state_of a fast Status)" running "running"
