@@ -22,10 +22,10 @@ trap 'trap - EXIT INT TERM; jobs -p | xargs -r kill 2>/dev/null || true; lab dow
 median() { sort -n | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2 }'; }
 calc() { awk "BEGIN { printf \"%.3f\", $* }"; }
 row() { # row NAME UNIT VALUE '<=|>=' BAR
-	printf '%s\t%s\t%s\t-\tnone runs here\t-\t%s %s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$(awk "BEGIN { print $3 $4 $5 ? \"ok\" : \"short\" }")"
+	printf '%s\t%s\t%s\t-\tnone runs here\t-\t%s %s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$(awk "BEGIN { print ($3 $4 $5) ? \"ok\" : \"short\" }")"
 }
 ratio_row() { # ratio_row NAME UNIT FERRY PEER PEER-IS RATIO '<=|>=' BAR
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s %s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$(awk "BEGIN { print $6 $7 $8 ? \"ok\" : \"short\" }")"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s %s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$(awk "BEGIN { print ($6 $7 $8) ? \"ok\" : \"short\" }")"
 }
 blackout() { jq -r '.summary.BlackoutNs / 1e6' "$TMP/$1.json" | median; }
 where() { # where NAME: medians of the parts of the blackout
