@@ -439,10 +439,11 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 		if (d->round >= 2 && tracker_chosen())
 			converged = predicted <= budget;
 		/* Rounds no longer shrink: what another one would leave is no less. */
-		flat = d->round > 2 && (double)d->round_page_bytes > 0.9 * (double)prev ? flat + 1
-											: 0;
+		flat = d->round > 2 && (double)d->round_page_bytes >= 0.9 * (double)prev ? flat + 1
+											 : 0;
 		prev = d->round_page_bytes;
-		if (!converged && flat >= 2 && transfer_ns(d, dirty) <= budget)
+		if (!converged && (flat >= 2 || d->round >= MAX_ROUNDS) &&
+		    transfer_ns(d, dirty) <= budget)
 			converged = true;
 		over = at_once || clock_mono_ns() - begin > timeout || d->round >= MAX_ROUNDS;
 		if (!converged && (at_once || (late && (flat >= FLAT_ROUNDS || over))))
