@@ -82,7 +82,7 @@ on b docker rm -f redis >/dev/null
 # A program of one thread that thinks now and then: with less processor it changes less.
 ok "a program that changes 64 MiB over and over" start_dirty slow 64 2000
 before=$(quota a slow)
-out=$(on a ferry migrate --format json --timeout 60s slow b)
+out=$(on a ferry migrate --format json --downtime 20ms --timeout 60s slow b)
 like "$out" '"summary"' "it is slowed down until copying catches up" || diag "$out"
 like "$out" '"THROTTLE"' "which is reported"
 is "$(jq -r 'select(.summary).summary.PostCopy' <<<"$out")" null "and moves without post-copy"
