@@ -108,7 +108,7 @@ unit: $(UNIT)
 
 # tests/lab/objects/: one small program for each kernel object that must travel; run by 65-objects.t.
 OBJECTS := $(patsubst tests/lab/objects/%.c,$(B)/tests/objects/%,$(wildcard tests/lab/objects/*.c))
-$(OBJECTS): $(B)/tests/objects/%: tests/lab/objects/%.c tests/lab/objects/object.h
+$(OBJECTS): $(B)/tests/objects/%: tests/lab/objects/%.c $(wildcard tests/lab/objects/*.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(WARN) -O1 -pthread -D_GNU_SOURCE -o $@ $<
 objects: $(OBJECTS)

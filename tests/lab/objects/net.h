@@ -171,6 +171,26 @@ __attribute__((unused)) static inline void net_end(int fd)
 	CHECK(recv(fd, &byte, 1, 0) == 0);
 }
 
+/* Options of a socket with whole numbers for values. */
+struct net_option {
+	int level, name, value;
+};
+
+__attribute__((unused)) static inline void net_options_set(int fd, const struct net_option *o,
+							   size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		net_set(fd, o[i].level, o[i].name, o[i].value);
+}
+
+__attribute__((unused)) static inline void net_options_hold(int fd, const struct net_option *o,
+							    size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		CHECK(net_int(fd, o[i].level, o[i].name) == o[i].value, "option %d is %d",
+		      o[i].name, net_int(fd, o[i].level, o[i].name));
+}
+
 /* The connection works both ways. */
 __attribute__((unused)) static inline void net_works(int near, int far)
 {

@@ -3,9 +3,7 @@
 /* docker: --cap-add NET_ADMIN */
 #include "net.h"
 
-static const struct {
-	int level, name, value;
-} options[] = {
+static const struct net_option options[] = {
 	{ SOL_SOCKET, SO_MARK, 42 },
 	{ SOL_SOCKET, SO_PRIORITY, 5 },
 };
@@ -16,13 +14,9 @@ int main(int argc, char **argv)
 
 	object_init(argc, argv);
 	net_pair("127.0.0.1", 7000, &l, &a, &b);
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		net_set(a, options[i].level, options[i].name, options[i].value);
+	net_options_set(a, options, sizeof(options) / sizeof(options[0]));
 	object_move();
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		CHECK(net_int(a, options[i].level, options[i].name) == options[i].value,
-		      "option %d is %d", options[i].name,
-		      net_int(a, options[i].level, options[i].name));
+	net_options_hold(a, options, sizeof(options) / sizeof(options[0]));
 	net_works(a, b);
 	return 0;
 }

@@ -2,9 +2,7 @@
 /* TCP_NOTSENT_LOWAT. */
 #include "net.h"
 
-static const struct {
-	int level, name, value;
-} options[] = {
+static const struct net_option options[] = {
 	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, 16384 },
 };
 
@@ -14,13 +12,9 @@ int main(int argc, char **argv)
 
 	object_init(argc, argv);
 	net_pair("127.0.0.1", 7000, &l, &a, &b);
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		net_set(a, options[i].level, options[i].name, options[i].value);
+	net_options_set(a, options, sizeof(options) / sizeof(options[0]));
 	object_move();
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		CHECK(net_int(a, options[i].level, options[i].name) == options[i].value,
-		      "option %d is %d", options[i].name,
-		      net_int(a, options[i].level, options[i].name));
+	net_options_hold(a, options, sizeof(options) / sizeof(options[0]));
 	net_works(a, b);
 	return 0;
 }
