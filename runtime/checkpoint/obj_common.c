@@ -364,3 +364,13 @@ int obj_inode_apply(int fd, const Cko__Inode *i, struct error *err)
 		return error_sys(err, errno, "setting times");
 	return 0;
 }
+
+bool obj_own_ipc(struct dump *d)
+{
+	struct task *init = dump_task(d, 1);
+	CLEANUP_FREE char *path = str_format("/proc/%d/ns/ipc", init ? task_pid(init) : 0);
+	struct stat a, b;
+
+	return init && stat(path, &a) == 0 && stat("/proc/self/ns/ipc", &b) == 0 &&
+	       (a.st_ino != b.st_ino || a.st_dev != b.st_dev);
+}

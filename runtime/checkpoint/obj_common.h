@@ -105,4 +105,7 @@ int obj_locks_late(struct restore *r, Cko__Lock *const *locks, size_t n, struct 
  */
 char *obj_path_of_inode(int root_fd, dev_t dev, ino_t ino, const char *near);
 
+/* True where the container has an ipc namespace of its own, not the host's. */
+bool obj_own_ipc(struct dump *d);
+
 #endif

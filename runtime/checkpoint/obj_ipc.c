@@ -53,16 +53,6 @@ static const char *const limits[] = {
 };
 #define NLIMITS (sizeof(limits) / sizeof(limits[0]))
 
-static bool own_namespace(struct dump *d)
-{
-	struct task *init = dump_task(d, 1);
-	CLEANUP_FREE char *path = str_format("/proc/%d/ns/ipc", init ? task_pid(init) : 0);
-	struct stat a, b;
-
-	return init && stat(path, &a) == 0 && stat("/proc/self/ns/ipc", &b) == 0 &&
-	       (a.st_ino != b.st_ino || a.st_dev != b.st_dev);
-}
-
 /* --- source ----------------------------------------------------------------------------- */
 /* One line of /proc/sysvipc/{sem,msg}. */
 struct entry {
@@ -158,7 +148,7 @@ static int ipc_check(struct dump *d, struct obstacles *out)
 	struct source s = { .d = d };
 	struct error err = { 0 };
 
-	if (!own_namespace(d) || source_read(&s, NULL) < 0) {
+	if (!obj_own_ipc(d) || source_read(&s, NULL) < 0) {
 		source_free(&s);
 		return 0;
 	}
@@ -377,7 +367,7 @@ static int ipc_dump(struct dump *d, struct error *err)
 	struct source s = { .d = d, .err = err };
 	int r;
 
-	if (!own_namespace(d))
+	if (!obj_own_ipc(d))
 		return 0;
 	r = source_read(&s, err);
 	if (r == 0)
@@ -395,7 +385,7 @@ static int ipc_round(struct dump *d, int n, json_t *args, struct error *err)
 
 	(void)args;
 	(void)err;
-	if (n == 1 && own_namespace(d) && source_read(&s, NULL) == 0 && s.nsems)
+	if (n == 1 && obj_own_ipc(d) && source_read(&s, NULL) == 0 && s.nsems)
 		peek_load(PEEK_UNDO, NULL);
 	source_free(&s);
 	return 0;

@@ -107,16 +107,6 @@ static void queue_add(struct queues *l, int fd, const char *name, bool unlinked)
 	l->q[l->n++] = q;
 }
 
-static bool own_namespace(struct dump *d)
-{
-	struct task *init = dump_task(d, 1);
-	CLEANUP_FREE char *path = str_format("/proc/%d/ns/ipc", init ? task_pid(init) : 0);
-	struct stat a, b;
-
-	return init && stat(path, &a) == 0 && stat("/proc/self/ns/ipc", &b) == 0 &&
-	       (a.st_ino != b.st_ino || a.st_dev != b.st_dev);
-}
-
 static int queues_list(struct dump *d, struct queues *l, struct error *err)
 {
 	CLEANUP_CLOSEDIR DIR *dir = NULL;
@@ -124,7 +114,7 @@ static int queues_list(struct dump *d, struct queues *l, struct error *err)
 	int r, list;
 
 	*l = (struct queues){ .mount = -1 };
-	if (!own_namespace(d))
+	if (!obj_own_ipc(d))
 		return 0;
 	r = dump_in_ipcns(d, mount_queues, l, NULL);
 	if (r == -ENODEV) /* a kernel without POSIX message queues */
