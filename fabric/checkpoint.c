@@ -562,26 +562,13 @@ static int check_name(const char *name, struct error *err)
 			 name, CHECKPOINT_NAME_MAX);
 }
 
-struct relay {
-	fabric_progress *progress;
-	void *ctx;
-};
-
-static void relay_progress(void *ctx, json_t *body)
-{
-	struct relay *r = ctx;
-
-	if (r->progress)
-		r->progress(r->ctx, body);
-}
-
 int fabric_checkpoint_create(struct fabric *f, const char *container, const char *name,
 			     bool leave_running, fabric_progress *progress, void *ctx, json_t **out,
 			     struct error *err)
 {
 	CLEANUP_JSON json_t *doc = NULL;
 	CLEANUP_JSON json_t *params = NULL;
-	struct relay relay = { progress, ctx };
+	struct progress_relay relay = { progress, ctx };
 	int r = check_name(name, err);
 
 	if (!r)
@@ -593,12 +580,7 @@ int fabric_checkpoint_create(struct fabric *f, const char *container, const char
 	params = json_pack("{s:s, s:s, s:b}", "container", json_str(doc, "id", ""), "name", name,
 			   "leave_running", leave_running);
 	return rpc_call_progress(f->client, json_str(doc, "host", ""), "checkpoint.create", params,
-				 CREATE_TIMEOUT_NS, relay_progress, &relay, out, err);
-}
-
-static void send_progress(void *ctx, const json_t *progress)
-{
-	rpc_progress(ctx, (json_t *)(uintptr_t)progress);
+				 CREATE_TIMEOUT_NS, progress_relay, &relay, out, err);
 }
 
 int checkpoint_rpc_create(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -616,5 +598,5 @@ int checkpoint_rpc_create(void *ctx, struct rpc_request *req, json_t *params, js
 		r = document_get(f, key, &doc, err);
 	return r < 0 ? r
 		     : create_here(f, doc, name, json_bool(params, "leave_running", false),
-				   send_progress, req, result, err);
+				   progress_send, req, result, err);
 }

@@ -120,6 +120,18 @@ const char *container_status(const json_t *doc);
 int op_begin(struct fabric *f, const char *id, const char *what, bool wait, struct error *err);
 void op_end(struct fabric *f, const char *id);
 
+/*
+ * Progress of an operation that another host does: what comes with the call goes to the
+ * caller's function (a rpc_progress_fn; ctx is a struct progress_relay), and, over there,
+ * into the call (a fabric_progress; ctx is the struct rpc_request).
+ */
+struct progress_relay {
+	fabric_progress *progress; /* NULL: nobody wants it */
+	void *ctx;
+};
+void progress_relay(void *ctx, json_t *body);
+void progress_send(void *ctx, const json_t *progress);
+
 /* --- container.c, lifecycle.c, inspect.c ---------------------------------------------- */
 
 /* Sends an operation to the host that owns the container. */

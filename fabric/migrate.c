@@ -705,26 +705,13 @@ static int migrate_here(struct fabric *f, const json_t *doc, const char *host,
 
 /* --- from any host ------------------------------------------------------------------ */
 
-struct relay {
-	fabric_progress *progress;
-	void *ctx;
-};
-
-static void relay_progress(void *ctx, json_t *body)
-{
-	struct relay *r = ctx;
-
-	if (r->progress)
-		r->progress(r->ctx, body);
-}
-
 int fabric_migrate(struct fabric *f, const char *ref, const char *host,
 		   const struct fabric_migrate_options *options, fabric_progress *progress,
 		   void *ctx, json_t **out, struct error *err)
 {
 	CLEANUP_JSON json_t *doc = NULL;
 	CLEANUP_JSON json_t *params = NULL;
-	struct relay relay = { progress, ctx };
+	struct progress_relay relay = { progress, ctx };
 	int64_t timeout = options->timeout_ns ? options->timeout_ns : PRECOPY_NS;
 	int r = container_find(f, ref, &doc, err);
 
@@ -745,12 +732,7 @@ int fabric_migrate(struct fabric *f, const char *ref, const char *host,
 	if (options->postcopy || options->late_on_timeout)
 		timeout += LATE_NS;
 	return rpc_call_progress(f->client, json_str(doc, "host", ""), "migrate.start", params,
-				 timeout + PREPARE_TIMEOUT_NS, relay_progress, &relay, out, err);
-}
-
-static void send_progress(void *ctx, const json_t *progress)
-{
-	rpc_progress(ctx, (json_t *)(uintptr_t)progress);
+				 timeout + PREPARE_TIMEOUT_NS, progress_relay, &relay, out, err);
 }
 
 int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -777,7 +759,7 @@ int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t
 	if (!container_is_local(f, doc))
 		return error_set(err, EBUSY, "container %s has just moved to host %s; try again",
 				 json_str(doc, "name", ""), json_str(doc, "host", ""));
-	return migrate_here(f, doc, json_str(params, "host", ""), &o, send_progress, req, result,
+	return migrate_here(f, doc, json_str(params, "host", ""), &o, progress_send, req, result,
 			    err);
 }
 

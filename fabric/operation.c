@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One operation at a time on a container of this host. */
+/* One operation at a time on a container of this host; progress of those on others. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,4 +50,17 @@ void op_end(struct fabric *f, const char *id)
 	}
 	pthread_cond_broadcast(&f->changed);
 	pthread_mutex_unlock(&f->lock);
+}
+
+void progress_relay(void *ctx, json_t *body)
+{
+	struct progress_relay *r = ctx;
+
+	if (r->progress)
+		r->progress(r->ctx, body);
+}
+
+void progress_send(void *ctx, const json_t *progress)
+{
+	rpc_progress(ctx, (json_t *)(uintptr_t)progress);
 }

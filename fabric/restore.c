@@ -25,22 +25,8 @@ struct restoring {
 	const struct fabric_restore_options *o;
 	const char *host;
 	const char *spool; /* of this host; NULL: the cluster has it */
-	fabric_progress *progress;
-	void *ctx;
+	struct progress_relay relay;
 };
-
-static void relay_progress(void *ctx, json_t *body)
-{
-	struct restoring *s = ctx;
-
-	if (s->progress)
-		s->progress(s->ctx, body);
-}
-
-static void send_progress(void *ctx, const json_t *progress)
-{
-	rpc_progress(ctx, (json_t *)(uintptr_t)progress);
-}
 
 /* --- where ------------------------------------------------------------------------------ */
 
@@ -147,7 +133,7 @@ static int rpc_build(void *ctx, struct rpc_request *req, json_t *params, json_t 
 		return error_set(err, EINVAL, "restore.build: not a restore");
 	if (json_bool(params, "sent", false))
 		o.spool = path;
-	r = restore_build_here(f, &o, send_progress, req, result, err);
+	r = restore_build_here(f, &o, progress_send, req, result, err);
 	unlink(path);
 	return r;
 }
@@ -170,11 +156,11 @@ static int build_at(struct restoring *s, const json_t *mark, json_t **out, struc
 	int r;
 
 	if (!strcmp(s->host, s->f->host))
-		return restore_build_here(s->f, &order, s->progress, s->ctx, out, err);
+		return restore_build_here(s->f, &order, s->relay.progress, s->relay.ctx, out, err);
 	r = s->spool ? send_spool(s, err) : 0;
 	return r < 0 ? r
 		     : rpc_call_progress(s->f->client, s->host, "restore.build", params,
-					 BUILD_TIMEOUT_NS, relay_progress, s, out, err);
+					 BUILD_TIMEOUT_NS, progress_relay, &s->relay, out, err);
 }
 
 /* --- the old container, which is there -------------------------------------------------------- */
@@ -289,7 +275,7 @@ static int forward(struct restoring *s, const char *owner, json_t **out, struct 
 				 "--name",
 				 json_str(s->checkpoint, "container_name", ""), owner);
 	return rpc_call_progress(s->f->client, owner, "restore.over", params, BUILD_TIMEOUT_NS,
-				 relay_progress, s, out, err);
+				 progress_relay, &s->relay, out, err);
 }
 
 static int restore_old(struct restoring *s, json_t **out, struct error *err)
@@ -342,8 +328,7 @@ static int restore(struct fabric *f, const json_t *checkpoint, const char *spool
 			       .o = o,
 			       .host = o->host && *o->host ? o->host : f->host,
 			       .spool = spool,
-			       .progress = progress,
-			       .ctx = ctx };
+			       .relay = { progress, ctx } };
 	int r = want_host(f, s.host, err);
 
 	if (r < 0)
@@ -371,7 +356,7 @@ static int rpc_over(void *ctx, struct rpc_request *req, json_t *params, json_t *
 	if (!r && !container_is_local(f, old))
 		r = error_set(err, EBUSY, "container %s has just moved to host %s; try again",
 			      json_str(old, "name", ""), json_str(old, "host", ""));
-	return r < 0 ? r : restore(f, checkpoint, NULL, &o, send_progress, req, result, err);
+	return r < 0 ? r : restore(f, checkpoint, NULL, &o, progress_send, req, result, err);
 }
 
 const struct rpc_method restore_methods[] = {
