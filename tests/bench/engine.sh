@@ -6,6 +6,7 @@
 # against a plain TLS copy between the same hosts, how much it slows the container down, and the memory that
 # the engines take. No peer runs here: CRIU of Debian 12 does not work on this kernel; the bars are the issue's.
 #   MIB=2048 and so on makes the large container smaller than 8 GiB (both hosts of the lab need it at once).
+#   ONLY="idle vmas" measures these alone, of: processes vmas connections memory precopy slowdown (idle is always).
 set -eu -o pipefail
 HERE=$(dirname "$(realpath "$0")")
 LAB_DIR=$HERE/../lab
@@ -13,6 +14,7 @@ export FERRY_BIN=${FERRY_BIN:-$(realpath -m "$HERE/../../build")} FERRY_LAB=benc
 PATH=$FERRY_BIN:$PATH
 MOVES=${MOVES:-9}
 MIB=${MIB:-8192}
+ONLY=" ${ONLY:-processes vmas connections memory precopy slowdown} "
 PROCESSES=100 VMAS=10000 CONNECTIONS=2000
 TMP=$(mktemp -d /tmp/ferry-bench.XXXXXX)
 lab() { "$LAB_DIR/lab" --name "$FERRY_LAB" "$@"; }
@@ -51,17 +53,33 @@ start() { # start HOST NAME ARGS...
 	until on "$host" docker logs "$name" 2>&1 | grep -qx ready; do sleep 0.1; done
 }
 
+measure() { # measure WHAT: is it asked for?
+	case $ONLY in *" $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
 lab up --hosts 3 --owner $$ >&2
 image
 for h in a c; do on $h docker load -q -i "$TMP/subject.docker.tar" >&2; done
-start c peer peer
 start a idle idle
-start a small memory 64
-start a large memory "$MIB"
-start a processes processes $PROCESSES
-start a vmas vmas $VMAS
-start a connections connections $CONNECTIONS "$(ip_of c peer)"
-SUBJECTS="idle processes vmas connections small large"
+SUBJECTS=idle
+if measure processes; then
+	start a processes processes $PROCESSES
+	SUBJECTS="$SUBJECTS processes"
+fi
+if measure vmas; then
+	start a vmas vmas $VMAS
+	SUBJECTS="$SUBJECTS vmas"
+fi
+if measure connections; then
+	start c peer peer
+	start a connections connections $CONNECTIONS "$(ip_of c peer)"
+	SUBJECTS="$SUBJECTS connections"
+fi
+if measure memory; then
+	start a small memory 64
+	start a large memory "$MIB"
+	SUBJECTS="$SUBJECTS small large"
+fi
 from=a to=b
 for i in $(seq $((MOVES + 1))); do
 	for c in $SUBJECTS; do
@@ -72,10 +90,10 @@ for i in $(seq $((MOVES + 1))); do
 done
 for c in $SUBJECTS; do where $c; done
 row "blackout of an idle container with one process" ms "$(calc "$(blackout idle)")" '<=' 10
-row "blackout for each further process" ms "$(calc "($(blackout processes) - $(blackout idle)) / $PROCESSES")" '<=' 0.5
-row "blackout for 1,000 memory areas" ms "$(calc "($(blackout vmas) - $(blackout idle)) / ($VMAS / 1000)")" '<=' 5
-row "blackout for 1,000 TCP connections" ms "$(calc "($(blackout connections) - $(blackout idle)) / ($CONNECTIONS / 1000)")" '<=' 60
-ratio_row "blackout of $MIB MiB idle against 64 MiB idle" ms "$(calc "$(blackout large)")" "$(calc "$(blackout small)")" "64 MiB" \
+! measure processes || row "blackout for each further process" ms "$(calc "($(blackout processes) - $(blackout idle)) / $PROCESSES")" '<=' 0.5
+! measure vmas || row "blackout for 1,000 memory areas" ms "$(calc "($(blackout vmas) - $(blackout idle)) / ($VMAS / 1000)")" '<=' 5
+! measure connections || row "blackout for 1,000 TCP connections" ms "$(calc "($(blackout connections) - $(blackout idle)) / ($CONNECTIONS / 1000)")" '<=' 60
+! measure memory || ratio_row "blackout of $MIB MiB idle against 64 MiB idle" ms "$(calc "$(blackout large)")" "$(calc "$(blackout small)")" "64 MiB" \
 	"$(calc "$(blackout large) / $(blackout small)")" '<=' 1.5
 
 # The pre-copy of 1 GiB against a plain TLS copy of as much, in turn; the engines' own memory meanwhile.
@@ -93,37 +111,45 @@ engines() { # the largest private memory of any engine, in MiB, while file $TMP/
 	done
 	echo $max
 }
-start a large memory 1024
-PORT=17777 from=a to=b
-: >"$TMP/engine.mib"
-for i in $(seq "$MOVES"); do
-	on $to "$FERRY_BIN/tests/tlscopy" receive $PORT /var/lib/ferry/pki >"$TMP/listen" &
-	until grep -q listening "$TMP/listen"; do sleep 0.02; done
-	on $from "$FERRY_BIN/tests/tlscopy" send "$(address $to)" $PORT 1024 /var/lib/ferry/pki >>"$TMP/tls"
-	wait $!
-	: >"$TMP/go"
-	engines >>"$TMP/engine.mib" &
-	migrate $from large $to >>"$TMP/copy.json"
-	rm "$TMP/go"
-	wait $!
-	t=$from from=$to to=$t
-done
-tls=$(median <"$TMP/tls")
-copy=$(jq -r '.summary.PrecopyNs / 1e9' "$TMP/copy.json" | median)
-ratio_row "pre-copy of 1 GiB" MiB/s "$(calc "1024 / $copy")" "$(calc "1024 / $tls")" "plain TLS copy" "$(calc "$tls / $copy")" '>=' 0.7
-row "memory of an engine beyond the container" MiB "$(sort -n "$TMP/engine.mib" | tail -n 1)" '<=' 64
-on $from docker rm -f large >/dev/null
+precopy() {
+	local i tls copy t
+	start a large memory 1024
+	PORT=17777 from=a to=b
+	: >"$TMP/engine.mib"
+	for i in $(seq "$MOVES"); do
+		on $to "$FERRY_BIN/tests/tlscopy" receive $PORT /var/lib/ferry/pki >"$TMP/listen" &
+		until grep -q listening "$TMP/listen"; do sleep 0.02; done
+		on $from "$FERRY_BIN/tests/tlscopy" send "$(address $to)" $PORT 1024 /var/lib/ferry/pki >>"$TMP/tls"
+		wait $!
+		: >"$TMP/go"
+		engines >>"$TMP/engine.mib" &
+		migrate $from large $to >>"$TMP/copy.json"
+		rm "$TMP/go"
+		wait $!
+		t=$from from=$to to=$t
+	done
+	tls=$(median <"$TMP/tls")
+	copy=$(jq -r '.summary.PrecopyNs / 1e9' "$TMP/copy.json" | median)
+	ratio_row "pre-copy of 1 GiB" MiB/s "$(calc "1024 / $copy")" "$(calc "1024 / $tls")" "plain TLS copy" "$(calc "$tls / $copy")" '>=' 0.7
+	row "memory of an engine beyond the container" MiB "$(sort -n "$TMP/engine.mib" | tail -n 1)" '<=' 64
+	on $from docker rm -f large >/dev/null
+}
+! measure precopy || precopy
 
 # A container that writes 64 MiB all over at full speed: pages a tenth of a second, before and during the pre-copy.
-start a work work 64
-from=a to=b
-for i in $(seq "$MOVES"); do
-	sleep 2
-	on $from docker logs --tail 15 work | awk '{ print $2 }' | median >>"$TMP/work.before"
-	migrate $from work $to --no-auto-converge --timeout 2s --on-timeout force >/dev/null
-	t=$from from=$to to=$t
-	# What was printed in the two seconds before the freeze is in the log on either host.
-	on $from docker logs work | awk '{ print $2 }' | tail -n 25 | head -n 15 | median >>"$TMP/work.during"
-done
-before=$(median <"$TMP/work.before") during=$(median <"$TMP/work.during")
-ratio_row "slowdown of a container that writes at full speed" pages/0.1s "$during" "$before" "no migration" "$(calc "1 - $during / $before")" '<=' 0.15
+slowdown() {
+	local i before during t
+	start a work work 64
+	from=a to=b
+	for i in $(seq "$MOVES"); do
+		sleep 2
+		on $from docker logs --tail 15 work | awk '{ print $2 }' | median >>"$TMP/work.before"
+		migrate $from work $to --no-auto-converge --timeout 2s --on-timeout force >/dev/null
+		t=$from from=$to to=$t
+		# What was printed in the two seconds before the freeze is in the log on either host.
+		on $from docker logs work | awk '{ print $2 }' | tail -n 25 | head -n 15 | median >>"$TMP/work.during"
+	done
+	before=$(median <"$TMP/work.before") during=$(median <"$TMP/work.during")
+	ratio_row "slowdown of a container that writes at full speed" pages/0.1s "$during" "$before" "no migration" "$(calc "1 - $during / $before")" '<=' 0.15
+}
+! measure slowdown || slowdown
