@@ -69,6 +69,8 @@ struct vmas {
 void vmas_free(struct vmas *l);
 struct vma *vmas_add(struct vmas *l, const struct vma *v); /* takes over v->path */
 const struct vma *vmas_find(const struct vmas *l, uint64_t addr);
+/* The first area that ends behind addr. */
+size_t vmas_from(const struct vmas *l, uint64_t addr);
 
 struct thread {
 	pid_t tid, vtid;
@@ -119,7 +121,7 @@ struct task {
 	int mem_fd, pagemap_fd;
 	struct vmas vmas;
 	struct tracker *tracker;
-	uint64_t *watched; /* source: pairs, areas the tracker was told of */
+	uint64_t *watched; /* source: pairs, areas the tracker was told of, in order */
 	size_t nwatched;
 	struct buf runs;	  /* source: pages to be sent this round */
 	struct buf guard_runs;	  /* pairs */

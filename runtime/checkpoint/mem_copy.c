@@ -21,7 +21,6 @@ struct copy {
 	struct task *t;
 	struct error *err;
 	size_t at; /* area in hand */
-	int unwatched;
 };
 
 static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
@@ -138,45 +137,91 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 	return 0;
 }
 
-/* Areas that are new to the tracker. */
+/*
+ * All of the address space but the areas of shared objects: their pages are the objects',
+ * and there may be a hundred thousand of them in each of many processes. These are only
+ * looked at for guard pages, where `guards`.
+ */
+static int scan_space(struct copy *c, pages_fn *scan, bool guards, track_fn *fn)
+{
+	struct task *t = c->t;
+	bool again = !c->d->final;
+	uint64_t at = SPACE_START;
+	int r = 0;
+
+	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
+		const struct vma *v = &t->vmas.v[i];
+
+		if (!(v->flags & MAP_SHARED) || v->start < at || v->end > SPACE_END)
+			continue;
+		if (v->start > at)
+			r = scan(t, at, v->start, again, fn, c);
+		if (r == 0 && guards)
+			r = guards_scan(t, v->start, v->end, fn, c);
+		at = v->end;
+	}
+	return r < 0 ? r : scan(t, at, SPACE_END, again, fn, c);
+}
+
+/* Pages of areas that are new to the tracker. */
 static int unwatched(void *ctx, uint64_t start, uint64_t end, int what)
 {
 	struct copy *c = ctx;
+	struct page_found run = { start, end, what };
 
-	(void)start;
-	(void)end;
-	c->unwatched |= what & PAGES_UNWATCHED;
+	if (what & PAGES_UNWATCHED)
+		buf_add(&c->t->runs, &run, sizeof(run));
 	return 0;
 }
 
+static bool is_same_area(const uint64_t *pair, const struct vma *v)
+{
+	return pair[0] == v->start && pair[1] == v->end;
+}
+
+/*
+ * Areas are in the order of addresses in all three lists: those of the map, those that the
+ * tracker was told of, and those of which a scan says that nobody watches them although
+ * pages are there. Registering twice is harmless, but costs.
+ */
 static void watch(struct copy *c)
 {
 	struct task *t = c->t;
-	size_t tried = 0, watched = 0;
+	size_t tried = 0, watched = 0, n = 0, k = 0, b = 0, nbare;
+	const struct page_found *bare;
+	uint64_t *now;
 
-	for (size_t i = 0; i < t->vmas.n && t->tracker && t->tracker->ops->watch; i++) {
+	if (!t->tracker || !t->tracker->ops->watch)
+		return;
+	if (t->nwatched && scan_space(c, pages_scan_unwatched, false, unwatched) < 0)
+		t->runs.len = 0; /* ended: the next round sees it */
+	bare = (const struct page_found *)(void *)t->runs.data;
+	nbare = t->runs.len / sizeof(*bare);
+	now = mem_grow(NULL, t->vmas.n + 1, 2 * sizeof(*now));
+	for (size_t i = 0; i < t->vmas.n; i++) {
 		const struct vma *v = &t->vmas.v[i];
-		bool known = false;
+		bool known;
 
 		if (!has_private_pages(v))
 			continue;
-		/* Registering twice is harmless, but costs. */
-		for (size_t k = 0; k < t->nwatched && !known; k++)
-			known = t->watched[2 * k] == v->start && t->watched[2 * k + 1] == v->end;
-		c->unwatched = 0;
-		if (known &&
-		    (pages_scan(t, v->start, v->end, false, unwatched, c) < 0 || !c->unwatched))
-			continue;
-		tried++;
-		if (t->tracker->ops->watch(t, v->start, v->end) < 0)
-			continue; /* vanished, or not possible: it counts as written always */
-		watched++;
-		if (known)
-			continue;
-		t->watched = mem_grow(t->watched, t->nwatched + 1, 2 * sizeof(*t->watched));
-		t->watched[2 * t->nwatched] = v->start;
-		t->watched[2 * t->nwatched++ + 1] = v->end;
+		while (k < t->nwatched && t->watched[2 * k] < v->start)
+			k++;
+		while (b < nbare && bare[b].end <= v->start)
+			b++;
+		known = k < t->nwatched && is_same_area(&t->watched[2 * k], v);
+		if (!known || (b < nbare && bare[b].start < v->end)) {
+			tried++;
+			if (t->tracker->ops->watch(t, v->start, v->end) < 0)
+				continue; /* vanished, or cannot be: always counts as written */
+			watched++;
+		}
+		now[2 * n] = v->start;
+		now[2 * n++ + 1] = v->end;
 	}
+	free(t->watched);
+	t->watched = now;
+	t->nwatched = n;
+	t->runs.len = 0;
 	/* After an execve() the tracker stands on memory that is no more. */
 	if (tried && !watched) {
 		tracker_detach(t);
@@ -249,33 +294,6 @@ static int drop_gone(struct copy *c)
 	return 0;
 }
 
-/*
- * All of the address space, except that areas of shared objects are only looked at for
- * guard pages: their pages are the objects', and there may be a hundred thousand of them
- * in each of many processes. An area that has become another one since the map was read
- * is not watched either, and so counts as written when the map is read again.
- */
-static int scan_space(struct copy *c)
-{
-	struct task *t = c->t;
-	bool again = !c->d->final;
-	uint64_t at = SPACE_START;
-	int r = 0;
-
-	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
-		const struct vma *v = &t->vmas.v[i];
-
-		if (!(v->flags & MAP_SHARED) || v->start < at || v->end > SPACE_END)
-			continue;
-		if (v->start > at)
-			r = pages_scan(t, at, v->start, again, found, c);
-		if (r == 0 && !(again && t->tracker))
-			r = guards_scan(t, v->start, v->end, found, c);
-		at = v->end;
-	}
-	return r < 0 ? r : pages_scan(t, at, SPACE_END, again, found, c);
-}
-
 int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 {
 	struct copy c = { .d = d, .t = t, .err = err };
@@ -287,7 +305,9 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 	/* The last round needs no watching: nothing runs that could write. */
 	if (!d->final)
 		watch(&c);
-	r = scan_space(&c);
+	/* An area that has become another one since the map was read is not watched either, and
+	 * so counts as written when the map is read again. */
+	r = scan_space(&c, pages_scan, d->final || !t->tracker, found);
 	if (r < 0 && d->final)
 		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
 	/* One that did not come to its end knows less than it should. */

@@ -287,10 +287,12 @@ static int unmap(struct task *t, uint64_t start, uint64_t end, struct error *err
 	return n < 0 ? fail(t, n, err, "unmapping memory", start) : 0;
 }
 
-/* What of the old layout the new one does not keep. */
+/* What of the old layout the new one does not keep. Both are in the order of addresses. */
 static int unmap_old(struct task *t, const struct vmas *old, const struct vmas *new_,
 		     struct error *err)
 {
+	size_t j = 0;
+
 	for (size_t i = 0; i < old->n; i++) {
 		const struct vma *o = &old->v[i];
 		uint64_t at = o->start;
@@ -302,18 +304,13 @@ static int unmap_old(struct task *t, const struct vmas *old, const struct vmas *
 			bool keep = false;
 			int r;
 
-			for (size_t j = 0; j < new_->n; j++) {
-				const struct vma *n = &new_->v[j];
-
-				if (n->end <= at)
-					continue;
-				if (n->start > at) {
-					stop = n->start < stop ? n->start : stop;
-				} else {
-					keep = same_thing(o, n);
-					stop = n->end < stop ? n->end : stop;
-				}
-				break;
+			while (j < new_->n && new_->v[j].end <= at)
+				j++;
+			if (j < new_->n && new_->v[j].start > at) {
+				stop = new_->v[j].start < stop ? new_->v[j].start : stop;
+			} else if (j < new_->n) {
+				keep = same_thing(o, &new_->v[j]);
+				stop = new_->v[j].end < stop ? new_->v[j].end : stop;
 			}
 			if (!keep) {
 				r = unmap(t, at, stop, err);

@@ -84,3 +84,9 @@ int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_f
 	r = pages_scan_plain(t, start, end, fn, ctx);
 	return r == -ENOTTY ? pages_read(t, start, end, fn, ctx) : r;
 }
+
+int pages_scan_unwatched(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
+			 void *ctx)
+{
+	return t->tracker->ops->scan_unwatched(t, start, end, again, fn, ctx);
+}

@@ -194,13 +194,13 @@ static int read_areas(struct task *t, struct scan *s, uint64_t start, uint64_t e
 {
 	int r = 0;
 
-	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
+	for (size_t i = vmas_from(&t->vmas, start); i < t->vmas.n && r == 0; i++) {
 		const struct vma *v = &t->vmas.v[i];
 		uint64_t from = v->start > start ? v->start : start;
 		uint64_t to = v->end < end ? v->end : end;
 
 		if (from >= to || v->end > SPACE_END)
-			continue;
+			break;
 		s->forget = s->m && s->again && !is_still(s->m, v);
 		r = area(t, s, from, to);
 	}

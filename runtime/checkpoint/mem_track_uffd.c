@@ -47,8 +47,8 @@ struct scan_arg {
 
 #define REGIONS 1024
 
-static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, uint64_t mask,
-		uint64_t anyof, track_fn *fn, void *ctx)
+static int scan_inverted(struct task *t, uint64_t start, uint64_t end, uint64_t flags,
+			 uint64_t inverted, uint64_t mask, uint64_t anyof, track_fn *fn, void *ctx)
 {
 	/* What is not asked for is not looked up: with guards alone no page is touched. */
 	uint64_t kinds =
@@ -63,6 +63,7 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 			.end = end,
 			.vec = (uint64_t)(uintptr_t)regions,
 			.vec_len = REGIONS,
+			.category_inverted = inverted,
 			.category_mask = mask,
 			.category_anyof_mask = anyof,
 			.return_mask = kinds | (anyof & SCAN_GUARD),
@@ -100,6 +101,12 @@ static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, ui
 	return 0;
 }
 
+static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, uint64_t mask,
+		uint64_t anyof, track_fn *fn, void *ctx)
+{
+	return scan_inverted(t, start, end, flags, 0, mask, anyof, fn, ctx);
+}
+
 int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
 {
 	/* A kernel before 6.15 cannot show guard pages. */
@@ -115,6 +122,15 @@ static int uffd_scan(struct task *t, uint64_t start, uint64_t end, bool again, t
 		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN,
 			    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
 	return pages_scan_plain(t, start, end, fn, ctx);
+}
+
+/* The kernel passes by whole areas that are watched: no page of them is looked at. */
+static int uffd_scan_unwatched(struct task *t, uint64_t start, uint64_t end, bool again,
+			       track_fn *fn, void *ctx)
+{
+	(void)again;
+	return scan_inverted(t, start, end, 0, SCAN_WPALLOWED, SCAN_WPALLOWED,
+			     SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
 }
 
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
@@ -187,5 +203,6 @@ const struct tracker_ops tracker_uffd = {
 	.attach = uffd_attach,
 	.watch = uffd_watch,
 	.scan = uffd_scan,
+	.scan_unwatched = uffd_scan_unwatched,
 	.detach = uffd_detach,
 };

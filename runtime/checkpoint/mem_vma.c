@@ -17,6 +17,9 @@
 #define MAP_DROPPABLE 0x08
 #endif
 
+/* Text of /proc in hand at once. */
+#define PIECE (256ul << 10)
+
 void vmas_free(struct vmas *l)
 {
 	for (size_t i = 0; i < l->n; i++)
@@ -35,21 +38,26 @@ struct vma *vmas_add(struct vmas *l, const struct vma *v)
 	return &l->v[l->n++];
 }
 
-const struct vma *vmas_find(const struct vmas *l, uint64_t addr)
+size_t vmas_from(const struct vmas *l, uint64_t addr)
 {
 	size_t lo = 0, hi = l->n;
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
 
-		if (addr < l->v[mid].start)
+		if (addr < l->v[mid].end)
 			hi = mid;
-		else if (addr >= l->v[mid].end)
-			lo = mid + 1;
 		else
-			return &l->v[mid];
+			lo = mid + 1;
 	}
-	return NULL;
+	return lo;
+}
+
+const struct vma *vmas_find(const struct vmas *l, uint64_t addr)
+{
+	size_t i = vmas_from(l, addr);
+
+	return i < l->n && l->v[i].start <= addr ? &l->v[i] : NULL;
 }
 
 void task_free(struct task *t)
@@ -348,6 +356,56 @@ int task_parse_vmas(struct task *t, char *text, bool quick, struct vmas *l)
 	return 0;
 }
 
+/* Where the last area of a piece of text begins, whose lines may not all be there yet. */
+static size_t last_area(const char *text, size_t len)
+{
+	while (len > 0) {
+		const char *nl = memrchr(text, '\n', len - 1);
+		size_t at = nl ? (size_t)(nl - text) + 1 : 0;
+
+		if (text[at] < 'A' || text[at] > 'Z')
+			return at;
+		len = at;
+	}
+	return 0;
+}
+
+/* Reads and parses piece by piece: smaps takes a kilobyte for each area. */
+static int parse_file(struct task *t, const char *path, bool quick, struct vmas *l)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = mem_grow(NULL, PIECE, 1);
+	size_t len = 0;
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = read(fd, text + len, PIECE - len - 1);
+		size_t whole;
+		char first;
+		int r;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		len += (size_t)n;
+		if (n && len < PIECE / 2)
+			continue;
+		whole = n ? last_area(text, len) : len;
+		if (n && !whole)
+			return -EMSGSIZE; /* no area is as long as that */
+		first = text[whole];
+		text[whole] = '\0';
+		r = task_parse_vmas(t, text, quick, l);
+		if (r < 0 || !n)
+			return r;
+		text[whole] = first;
+		memmove(text, text + whole, len - whole);
+		len -= whole;
+	}
+}
+
 int task_read_vmas(struct task *t, bool quick, struct error *err)
 {
 	struct vmas l = { 0 };
@@ -359,13 +417,9 @@ int task_read_vmas(struct task *t, bool quick, struct error *err)
 	if (r == 0)
 		r = reopen(&t->pagemap_fd, t->pid, "pagemap", O_RDONLY);
 	for (int full = !quick || !t->vmas.n; r == 0; full++) {
-		CLEANUP_FREE char *text = NULL;
-
 		/* smaps walks all page tables: 0.1 to 1 ms a process. */
 		snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, full ? "smaps" : "maps");
-		r = file_read(path, 64 << 20, &text, NULL, NULL);
-		if (r == 0)
-			r = task_parse_vmas(t, text, !full, &l);
+		r = parse_file(t, path, !full, &l);
 		if (r != -EAGAIN)
 			break;
 		vmas_free(&l);

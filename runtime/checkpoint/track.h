@@ -22,6 +22,8 @@ struct page_found {
 	int what;
 };
 typedef int track_fn(void *ctx, uint64_t start, uint64_t end, int what);
+typedef int pages_fn(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
+		     void *ctx);
 
 struct tracker_ops {
 	const char *name;
@@ -34,8 +36,9 @@ struct tracker_ops {
 	/* Begins to watch an area that the scan said is unwatched. NULL: needs no telling. */
 	int (*watch)(struct task *t, uint64_t start, uint64_t end);
 	/* pages_scan() of a task that has this tracker. */
-	int (*scan)(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
-		    void *ctx);
+	pages_fn *scan;
+	/* Shows only pages of areas that are not watched, all else is passed by. With `watch`. */
+	pages_fn *scan_unwatched;
 	/* All of the task was scanned with `again`. NULL: nothing to do. */
 	int (*scanned)(struct task *t);
 	void (*detach)(struct task *t);
@@ -65,7 +68,9 @@ void tracker_detach(struct task *t);
  * `again`, only those that were written, and they are watched anew. Without a tracker
  * every page counts as written.
  */
-int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx);
+pages_fn pages_scan;
+/* Pages of areas that the task's tracker (which has `watch`) does not watch. */
+pages_fn pages_scan_unwatched;
 /* The same, but shows guard pages only, and touches nothing else: areas of shared objects. */
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 /* pages_scan() without a tracker: by PAGEMAP_SCAN; -ENOTTY: a kernel before 6.7. */
