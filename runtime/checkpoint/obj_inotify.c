@@ -6,8 +6,8 @@
  *
  * with the inode of the watched file; the path is found by opening the file handle where
  * the file system has decodable ones, else by looking for the inode. Preflight does that
- * search; the freeze only checks what it found. Events that wait to be read cannot be put
- * into the queue of another host: the dump fails then, and the source goes on.
+ * search; the freeze only checks what it found. Events that wait to be read are made to
+ * happen again at the destination (obj_inotify.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,13 +23,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "runtime/checkpoint/obj_common.h"
+#include "runtime/checkpoint/obj_inotify.h"
 #include "runtime/checkpoint/obj_types.h"
+#include "runtime/checkpoint/peek.h"
 
-/* The number that the next watch gets. Without it (CONFIG_CHECKPOINT_RESTORE) numbers are
- * given in turn: reaching one means adding and removing all below it. */
-#define SET_NEXT_WD _IOW('I', 0, int32_t) /* INOTIFY_IOC_SETNEXTWD */
-#define WD_MAX	    100000
+/* Without SET_NEXT_WD numbers are given in turn: reaching one means adding and removing all
+ * below it. */
+#define WD_MAX 100000
 
 static bool can_set_next(void)
 {
@@ -107,6 +107,7 @@ static int inotify_check(struct dump *d, const struct ofd *o, struct obstacles *
 				  : "remove the watch (inotify_rm_watch) of the deleted file");
 	}
 	obj_owner_check(d, o, out);
+	peek_load(PEEK_INOTIFY, NULL); /* not in the pause */
 	return 0;
 }
 
@@ -141,12 +142,11 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 	size_t n = watches_parse(info, &w);
 	int queued = 0, rc = 0;
 
-	if (ioctl(o->fd, FIONREAD, &queued) < 0 || queued)
-		return error_set(err, EAGAIN,
-				 "an inotify descriptor has events that were not read yet; try "
-				 "again when the program has read them");
+	if (ioctl(o->fd, FIONREAD, &queued) < 0)
+		return error_sys(err, errno, "asking for inotify events");
 	m.flags = (uint32_t)o->flags;
-	m.next = next_wd(o->fd);
+	if (!queued)
+		m.next = next_wd(o->fd);
 	m.watches = mem_zalloc((n + 1) * sizeof(Cko__InotifyWatch *));
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		Cko__InotifyWatch *x = mem_zalloc(sizeof(*x));
@@ -162,6 +162,8 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 				       "no path leads to what inotify watch %d watches", w[i].wd);
 		}
 	}
+	if (rc == 0 && queued)
+		rc = inotify_queue_dump(d, o->fd, &m, err);
 	if (rc == 0)
 		rc = obj_owner_dump(d, o, &m.owner, err);
 	if (rc == 0)
@@ -170,23 +172,41 @@ static int inotify_dump(struct dump *d, struct ofd *o, struct buf *body, struct 
 		free(m.watches[i]->path);
 		free(m.watches[i]);
 	}
+	inotify_queue_free(&m);
 	free(m.watches);
 	free(m.owner);
 	return rc;
 }
 
 /* --- destination ------------------------------------------------------------------------ */
+/* Those whose watches are deaf until the end. */
+static struct waiting {
+	uint32_t id;
+	Cko__Inotify *m;
+} * waiting;
+static size_t nwaiting;
+
 static int inotify_restore(struct restore *r, uint32_t id, const void *body, size_t len, int *fd,
 			   struct error *err)
 {
 	CLEANUP_MSG Cko__Inotify *m = obj_unpack(&cko__inotify__descriptor, body, len, err);
+	int n = 0;
 
-	(void)r;
-	(void)id;
 	if (!m)
 		return -EBADMSG;
 	*fd = inotify_init1(IN_CLOEXEC | ((int)m->flags & O_NONBLOCK));
-	return *fd < 0 ? error_sys(err, errno, "making an inotify descriptor") : 0;
+	if (*fd < 0)
+		return error_sys(err, errno, "making an inotify descriptor");
+	if (m->n_events) {
+		n = inotify_replay(r, *fd, m, err);
+		if (n < 0) {
+			close(TAKE_FD(*fd));
+			return n;
+		}
+		waiting = mem_grow(waiting, nwaiting + 1, sizeof(*waiting));
+		waiting[nwaiting++] = (struct waiting){ id, TAKE_PTR(m) };
+	}
+	return n;
 }
 
 static int watch_add(struct restore *r, int fd, const Cko__InotifyWatch *w, struct error *err)
@@ -222,26 +242,30 @@ static int inotify_late(struct restore *r, uint32_t id, const void *body, size_t
 
 	if (!m)
 		return -EBADMSG;
-	for (size_t i = 0; i < m->n_watches; i++) {
+	for (size_t i = 0; i < m->n_watches && !m->n_events; i++) {
 		int n = watch_add(r, fd, m->watches[i], err);
 
 		if (n < 0)
 			return n;
 	}
-	if (m->next)
+	if (m->next && !m->n_events)
 		ioctl(fd, SET_NEXT_WD, m->next);
 	return obj_owner_late(r, id, m->owner, err);
 }
 
-/* The queue was empty at the source: what is in it now came from the building here. */
+/* Where the queue was empty at the source, what is in it now came from the building here. */
 static int inotify_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 {
 	char buf[8192] __attribute__((aligned(8)));
 	int queued = 0;
 
-	(void)r;
-	(void)id;
-	(void)err;
+	for (size_t i = 0; i < nwaiting; i++)
+		if (waiting[i].id == id) {
+			CLEANUP_MSG Cko__Inotify *m = waiting[i].m;
+
+			waiting[i] = waiting[--nwaiting];
+			return inotify_replay_end(r, fd, m, err);
+		}
 	while (ioctl(fd, FIONREAD, &queued) == 0 && queued > 0 && read(fd, buf, sizeof(buf)) > 0)
 		;
 	return 0;

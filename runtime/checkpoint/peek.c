@@ -33,11 +33,12 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 
 static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 {
-	return kind == PEEK_UNDO   ? s->progs.peek_undo
-	       : kind == PEEK_AIO  ? s->progs.peek_aio
-	       : kind == PEEK_UNIX ? s->progs.peek_unix
-	       : kind == PEEK_CRED ? s->progs.peek_cred
-				   : s->progs.peek_mqueue;
+	return kind == PEEK_UNDO      ? s->progs.peek_undo
+	       : kind == PEEK_AIO     ? s->progs.peek_aio
+	       : kind == PEEK_UNIX    ? s->progs.peek_unix
+	       : kind == PEEK_INOTIFY ? s->progs.peek_inotify
+	       : kind == PEEK_CRED    ? s->progs.peek_cred
+				      : s->progs.peek_mqueue;
 }
 
 /* All that an iterator writes. */
@@ -88,6 +89,18 @@ static int percpu_learn(struct peek_bpf *s)
 	return n == 0 && !any ? -ENOENT : n;
 }
 
+/* Of one process only where the kernel can (6.1), so that not all are gone through. */
+static struct bpf_link *attach(struct peek_bpf *s, enum peek_kind kind)
+{
+	union bpf_iter_link_info info = { .task.pid = (uint32_t)getpid() };
+	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
+	struct bpf_link *link = NULL;
+
+	if (kind == PEEK_INOTIFY)
+		link = bpf_program__attach_iter(program(s, kind), &opts);
+	return link ? link : bpf_program__attach_iter(program(s, kind), NULL);
+}
+
 static int load(struct loaded *l, enum peek_kind kind)
 {
 	struct bpf_program *p;
@@ -106,7 +119,7 @@ static int load(struct loaded *l, enum peek_kind kind)
 		n = percpu_learn(l->skel);
 	if (n < 0)
 		return n;
-	l->link = bpf_program__attach_iter(program(l->skel, kind), NULL);
+	l->link = attach(l->skel, kind);
 	return l->link ? 0 : -errno;
 }
 
@@ -152,6 +165,17 @@ int peek_unix_from(uint32_t own, uint32_t client, uint32_t from, struct error *e
 	s->bss->unix_own = own;
 	s->bss->unix_client = client;
 	s->bss->unix_from = from;
+	return 0;
+}
+
+int peek_inotify_from(int fd, uint32_t from, struct error *err)
+{
+	int n = peek_load(PEEK_INOTIFY, err);
+
+	if (n < 0)
+		return n;
+	loaded[PEEK_INOTIFY].skel->bss->inotify_fd = fd;
+	loaded[PEEK_INOTIFY].skel->bss->inotify_from = from;
 	return 0;
 }
 

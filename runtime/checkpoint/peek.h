@@ -26,6 +26,11 @@ enum peek_kind {
 	 * b: the other end's inode, c: place in the queue, d: messages in it; struct peek_unix
 	 * follows. peek_unix_from() says which. */
 	PEEK_UNIX = 5,
+	/* Events that wait in an inotify descriptor of the caller's, which peek_inotify_from()
+	 * names. Of the descriptor: a: number of the next watch (0: none yet), c: ~0,
+	 * d: events that wait. Then of each event: tid: watch, a: mask, b: cookie, c: place;
+	 * its name follows, without a zero. Not all may come at once. */
+	PEEK_INOTIFY,
 	/* Every thread: pid, tid, keys in its a: session, b: process, c: thread keyring,
 	 * d: the session keyring's serial. PEEK_CRED_WORDS words of its security modules. */
 	PEEK_CRED = 16,
@@ -62,6 +67,9 @@ int peek_sem_size(int semid, uint32_t nsems, struct error *err);
  * `client` that waits to be accepted. From message `from` on: not all may come at once.
  */
 int peek_unix_from(uint32_t own, uint32_t client, uint32_t from, struct error *err);
+
+/* Which descriptor PEEK_INOTIFY reads, from which event on. */
+int peek_inotify_from(int fd, uint32_t from, struct error *err);
 
 /* Calls fn for every record; stops at its first negative result, and gives that. */
 int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),

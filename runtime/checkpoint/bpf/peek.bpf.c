@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_CRED = 16 };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_CRED = 16 };
 
 struct peek_record {
 	__u32 kind;
@@ -373,6 +373,90 @@ int peek_unix(struct bpf_iter__unix *ctx)
 	if (w.rec.a != unix_own || (!unix_own && w.rec.b != unix_client))
 		return 0;
 	bpf_loop(1 << 16, unix_one, &w, 0);
+	return 0;
+}
+
+// --- events of inotify ---------------------------------------------------------------------
+#define EVENT_NAME 256 // NAME_MAX and a zero
+
+int inotify_fd;	    // of the reading process
+__u32 inotify_from; // from which event on
+__u32 inotify_written;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, char[EVENT_NAME]);
+} inotify_name SEC(".maps");
+
+struct inotify_walk {
+	struct seq_file *seq;
+	struct peek_record rec;
+	struct list_head *head, *at;
+};
+
+static long inotify_one(__u32 i, void *ctx)
+{
+	struct inotify_walk *w = ctx;
+	struct list_head *at = w->at;
+	struct fsnotify_event *fse;
+	struct inotify_event_info *e;
+	__u32 zero = 0, len;
+	char *name;
+
+	if (!at || at == w->head)
+		return 1;
+	fse = container_of(at, struct fsnotify_event, list);
+	w->at = BPF_CORE_READ(at, next);
+	if (i < inotify_from)
+		return 0;
+	if (inotify_written > UNIX_STEP)
+		return 1;
+	e = container_of(fse, struct inotify_event_info, fse);
+	w->rec.tid = BPF_CORE_READ(e, wd);
+	w->rec.a = BPF_CORE_READ(e, mask);
+	w->rec.b = BPF_CORE_READ(e, sync_cookie);
+	w->rec.c = i;
+	len = (__u32)BPF_CORE_READ(e, name_len);
+	asm volatile("" : "+r"(len));
+	len &= EVENT_NAME - 1;
+	name = bpf_map_lookup_elem(&inotify_name, &zero);
+	if (!name ||
+	    bpf_probe_read_kernel(name, len,
+				  (void *)e + bpf_core_field_offset(struct inotify_event_info, name)))
+		return 1;
+	w->rec.len = len;
+	inotify_written += sizeof(w->rec) + len;
+	bpf_seq_write(w->seq, &w->rec, sizeof(w->rec));
+	bpf_seq_write(w->seq, name, len);
+	return 0;
+}
+
+// What waits to be read from descriptor inotify_fd of who reads this. The first record tells
+// of the descriptor itself; an event that comes meanwhile is put behind the others.
+SEC("iter/task_file")
+int peek_inotify(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task, *me = (void *)bpf_get_current_task();
+	struct inotify_walk w = {};
+	struct fsnotify_group *group;
+	struct file *file = ctx->file;
+
+	if (!task || !file || (int)ctx->fd != inotify_fd ||
+	    BPF_CORE_READ(task, tgid) != BPF_CORE_READ(me, tgid))
+		return 0;
+	group = BPF_CORE_READ(file, private_data);
+	w.seq = ctx->meta->seq;
+	w.rec.kind = PEEK_INOTIFY;
+	w.rec.a = BPF_CORE_READ(group, inotify_data.idr.idr_next);
+	w.rec.c = ~0ull;
+	w.rec.d = BPF_CORE_READ(group, q_len);
+	bpf_seq_write(w.seq, &w.rec, sizeof(w.rec));
+	inotify_written = sizeof(w.rec);
+	w.head = (void *)group + bpf_core_field_offset(struct fsnotify_group, notification_list);
+	w.at = BPF_CORE_READ(group, notification_list.next);
+	bpf_loop(1 << 16, inotify_one, &w, 0);
 	return 0;
 }
 

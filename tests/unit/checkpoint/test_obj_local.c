@@ -498,6 +498,56 @@ static void test_event_objects_come_back(void **state)
 		close((int[]){ ep, ev, tf, in_fd, sfd, pfd }[i]);
 }
 
+/* Everything that waits in an inotify descriptor: its length. */
+static size_t events_of(int fd, char *buf, size_t size)
+{
+	ssize_t n = read(fd, buf, size);
+
+	assert_true(n > 0);
+	for (char *p = buf; p < buf + n;) {
+		struct inotify_event *e = (void *)p;
+
+		e->cookie = e->cookie != 0;
+		p += sizeof(*e) + e->len;
+	}
+	return (size_t)n;
+}
+
+static void test_unread_inotify_events_come_back(void **state)
+{
+	int fd[2] = { inotify_init1(IN_NONBLOCK), inotify_init1(IN_NONBLOCK) }, wd[2][3] = { 0 };
+	char before[4096] __attribute__((aligned(8))), after[4096] __attribute__((aligned(8)));
+	size_t n;
+
+	(void)state;
+	assert_int_equal(mkdir(in("watched"), 0700), 0);
+	assert_int_equal(mkdir(in("gone"), 0700), 0);
+	close(open(in("watched/file"), O_CREAT | O_WRONLY, 0600));
+	for (int i = 0; i < 2; i++) {
+		wd[i][0] = inotify_add_watch(fd[i], in("gone"), IN_ALL_EVENTS);
+		wd[i][1] = inotify_add_watch(fd[i], in("watched"), IN_ALL_EVENTS);
+		wd[i][2] = inotify_add_watch(fd[i], in("watched/file"), IN_ALL_EVENTS);
+	}
+	assert_memory_equal(wd[0], wd[1], sizeof(wd[0]));
+	close(open(in("watched/new"), O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(rename(in("watched/new"), in("watched/newer")), 0);
+	close(open(in("watched/new"), O_CREAT | O_WRONLY, 0600));
+	close(open(in("gone/inside"), O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(chmod(in("watched/file"), 0640), 0);
+	assert_int_equal(unlink(in("gone/inside")), 0);
+	assert_int_equal(rename(in("watched/file"), in("watched/life")), 0);
+	assert_int_equal(rmdir(in("gone")), 0);
+	n = events_of(fd[0], before, sizeof(before));
+	move(&fd[1], 1);
+	/* preflight has opened folders on its way to the paths, and was heard */
+	assert_true(events_of(fd[1], after, sizeof(after)) >= n);
+	assert_memory_equal(before, after, n);
+	assert_int_equal(inotify_rm_watch(fd[1], wd[1][2]), 0);
+	assert_int_equal(inotify_add_watch(fd[1], in("watched/new"), IN_OPEN), wd[1][2] + 1);
+	for (int i = 0; i < 2; i++)
+		close(fd[i]);
+}
+
 static void test_unix_sockets_come_back(void **state)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -571,6 +621,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_files_pipes_and_locks_come_back, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_event_objects_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unread_inotify_events_come_back, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_unix_sockets_come_back, setup, teardown),
 		cmocka_unit_test(test_damaged_bodies_are_refused),
 	};
