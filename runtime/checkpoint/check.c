@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <time.h>
@@ -95,10 +96,19 @@ int check_tree(const Ck__Tree *m, struct error *err)
 	return 0;
 }
 
+static bool is_huge_shift(uint32_t shift)
+{
+	return shift > 12 && shift < 40;
+}
+
 static bool is_vma(const Ck__Vma *m)
 {
 	if (m->start >= m->end || m->start % PAGE || m->end % PAGE ||
 	    (m->kind > VMA_VSYSCALL && m->kind != VMA_AIO))
+		return false;
+	if (m->flags & MAP_HUGETLB &&
+	    (!is_huge_shift(m->flags >> 26) || m->start % (1ull << (m->flags >> 26)) ||
+	     m->end % (1ull << (m->flags >> 26)) || (m->kind != VMA_ANON && m->kind != VMA_SHARED)))
 		return false;
 	if (m->kind == VMA_VSYSCALL)
 		return m->start == VSYSCALL_PAGE;
@@ -123,7 +133,9 @@ int check_shared(const Ck__Shared *m, struct error *err)
 {
 	if (m->kind > SHARED_DELETED || m->size > CHECK_ADDRESS_MAX ||
 	    (m->name && strlen(m->name) >= PATH_MAX) ||
-	    (m->kind == SHARED_FILE && (!m->name || !m->name[0])))
+	    (m->kind == SHARED_FILE && (!m->name || !m->name[0])) ||
+	    (m->huge_shift && (!is_huge_shift(m->huge_shift) ||
+			       (m->kind != SHARED_SYSV && m->size % (1ull << m->huge_shift)))))
 		return error_set(err, EBADMSG, "shared memory %u is damaged", m->id);
 	return 0;
 }

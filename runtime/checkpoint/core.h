@@ -123,6 +123,9 @@ struct task {
 	struct tracker *tracker;
 	uint64_t *watched; /* source: pairs, areas the tracker was told of, in order */
 	size_t nwatched;
+	bool has_huge;		/* some area was of huge pages: mem_huge.h */
+	struct huge_area *huge; /* source: what the destination has of those */
+	size_t nhuge;
 	struct buf runs;	  /* source: pages to be sent this round */
 	struct buf guard_runs;	  /* pairs */
 	struct pageset here;	  /* source, last round: pages that are there */
@@ -282,6 +285,9 @@ struct shared {
 	size_t nhash;
 	uint8_t *map; /* source: read-only; destination: System V, writable */
 	size_t map_len;
+	uint64_t segment_bytes; /* source, System V: what it was made with */
+	uint32_t huge_shift; /* its pages are of 1 << this; 0: ordinary ones (mem_huge.h) */
+	struct pageset filled; /* destination, of huge pages: which are there */
 	uint64_t *now; /* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
 	size_t nnow;
 	/* Source, a deleted file: mapped shared by somebody; when its content was sent it had
@@ -378,6 +384,9 @@ int dump_scan_all(struct dump *d, struct error *err);
 int dump_task_scan(struct dump *d, struct task *t, struct error *err);
 /* mem_copy.c: one task's layout and changed pages; counts into d->round_page_bytes. */
 int dump_task_memory(struct dump *d, struct task *t, struct error *err);
+/* mem_copy.c: a run of private pages: `data`, or zeros or nothing by `flags`. */
+int dump_private_run(struct dump *d, struct task *t, uint64_t start, uint64_t npages,
+		     uint16_t flags, const void *data, struct error *err);
 /* mem_shared.c */
 int dump_shared_scan(struct dump *d, struct error *err);
 int dump_shared_memory(struct dump *d, struct error *err);

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 
@@ -23,18 +24,24 @@ struct copy {
 	size_t at; /* area in hand */
 };
 
+int dump_private_run(struct dump *d, struct task *t, uint64_t start, uint64_t npages,
+		     uint16_t flags, const void *data, struct error *err)
+{
+	struct page_run run = { SPACE_PRIVATE, (uint32_t)t->vpid, start, npages };
+
+	if (!flags) {
+		d->page_bytes += npages * PAGE;
+		d->round_page_bytes += npages * PAGE;
+	}
+	pageset_set(&t->sent, start, npages, !(flags & FRAME_DROP));
+	return stream_send(d->s, FRAME_PAGES, flags, &run, sizeof(run), data,
+			   data ? npages * PAGE : 0, err);
+}
+
 static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
 		    const void *data)
 {
-	struct page_run run = { SPACE_PRIVATE, (uint32_t)c->t->vpid, start, npages };
-
-	if (!flags) {
-		c->d->page_bytes += npages * PAGE;
-		c->d->round_page_bytes += npages * PAGE;
-	}
-	pageset_set(&c->t->sent, start, npages, !(flags & FRAME_DROP));
-	return stream_send(c->d->s, FRAME_PAGES, flags, &run, sizeof(run), data,
-			   data ? npages * PAGE : 0, c->err);
+	return dump_private_run(c->d, c->t, start, npages, flags, data, c->err);
 }
 
 /* Splits what was read into runs of zero pages and of others. */
@@ -129,6 +136,10 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 
 		if (!has_private_pages(&l->v[i]))
 			continue;
+		if (c->d->final && huge_bytes(&l->v[i]) && !(what & PAGES_WRITTEN)) {
+			huge_doubt(c->t, &run);
+			continue;
+		}
 		if (c->d->final)
 			pageset_set(&c->t->here, run.start, (run.end - run.start) / PAGE, true);
 		if ((what & PAGES_WRITTEN) || !c->t->tracker)
@@ -140,7 +151,8 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 /*
  * All of the address space but the areas of shared objects: their pages are the objects',
  * and there may be a hundred thousand of them in each of many processes. These are only
- * looked at for guard pages, where `guards`.
+ * looked at for guard pages, where `guards`. Huge pages that the tracker does not see all
+ * count as written, and are compared by content.
  */
 static int scan_space(struct copy *c, pages_fn *scan, bool guards, track_fn *fn)
 {
@@ -151,12 +163,15 @@ static int scan_space(struct copy *c, pages_fn *scan, bool guards, track_fn *fn)
 
 	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
 		const struct vma *v = &t->vmas.v[i];
+		bool unseen = huge_bytes(v) && !(v->flags & MAP_SHARED) && !huge_is_watched(t, v);
 
-		if (!(v->flags & MAP_SHARED) || v->start < at || v->end > SPACE_END)
+		if ((!(v->flags & MAP_SHARED) && !unseen) || v->start < at || v->end > SPACE_END)
 			continue;
 		if (v->start > at)
 			r = scan(t, at, v->start, again, fn, c);
-		if (r == 0 && guards)
+		if (r == 0 && unseen && fn == found)
+			r = pages_all(t, v->start, v->end, fn, c);
+		else if (r == 0 && guards && !unseen)
 			r = guards_scan(t, v->start, v->end, fn, c);
 		at = v->end;
 	}
@@ -202,7 +217,7 @@ static void watch(struct copy *c)
 		const struct vma *v = &t->vmas.v[i];
 		bool known;
 
-		if (!has_private_pages(v))
+		if (!has_private_pages(v) || (huge_bytes(v) && !huge_is_watched(t, v)))
 			continue;
 		while (k < t->nwatched && t->watched[2 * k] < v->start)
 			k++;
@@ -302,6 +317,7 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 	t->runs.len = t->guard_runs.len = 0;
 	if (t->zombie)
 		return 0;
+	huge_keep(t);
 	/* The last round needs no watching: nothing runs that could write. */
 	if (!d->final)
 		watch(&c);
@@ -330,6 +346,8 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 
 		if (!d->final && !tracker_chosen())
 			d->left_bytes += run->end - run->start;
+		else if (t->nhuge && huge_bytes(vmas_find(&t->vmas, run->start)))
+			r = huge_send(d, t, run->start, run->end, err);
 		else if (run->what & PAGES_ZERO)
 			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO,
 				     NULL);

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -208,7 +209,7 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 {
 	uint32_t flags = v->flags | MAP_FIXED;
 	uint64_t off = v->pgoff + (start - v->start);
-	uint32_t prot = v->prot;
+	uint32_t prot = huge_prot(v);
 	long num = -1, n;
 	bool write;
 
@@ -258,6 +259,8 @@ static int map(struct restore *r, struct task *t, struct vma *v, uint64_t start,
 			   num >= 0 ? (unsigned long)num : -1ul, num >= 0 ? off : 0);
 	if (num >= 0)
 		remote_syscall(t, SYS_close, (unsigned long)num, 0, 0, 0, 0, 0);
+	if (n == -ENOMEM && huge_bytes(v))
+		return huge_lacks_private(t, v, start, end, err);
 	if (n < 0)
 		return fail(t, n, err, "mapping memory", start);
 	return 0;
@@ -349,9 +352,9 @@ static int map_new(struct restore *r, struct task *t, const struct vmas *old, st
 			}
 			if (o && same_thing(o, n)) {
 				n->pending |= o->pending;
-				if (o->prot != n->prot) {
+				if (huge_prot(o) != huge_prot(n)) {
 					long p = remote_syscall(t, SYS_mprotect, at, stop - at,
-								n->prot, 0, 0, 0);
+								huge_prot(n), 0, 0, 0);
 
 					if (p < 0)
 						return fail(t, p, err, "protecting memory", at);
@@ -416,6 +419,7 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 	for (size_t i = 0; i < l->n_vmas; i++) {
 		struct vma v = from_message(l->vmas[i]);
 
+		t->has_huge |= huge_bytes(&v) != 0;
 		vmas_add(&new_, &v);
 	}
 	move_scratch(t, &new_);
@@ -475,6 +479,7 @@ static int zero_pages(struct task *t, const struct page_run *run, struct error *
 int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 {
 	struct page_run run;
+	const struct vma *v;
 	struct task *t;
 	int e;
 
@@ -486,11 +491,13 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 	t = tasks_by_vpid(&r->tasks, (pid_t)run.id);
 	if (!t)
 		return error_set(err, EBADMSG, "pages of an unknown process %u", run.id);
+	v = t->has_huge ? vmas_find(&t->vmas, run.start) : NULL;
+	if (v && huge_bytes(v))
+		return huge_pages(t, v, &run, f->flags, f->data + sizeof(run), err);
 	if (f->flags & FRAME_DROP) {
 		/* In a layout that came since, the area may be gone already. */
 		for (uint64_t i = 0; i < run.npages; i++) {
-			const struct vma *v = vmas_find(&t->vmas, run.start + i * PAGE);
-
+			v = vmas_find(&t->vmas, run.start + i * PAGE);
 			if (v && pageset_has(&t->got, run.start + i * PAGE))
 				remote_syscall(t, SYS_madvise, run.start + i * PAGE, PAGE,
 					       MADV_DONTNEED, 0, 0, 0);
@@ -499,8 +506,7 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 		return 0;
 	}
 	if (f->flags & FRAME_ZERO) {
-		const struct vma *v = vmas_find(&t->vmas, run.start);
-
+		v = vmas_find(&t->vmas, run.start);
 		/* Fresh anonymous memory is zero as it is. */
 		if (v && v->kind == VMA_ANON && run.start + run.npages * PAGE <= v->end &&
 		    !pageset_any(&t->got, run.start, run.npages))
@@ -582,6 +588,12 @@ int restore_memory_finish(struct restore *r, struct task *t, struct error *err)
 
 		if (is_special(v) || (advice & ADVICE_DROPPABLE))
 			continue;
+		if (huge_bytes(v)) {
+			int e = huge_protect(t, v, err);
+
+			if (e < 0)
+				return e;
+		}
 		/* System V memory has DONTEXPAND set by itself; nothing to do for `dd`. */
 		for (size_t a = 0; a < sizeof(advices) / sizeof(advices[0]); a++)
 			if (advice & advices[a].advice)

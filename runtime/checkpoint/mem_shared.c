@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/postcopy.h"
 
 struct shared *shareds_by_inode(const struct shareds *l, dev_t dev, ino_t ino)
@@ -90,7 +91,7 @@ static void settle(struct shared *s, const struct stat *before)
 
 struct hash_job {
 	int fd;
-	bool sysv;
+	bool sysv, huge;
 	const uint8_t *map;
 	uint64_t *now;
 	size_t npages;
@@ -114,6 +115,10 @@ static void hash_object(const struct hash_job *j)
 {
 	off_t size = (off_t)(j->npages * PAGE), at = 0;
 
+	if (j->huge) {
+		huge_hash_object(j->fd, j->now, j->npages);
+		return;
+	}
 	if (j->sysv) {
 		hash_pages(j, 0, j->npages);
 		return;
@@ -157,6 +162,7 @@ void dump_shared_hash_start(struct dump *d)
 	h->jobs = mem_zalloc((d->shared.n + 1) * sizeof(*h->jobs));
 	for (size_t i = 0; i < d->shared.n; i++) {
 		struct shared *s = d->shared.s[i];
+		uint64_t len = s->huge_shift ? s->nhash * PAGE : s->map_len;
 		struct stat st;
 
 		free(s->now);
@@ -165,14 +171,15 @@ void dump_shared_hash_start(struct dump *d)
 		if (is_settled(s))
 			continue;
 		/* Cut short since the last round: pages past its end cannot be read. */
-		if (!s->map || fstat(s->fd, &st) < 0 || (uint64_t)st.st_size + PAGE <= s->map_len)
+		if (!len || fstat(s->fd, &st) < 0 || (uint64_t)st.st_size + PAGE <= len)
 			continue;
-		s->nnow = s->map_len / PAGE;
+		s->nnow = len / PAGE;
 		s->now = mem_grow(NULL, s->nnow, sizeof(*s->now));
 		for (size_t k = 0; k < s->nnow; k++)
 			s->now[k] = HASH_UNKNOWN;
-		h->jobs[h->n++] =
-			(struct hash_job){ s->fd, s->kind == SHARED_SYSV, s->map, s->now, s->nnow };
+		h->jobs[h->n++] = (struct hash_job){ s->fd,	    s->kind == SHARED_SYSV,
+						     s->huge_shift, s->map,
+						     s->now,	    s->nnow };
 	}
 	d->shared.hashing = h;
 	if (pthread_create(&h->thread, NULL, hash_thread, h)) {
@@ -190,6 +197,7 @@ static void shared_free(struct shared *s)
 		munmap(s->map, s->map_len);
 	pageset_free(&s->at_once);
 	pageset_free(&s->late);
+	pageset_free(&s->filled);
 	free(s->hash);
 	free(s->now);
 	free(s->name);
@@ -230,6 +238,7 @@ static struct shared *add(struct dump *d, int fd, const char *link)
 	s->uid = st.st_uid;
 	s->gid = st.st_gid;
 	s->seen = true;
+	s->huge_shift = huge_shift_of(fd);
 	s->name = str_dup(link);
 	if (str_starts(link, "/memfd:")) {
 		char *end = strstr(s->name, " (deleted)");
@@ -244,7 +253,8 @@ static struct shared *add(struct dump *d, int fd, const char *link)
 		s->kind = SHARED_SYSV;
 		s->key = (int)strtoul(link + 5, NULL, 16);
 		s->shmid = (int)st.st_ino;
-	} else if (strcmp(link, "/dev/zero (deleted)") == 0) {
+	} else if (strcmp(link, "/dev/zero (deleted)") == 0 ||
+		   (s->huge_shift && strcmp(link, "/anon_hugepage (deleted)") == 0)) {
 		s->kind = SHARED_ANON;
 	} else {
 		s->kind = str_ends(link, " (deleted)") ? SHARED_DELETED : SHARED_FILE;
@@ -264,7 +274,8 @@ struct shared *dump_shared_add_fd(struct dump *d, int fd, const char *link)
 	char path[64];
 	int own;
 
-	if (!on_shmem(fd) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if ((!on_shmem(fd) && !(str_starts(link, "/memfd:") && huge_shift_of(fd))) ||
+	    fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return NULL;
 	s = shareds_by_inode(&d->shared, st.st_dev, st.st_ino);
 	if (s) {
@@ -384,7 +395,8 @@ static int announce(struct dump *d, struct shared *s, struct error *err)
 	s->size = (uint64_t)st.st_size;
 	m.id = s->id;
 	m.kind = s->kind;
-	m.size = s->size;
+	/* The file behind a segment of huge pages is of whole ones. */
+	m.size = s->kind == SHARED_SYSV && s->segment_bytes ? s->segment_bytes : s->size;
 	m.name = s->name;
 	m.has_mode = m.has_uid = m.has_gid = m.has_seals = m.has_key = m.has_shmid = 1;
 	m.mode = s->mode;
@@ -398,6 +410,8 @@ static int announce(struct dump *d, struct shared *s, struct error *err)
 	m.creator_group = s->creator_group;
 	m.removed = s->removed;
 	m.locked = s->locked;
+	m.has_huge_shift = 1;
+	m.huge_shift = s->huge_shift;
 	return stream_send_msg(d->s, FRAME_SHARED, &m.base, err);
 }
 
@@ -486,10 +500,13 @@ static int data_range(struct dump *d, struct shared *s, uint64_t page, uint64_t 
 		const uint8_t *data = d->page_buf;
 		int r;
 
+		if (d->final && s->huge_shift && page + n <= s->nnow &&
+		    memcmp(s->now + page, s->hash + page, n * sizeof(*s->now)) == 0)
+			continue;
 		if (d->final && s->map && (page + n) * PAGE <= s->map_len) {
 			/* Nobody runs who could cut the object short under the mapping. */
 			data = s->map + page * PAGE;
-		} else if (s->kind == SHARED_SYSV) {
+		} else if (s->kind == SHARED_SYSV && !s->huge_shift) {
 			/* No read(2) on System V segments; their size never changes. */
 			data = s->map + page * PAGE;
 		} else {
@@ -526,14 +543,15 @@ static int send_object(struct dump *d, struct shared *s, struct error *err)
 	} else if (npages < s->nhash) {
 		s->nhash = npages;
 	}
-	if (s->map_len != npages * PAGE) {
+	/* Reading a hole of huge pages through a mapping would take one from the pool. */
+	if (s->map_len != npages * PAGE && !s->huge_shift) {
 		if (s->map)
 			munmap(s->map, s->map_len);
 		s->map = npages ? mmap(NULL, npages * PAGE, PROT_READ, MAP_SHARED, s->fd, 0) : NULL;
 		s->map = s->map == MAP_FAILED ? NULL : s->map;
 		s->map_len = s->map ? npages * PAGE : 0;
 	}
-	if (s->kind == SHARED_SYSV && !s->map)
+	if (s->kind == SHARED_SYSV && !s->map && !s->huge_shift)
 		return error_set(err, ENOMEM, "SysV segment %d cannot be mapped", s->shmid);
 	for (uint64_t at = 0; at < npages * PAGE && r == 0;) {
 		off_t data = lseek(s->fd, (off_t)at, SEEK_DATA);

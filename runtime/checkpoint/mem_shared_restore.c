@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 
 #define MFD_EXEC_ 0x10u
 
@@ -32,8 +33,9 @@ static int map_file(const void *map, size_t len)
 static int make_anon(struct shared *s, struct error *err)
 {
 	size_t len = (s->size + PAGE - 1) / PAGE * PAGE;
+	int huge = s->huge_shift ? MAP_HUGETLB | (int)(s->huge_shift << 26) : 0;
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | huge, -1, 0);
 
 	if (p == MAP_FAILED)
 		return error_sys(err, errno, "making %zu bytes of shared memory", len);
@@ -47,6 +49,8 @@ static int make_memfd(struct shared *s, struct error *err)
 	CLEANUP_FREE char *name = str_dup(s->name);
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
+	if (s->huge_shift)
+		flags |= MFD_HUGETLB | s->huge_shift << 26;
 	/* A deleted file goes by the last part of its name. */
 	if (s->kind == SHARED_DELETED && str_ends(name, " (deleted)"))
 		name[strlen(name) - strlen(" (deleted)")] = '\0';
@@ -95,6 +99,7 @@ int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 		s->shmid = m->shmid;
 		s->creator = m->creator;
 		s->creator_group = m->creator_group;
+		s->huge_shift = m->huge_shift;
 		switch (s->kind) {
 		case SHARED_ANON:
 			e = make_anon(s, err);
@@ -120,6 +125,8 @@ int restore_shared(struct restore *r, const Ck__Shared *m, struct error *err)
 		return error_set(err, EBADMSG, "shared memory %u changed its size", m->id);
 	if (s->fd < 0 && !s->map)
 		return error_set(err, EBADMSG, "shared memory %u was not made", m->id);
+	if (s->huge_shift && s->kind != SHARED_SYSV && s->size != m->size)
+		huge_shared_unmap(s, m->size);
 	s->seals = m->seals;
 	s->removed = m->removed;
 	s->locked = m->locked;
@@ -134,9 +141,10 @@ int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t
 			 const void *data, struct error *err)
 {
 	struct shared *s = shareds_by_id(&r->shared, run->id);
-	size_t len = run->npages * PAGE;
+	size_t len = run->npages * PAGE, unit = s && s->huge_shift ? 1ul << s->huge_shift : PAGE;
+	uint64_t whole = s ? (s->size + unit - 1) / unit * unit : 0;
 
-	if (!s || run->start > s->size || len > (s->size + PAGE - 1) / PAGE * PAGE - run->start)
+	if (!s || run->start > whole || len > whole - run->start)
 		return error_set(err, EBADMSG, "pages outside of shared memory %u", run->id);
 	/* Pages past a size that is no multiple of 4,096 read as zero, and stay so. */
 	if (s->kind == SHARED_SYSV) {
@@ -146,6 +154,8 @@ int restore_shared_pages(struct restore *r, const struct page_run *run, uint16_t
 			memcpy(s->map + run->start, data, len);
 		return 0;
 	}
+	if (s->huge_shift)
+		return huge_shared_pages(s, run, flags, data, err);
 	if (flags) {
 		if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)run->start,
 			      (off_t)len) < 0)
@@ -195,7 +205,8 @@ int restore_shared_finish(struct restore *r, struct error *err)
 		if (s->kind == SHARED_SYSV && s->map) {
 			shmdt(s->map);
 			s->map = NULL;
-		}
+		} else if (s->huge_shift)
+			huge_shared_unmap(s, s->size);
 		if (s->kind == SHARED_MEMFD && s->seals &&
 		    fcntl(s->fd, F_ADD_SEALS, (int)s->seals) < 0)
 			return error_sys(err, errno, "sealing memfd %s", s->name);

@@ -4,6 +4,7 @@
  * or not. Content travels like that of other shared memory (mem_shared.c).
  */
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
@@ -14,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 
 #define SHM_LOCKED_ 02000 /* linux/shm.h */
 #define SHM_DEST_   01000
@@ -26,18 +28,22 @@ struct scan {
 /* A descriptor of a segment that nobody has attached: it is attached for that, an instant. */
 static int open_segment(int id, size_t size)
 {
-	CLEANUP_FREE char *path = NULL;
-	size_t len = (size + PAGE - 1) / PAGE * PAGE;
+	static const uint64_t pages[] = { PAGE, 2ul << 20, 1ul << 30 }; /* SHM_HUGETLB */
 	void *p = shmat(id, NULL, SHM_RDONLY);
-	int fd;
+	int fd = -ENOENT;
 
 	if (p == (void *)-1)
 		return -errno;
-	path = str_format("/proc/self/map_files/%lx-%lx", (unsigned long)(uintptr_t)p,
-			  (unsigned long)((uintptr_t)p + len));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		fd = -errno;
+	for (size_t i = 0; fd == -ENOENT && i < sizeof(pages) / sizeof(pages[0]); i++) {
+		size_t len = (size + pages[i] - 1) / pages[i] * pages[i];
+		CLEANUP_FREE char *path =
+			str_format("/proc/self/map_files/%lx-%lx", (unsigned long)(uintptr_t)p,
+				   (unsigned long)((uintptr_t)p + len));
+
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+	}
 	shmdt(p);
 	return fd;
 }
@@ -71,6 +77,7 @@ static void segment(struct scan *x, const char *line)
 			return;
 	}
 	s->seen = true;
+	s->segment_bytes = size;
 	s->mode = mode & 0777;
 	s->uid = uid;
 	s->gid = gid;
@@ -123,18 +130,34 @@ static void act_as_root(uint32_t uid, uint32_t gid)
 		syscall(SYS_setresgid, -1, 0, -1);
 }
 
+/* Another user has no effective capabilities; huge pages want this one. */
+static void may_lock(void)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct c[2];
+
+	if (syscall(SYS_capget, &h, c) < 0)
+		return;
+	c[0].effective |= 1u << CAP_IPC_LOCK;
+	syscall(SYS_capset, &h, c);
+}
+
 static int make(void *arg)
 {
 	struct shared *s = arg;
 	struct shmid_ds ds;
 	char num[16];
-	int id, code;
+	int id, code, huge = 0;
 
 	snprintf(num, sizeof(num), "%d", s->shmid);
 	if (file_write_str("/proc/sys/kernel/shm_next_id", num, NULL) < 0)
 		return -ENOSYS;
+	if (s->huge_shift)
+		huge = SHM_HUGETLB | (int)(s->huge_shift << 26);
 	act_as(s->creator, s->creator_group);
-	id = shmget(s->key, s->size, IPC_CREAT | IPC_EXCL | (int)(s->mode & 0777));
+	if (s->huge_shift && s->creator)
+		may_lock();
+	id = shmget(s->key, s->size, IPC_CREAT | IPC_EXCL | huge | (int)(s->mode & 0777));
 	code = errno;
 	act_as_root(s->creator, s->creator_group);
 	if (id < 0)
@@ -162,6 +185,9 @@ int restore_sysv(struct restore *r, struct shared *s, struct error *err)
 {
 	int e = restore_in_ns(r, "ipc", make, s, err);
 
+	if (e == -ENOMEM && s->huge_shift)
+		return huge_lacks(ENOMEM, s->huge_shift, s->size + (1ull << s->huge_shift) - 1,
+				  "a System V segment", err);
 	return e < 0 ? error_sys(err, -e, "making SysV segment %d (key %#x)", s->shmid,
 				 (unsigned)s->key)
 		     : 0;

@@ -77,11 +77,15 @@ void tracker_detach(struct task *t)
 
 int pages_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn, void *ctx)
 {
-	int r;
-
 	if (t->tracker)
 		return t->tracker->ops->scan(t, start, end, again, fn, ctx);
-	r = pages_scan_plain(t, start, end, fn, ctx);
+	return pages_all(t, start, end, fn, ctx);
+}
+
+int pages_all(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
+{
+	int r = pages_scan_plain(t, start, end, fn, ctx);
+
 	return r == -ENOTTY ? pages_read(t, start, end, fn, ctx) : r;
 }
 

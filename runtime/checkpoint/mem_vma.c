@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/track.h"
 
 #ifndef MAP_DROPPABLE
@@ -77,6 +78,7 @@ void task_free(struct task *t)
 	pageset_free(&t->here);
 	pageset_free(&t->late);
 	free(t->watched);
+	huge_free(t);
 	if (t->pidfd >= 0)
 		close(t->pidfd);
 	if (t->mem_fd >= 0)
@@ -308,6 +310,8 @@ static bool inherit_flags(struct vma *v, const struct vmas *old)
 		       v->kind == VMA_VSYSCALL;
 	v->flags = o->flags;
 	v->advice = o->advice;
+	if (huge_bytes(o))
+		huge_mark(v, huge_bytes(o));
 	return true;
 }
 
@@ -335,13 +339,20 @@ static struct vma *add_area(struct task *t, struct vmas *l, struct vma *v)
 int task_parse_vmas(struct task *t, char *text, bool quick, struct vmas *l)
 {
 	struct vma v, *cur = NULL;
+	uint64_t page_bytes = 0;
 	char *save = NULL;
 
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		/* Heads begin with lower-case hex digits, the others with a capital. */
 		if (line[0] >= 'A' && line[0] <= 'Z') {
-			if (cur && strncmp(line, "VmFlags: ", 9) == 0)
-				parse_flags(cur, line + 9);
+			if (strncmp(line, "KernelPageSize:", 15) == 0)
+				page_bytes = strtoull(line + 15, NULL, 10) << 10;
+			if (!cur || strncmp(line, "VmFlags: ", 9) != 0)
+				continue;
+			parse_flags(cur, line + 9);
+			if (cur->advice & ADVICE_HUGETLB)
+				huge_mark(cur, page_bytes);
+			t->has_huge |= huge_bytes(cur) != 0;
 			continue;
 		}
 		cur = NULL;

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
-#include <linux/magic.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -21,18 +19,8 @@ static bool memfd_claims(const struct ofd *o)
 	return str_starts(o->link, "/memfd:");
 }
 
-static bool is_huge(const struct ofd *o)
-{
-	struct statfs fs;
-
-	return fstatfs(o->fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC;
-}
-
 static int memfd_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 {
-	if (is_huge(o) && !dump_shared_id(d, o->st.st_dev, o->st.st_ino))
-		obj_obstacle(out, o, o->link, "a memfd of huge pages that nobody maps",
-			     "close it, or let the program use ordinary pages");
 	obj_locks_check(d, o, out);
 	return 0;
 }
@@ -55,12 +43,8 @@ static int memfd_dump(struct dump *d, struct ofd *o, struct buf *body, struct er
 	m.seals = seals < 0 ? 0 : (uint32_t)seals;
 	m.inode = obj_inode_dump(o->fd, &o->st, true);
 	m.shared_id = dump_shared_id(d, o->st.st_dev, o->st.st_ino);
-	if (!m.shared_id) {
-		if (is_huge(o))
-			n = error_set(err, ENOTSUP, "%s is of huge pages", o->link);
-		else
-			n = obj_content_send(d, o->fd, &o->st, &m.key, err);
-	}
+	if (!m.shared_id)
+		n = obj_content_send(d, o->fd, &o->st, &m.key, err);
 	if (n == 0)
 		n = obj_locks_dump(d, o, &m.locks, &m.n_locks, err);
 	if (n == 0)

@@ -6,7 +6,8 @@
  * Not late, because somebody touches it who cannot wait for a page: what the kernel reads
  * and writes while a thread ends (tid address, robust list), rseq areas, the words of a
  * futex call in progress; where each thread will go on (stack, thread block, code); and
- * areas for which missing pages cannot be told apart (files, locked, wiped on fork).
+ * areas for which missing pages cannot be told apart (files, locked, wiped on fork); and
+ * huge pages, which the kernel wants to get whole.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -68,7 +69,7 @@ struct late_source {
 /* --- choosing ----------------------------------------------------------------------------- */
 static bool may_be_late(const struct vma *v)
 {
-	return v && v->kind == VMA_ANON && !(v->flags & MAP_SHARED) &&
+	return v && v->kind == VMA_ANON && !(v->flags & (MAP_SHARED | MAP_HUGETLB)) &&
 	       !(v->advice & (ADVICE_LOCKED | ADVICE_WIPEONFORK | ADVICE_DROPPABLE | ADVICE_IO |
 			      ADVICE_SEALED | ADVICE_UFFD));
 }
@@ -100,7 +101,7 @@ static void may_objects_be_late(struct dump *d)
 	for (size_t i = 0; i < d->shared.n; i++) {
 		struct shared *s = d->shared.s[i];
 
-		s->late_ok = s->size >= LATE_FEWEST * PAGE &&
+		s->late_ok = s->size >= LATE_FEWEST * PAGE && !s->huge_shift &&
 			     (s->kind == SHARED_ANON ||
 			      (s->kind == SHARED_MEMFD && !(s->seals & ~HARMLESS_SEALS)));
 		pageset_free(&s->at_once);

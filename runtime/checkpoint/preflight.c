@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_huge.h"
 
 #define LOOKS	      3
 #define LOOK_AGAIN_NS 30000000
@@ -54,8 +55,8 @@ static void check_vma(struct task *t, const struct vma *v, struct obstacles *out
 	if (v->kind == VMA_VVAR || v->kind == VMA_VVAR_VCLOCK || v->kind == VMA_VDSO ||
 	    v->kind == VMA_VSYSCALL)
 		return;
-	if (v->advice & ADVICE_HUGETLB)
-		why = "hugetlb memory does not travel yet";
+	if ((v->advice & ADVICE_HUGETLB) && !huge_bytes(v))
+		why = "it is a file of huge pages on a mounted hugetlbfs";
 	else if (v->advice & ADVICE_IO)
 		why = "it maps a device";
 	else if (v->advice & ADVICE_SHADOW_STACK)
@@ -223,7 +224,8 @@ static int look(struct dump *d, json_t **answer, struct error *err)
 	for (size_t i = 0; i < d->shared.n; i++) {
 		struct stat st;
 
-		if (fstat(d->shared.s[i]->fd, &st) == 0)
+		/* Huge pages come from a pool of their own. */
+		if (!d->shared.s[i]->huge_shift && fstat(d->shared.s[i]->fd, &st) == 0)
 			bytes += (uint64_t)st.st_blocks * 512;
 	}
 	dump_drop_fds(d);

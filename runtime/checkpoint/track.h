@@ -75,6 +75,8 @@ pages_fn pages_scan_unwatched;
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 /* pages_scan() without a tracker: by PAGEMAP_SCAN; -ENOTTY: a kernel before 6.7. */
 int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
+/* Every page that is there, as if it had been written. */
+int pages_all(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 /* The same by reading /proc/PID/pagemap, for any kernel; areas of t->vmas only. */
 int pages_read(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 #define SPACE_START 0x1000ul

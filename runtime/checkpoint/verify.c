@@ -108,7 +108,7 @@ int dump_verify(struct dump *d, struct error *err)
 			for (size_t k = 0; k < n; k++) {
 				ssize_t got = PAGE;
 
-				if (s->kind == SHARED_SYSV)
+				if (s->kind == SHARED_SYSV && s->map)
 					memcpy(d->page_buf, s->map + (p + k) * PAGE, PAGE);
 				else
 					got = pread(s->fd, d->page_buf, PAGE,

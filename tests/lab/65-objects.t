@@ -78,6 +78,28 @@ course() {
 	return $rc
 }
 
+# huge_pool: as many free huge pages as the programs want on two hosts; the hosts share this machine's. What
+# there was before is put back at the end. Programs that cannot have them leave $names, and are skipped.
+huge_pool() {
+	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB name sum=0 before want lacking=
+	for name in $names; do sum=$((sum + $(mark "$name" hugepages | grep . || echo 0))); done
+	[ $sum != 0 ] || return 0
+	exec 7>/tmp/ferry-hugepages.lock
+	flock 7
+	before=$(cat $pool/nr_hugepages 2>/dev/null || echo 0)
+	want=$((before + 2 * sum))
+	CLEANUP+=("echo $before >$pool/nr_hugepages")
+	for _ in $(seq 20); do
+		echo $want >$pool/nr_hugepages
+		[ "$(cat $pool/nr_hugepages)" -lt $want ] || return 0
+		sleep 0.2
+	done 2>/dev/null
+	for name in $names; do
+		if marked "$name" 'hugepages: [0-9]*'; then pass "$name # SKIP this kernel gives no huge pages"; else lacking+=" $name"; fi
+	done
+	names=$lacking
+}
+
 if [ -n "${OBJECT_COURSE:-}" ]; then # one of the parallel runs, see below
 	trap - EXIT INT TERM HUP
 	rm -rf "$TMP"
@@ -94,6 +116,7 @@ for h in a b c; do
 	on $h docker load -q -i "$TMP/image/objects.docker.tar" >/dev/null || bail "loading the image on $h"
 done
 for name in $names; do [ -e "$SOURCES/$name.c" ] || bail "there is no $SOURCES/$name.c"; done
+huge_pool
 # shellcheck disable=SC2086
 printf '%s\n' $names | OBJECT_LAB=$FERRY_LAB OBJECT_OUT=$TMP xargs -P "$JOBS" -I NAME env OBJECT_COURSE=NAME "$BASH" "$0"
 for name in $names; do

@@ -257,7 +257,7 @@ static int everything(struct trial *t)
 	made(REFUSED, fanotify_init(FAN_CLASS_NOTIF, O_RDONLY), "fanotify");
 	made(REFUSED, (int)syscall(NR_LANDLOCK_CREATE_RULESET, &landlock, 8, 0), "Landlock");
 	made(REFUSED, (int)syscall(NR_MEMFD_SECRET, 0), "memfd_secret");
-	made(EITHER, memfd_create("huge", MFD_HUGETLB), "memfd of huge pages");
+	made(TRAVELS, memfd_create("huge", MFD_HUGETLB), "memfd of huge pages");
 	made(EITHER, (int)syscall(SYS_mq_open, "q", O_RDWR | O_CREAT, 0600, NULL), "mqueue");
 	made(REFUSED, open("/proc/kmsg", O_RDONLY | O_NONBLOCK), "/proc/kmsg");
 	made(REFUSED, open("/sys/kernel/debug/sched/features", O_RDONLY), "debugfs");
