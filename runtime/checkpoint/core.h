@@ -286,9 +286,9 @@ struct shared {
 	uint8_t *map; /* source: read-only; destination: System V, writable */
 	size_t map_len;
 	uint64_t segment_bytes; /* source, System V: what it was made with */
-	uint32_t huge_shift; /* its pages are of 1 << this; 0: ordinary ones (mem_huge.h) */
-	struct pageset filled; /* destination, of huge pages: which are there */
-	uint64_t *now; /* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
+	uint32_t huge_shift;	/* its pages are of 1 << this; 0: ordinary ones (mem_huge.h) */
+	struct pageset filled;	/* destination, of huge pages: which are there */
+	uint64_t *now;		/* source, last round: hashes computed ahead; HASH_UNKNOWN: not */
 	size_t nnow;
 	/* Source, a deleted file: mapped shared by somebody; when its content was sent it had
 	 * this time stamp, and had had it for so long that a later write shows. */
