@@ -241,6 +241,8 @@ void attributes_ask_process(struct remote_batch *b, struct attributes_query *q)
 	q->first = remote_batch_add(b, SYS_prctl, PR_GET_MDWE_, 0, 0, 0, 0, 0);
 	remote_batch_add(b, SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0);
 	remote_batch_add(b, SYS_membarrier, MEMBARRIER_GET_REGISTRATIONS, 0, 0, 0, 0, 0);
+	/* Fails where memory is locked. */
+	remote_batch_add(b, SYS_madvise, b->at, PAGE, MADV_COLD, 0, 0, 0);
 }
 
 void attributes_answer_process(const struct task *t, const struct remote_batch *b,
@@ -254,7 +256,7 @@ void attributes_answer_process(const struct task *t, const struct remote_batch *
 	/* Kernels before 6.3 do not tell; to be registered does no harm. */
 	m->membarrier = c[2].ret >= 0 ? (uint32_t)c[2].ret
 				      : MEMBARRIER_REGISTER_GLOBAL | MEMBARRIER_REGISTER_PRIVATE;
-	m->lock_future = locks_future(t);
+	m->lock_future = c[3].ret == 0 ? 0 : locks_future(t);
 }
 
 /* Before there are other threads: with them, the kernel waits for a grace period. */
@@ -272,24 +274,28 @@ int attributes_early(struct task *t, struct error *err)
 	return 0;
 }
 
-int attributes_last(struct task *t, struct error *err)
+void attributes_last(struct remote_batch *b, const struct task *t, struct attributes_query *q)
 {
 	const Ck__TaskState *s = t->state;
-	struct remote_batch b;
-	int r;
 
-	remote_batch_begin(&b, &t->threads[0]);
+	q->first = b->n;
 	/* PR_GET_THP_DISABLE gives the flags of Linux 6.18 along with the value. */
 	if (s->thp & 1)
-		remote_batch_add(&b, SYS_prctl, PR_SET_THP_DISABLE, 1, s->thp & ~1u, 0, 0, 0);
+		remote_batch_add(b, SYS_prctl, PR_SET_THP_DISABLE, 1, s->thp & ~1u, 0, 0, 0);
 	if (s->lock_future)
-		remote_batch_add(&b, SYS_mlockall, s->lock_future, 0, 0, 0, 0, 0);
+		remote_batch_add(b, SYS_mlockall, s->lock_future, 0, 0, 0, 0, 0);
 	if (s->mdwe)
-		remote_batch_add(&b, SYS_prctl, PR_SET_MDWE_, s->mdwe, 0, 0, 0, 0);
-	r = remote_batch_run(&b);
-	for (size_t i = 0; i < b.n && r == 0; i++)
-		r = b.c[i].ret < 0 ? (int)b.c[i].ret : 0;
-	return r < 0 ? error_sys(err, -r, "memory settings of process %d (THP, mlockall, MDWE)",
-				 t->vpid)
-		     : 0;
+		remote_batch_add(b, SYS_prctl, PR_SET_MDWE_, s->mdwe, 0, 0, 0, 0);
+	q->end = b->n;
+}
+
+int attributes_last_done(const struct remote_batch *b, const struct attributes_query *q,
+			 const struct task *t, struct error *err)
+{
+	for (size_t i = q->first; i < q->end; i++)
+		if (b->c[i].ret < 0)
+			return error_sys(err, (int)-b->c[i].ret,
+					 "memory settings of process %d (THP, mlockall, MDWE)",
+					 t->vpid);
+	return 0;
 }

@@ -7,7 +7,7 @@
 
 /* Where the answers of a batch are. */
 struct attributes_query {
-	size_t first;
+	size_t first, end;
 	unsigned long tsc_at, policy_at, nodes_at;
 };
 /* What the message points to; lives as long as it. */
@@ -33,8 +33,11 @@ void attributes_answer_process(const struct task *t, const struct remote_batch *
 int attributes_early(struct task *t, struct error *err);
 /* While the thread still has all privileges. */
 int attributes_restore(struct thread *th, const Ck__Thread *m, struct error *err);
-/* No memory is mapped any more: of the process. */
-int attributes_last(struct task *t, struct error *err);
+/* No memory is mapped any more: of the process, added to its leader's batch; then what became
+ * of it. */
+void attributes_last(struct remote_batch *b, const struct task *t, struct attributes_query *q);
+int attributes_last_done(const struct remote_batch *b, const struct attributes_query *q,
+			 const struct task *t, struct error *err);
 /* The very last of a thread: policy and niceness, until then a stub's. */
 int attributes_schedule(struct thread *th, const Ck__Thread *m, struct error *err);
 

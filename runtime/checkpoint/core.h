@@ -79,6 +79,8 @@ struct thread {
 	bool filters_aside;	      /* seccomp does not see remote calls */
 	struct user_regs_struct regs; /* as they were when it stopped */
 	bool touched;		      /* its live registers or mask differ from those */
+	bool in_call;		      /* a remote call runs: nothing else may be asked of it */
+	bool stepping;		      /* … and it is a single one, not a batch */
 	uint64_t sigmask;
 	long new_pid;		 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
 	int stop_signal;	 /* group stop: which signal; 0: it was running */
@@ -114,8 +116,12 @@ struct task {
 	/* Source: vpid of the first process that shares it, 0: it is its own. Destination:
 	 * number of the set that its stub belongs to. */
 	uint32_t share[SHARES];
-	struct thread *threads; /* leader first; empty for a zombie */
+	uint32_t share_rank[SHARES]; /* its place in the kernel's order when last compared */
+	struct thread *threads;	     /* leader first; empty for a zombie */
 	size_t nthreads;
+	pid_t ppid;
+	/* Source: its files in /proc as they were read when all its threads stood still. */
+	char *status, *stat;
 	bool seen;
 	/* memory */
 	int mem_fd, pagemap_fd;
@@ -132,6 +138,8 @@ struct task {
 	struct pageset sent;	  /* source: what the destination has */
 	struct pageset late;	  /* post-copy: what comes after the tasks run */
 	unsigned long scratch;	  /* address in the task, 0: none */
+	bool scratch_asked;	  /* it is being mapped */
+	bool scratch_whole;	  /* all of it may be executed */
 	unsigned long code_for;	  /* the scratch area that has the code of batches */
 	bool code_refused;	  /* no page may be made executable */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
@@ -150,6 +158,9 @@ struct task {
 	int sock;	 /* the engine's end of the socket pair for descriptors */
 	int sock_num;	 /* the task's end */
 	bool sock_first; /* the engine's end is still open in the task, at 0 */
+	/* What was done ahead, while the source still sent: restore_ahead(). */
+	bool memory_done, cleared, placed;
+	uint32_t limits; /* which of its limits differ from the stub's, a bit each */
 };
 
 /* --- ptrace.c ------------------------------------------------------------------------ */
@@ -161,6 +172,14 @@ int thread_wait_stop(struct thread *t, struct error *err);
 /* One system call in a stopped thread. */
 long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
 		    unsigned long d, unsigned long e, unsigned long f);
+/*
+ * The same in two halves, so that several threads are at it at once: *_start() gives 0 or
+ * -errno, thread_settle() waits for its end, and gives its result or -errno. Whatever else
+ * is done with a thread settles it first; then the result of its call is lost.
+ */
+int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
+			 unsigned long c, unsigned long d, unsigned long e, unsigned long f);
+long thread_settle(struct thread *t);
 /* Before the first remote call: all signals but SIGTRAP are held off until put_back. */
 int thread_hold_signals(struct thread *t);
 /* Puts registers and mask back as they were and lets go. */
@@ -200,6 +219,7 @@ struct remote_batch {
 	unsigned long at;
 	size_t n, used;
 	bool full;
+	bool by_code; /* the calls are being made by the code */
 	struct remote_call c[REMOTE_CALLS];
 	uint8_t data[REMOTE_SCRATCH];
 };
@@ -216,6 +236,14 @@ size_t remote_batch_add(struct remote_batch *b, long nr, unsigned long a0, unsig
  * for calls that make tasks.
  */
 int remote_batch_run(struct remote_batch *b);
+/* The same in two halves; nothing else may be asked of the thread between them. After a
+ * start that did not succeed there is nothing to wait for. */
+int remote_batch_start(struct remote_batch *b);
+int remote_batch_wait(struct remote_batch *b);
+/* Source: begins to map a scratch area, which remote_scratch() waits for. */
+void task_ask_scratch(struct task *t);
+/* Begins to unmap the task's scratch area; who needs one again gets another. */
+void task_drop_scratch(struct task *t);
 /* After the run: what is at an address that remote_batch_put() gave. */
 const void *remote_batch_out(const struct remote_batch *b, unsigned long addr);
 
@@ -243,6 +271,13 @@ struct task *tasks_by_vpid(const struct tasks *l, pid_t vpid);
 struct task *tasks_by_pid(const struct tasks *l, pid_t pid);
 /* Brings the list up to date with the cgroup: new tasks added, gone ones freed. */
 int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err);
+/* Of the same only what runs and is to be stopped: no zombies, and of tasks that are known
+ * nothing but new threads. tasks_scan() has to follow when all have stopped. */
+int tasks_scan_running(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err);
+/* Whether each thread that is known stands still; a process that has others does not. */
+bool tasks_all_still(const struct tasks *l);
+/* Forgets what was read while they stood still. */
+void tasks_run_again(struct tasks *l);
 /* Finds which of them share descriptor tables and the like: t->share; and t->exit_signal. */
 void tasks_find_shares(struct tasks *l);
 /* Whose descriptor table it uses: itself, or the first of those that share it. */
@@ -372,7 +407,6 @@ void dump_lap(struct dump *d, const char *name);
 /* hold.c */
 /* Reads init's seccomp filters too, while it is stopped. */
 void dump_give_tracker(struct dump *d, struct task *t);
-void task_drop_scratch(struct task *t);
 /* It was made by vfork() and has not started its program yet: it runs in its parent's memory. */
 bool task_borrows_memory(const struct tasks *l, const struct task *t);
 /* Registers put back, ptrace undone. */
@@ -410,8 +444,8 @@ void throttle_step(struct dump *d);
 void throttle_end(struct dump *d);
 /* verify.c */
 int dump_verify(struct dump *d, struct error *err);
-/* dump_task.c: registers to timers of a process; frozen. */
-int dump_task_state(struct dump *d, struct task *t, struct error *err);
+/* dump_task.c: registers to timers of all processes; frozen. */
+int dump_task_states(struct dump *d, struct error *err);
 /* fds_dump.c */
 int dump_collect_fds(struct dump *d, struct error *err);
 int dump_objects(struct dump *d, struct error *err);
@@ -482,6 +516,25 @@ int restore_run(struct restore *r, json_t **answer, struct error *err);
 void restore_abort(struct restore *r);
 void restore_free(struct restore *r);
 
+/* restore_build.c */
+/* What can be done with a process as soon as its own state has come, while the source still
+ * sends what others have; what cannot, yet, restore_rest() does. */
+int restore_ahead(struct restore *r, struct task *t, struct error *err);
+/* Everything has come and storage is ready. */
+int restore_rest(struct restore *r, struct error *err);
+/*
+ * Remote calls for all tasks that are no zombies, several tasks at once: start() for one,
+ * with room of `size` bytes for what is between, then start() for the next ones, then end()
+ * for the first. Both come in the order of the tasks.
+ */
+#define RESTORE_ABREAST 8
+struct abreast {
+	size_t size;
+	int (*start)(struct restore *r, struct task *t, void *room, struct error *err);
+	int (*end)(struct restore *r, struct task *t, void *room, struct error *err);
+};
+int restore_abreast(struct restore *r, const struct abreast *a, struct error *err);
+
 /* restore_tree.c */
 int restore_seize_init(struct restore *r, struct error *err);
 int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err);
@@ -508,6 +561,8 @@ int restore_objects(struct restore *r, struct error *err);
 int restore_objects_finish(struct restore *r, struct error *err);
 /* Puts a copy of the engine's fd into the task; the number there, or -errno. */
 int task_send_fd(struct task *t, int fd, struct error *err);
+/* Closes what the stub had open, before it is known what the task had. */
+void task_clear_fds(struct task *t);
 void task_drop_sock(struct task *t);
 /* seccomp.c: the filters of the container's init, installed before others are made. */
 int restore_first_filters(struct restore *r, const Ck__Tree *tree, struct error *err);
@@ -520,8 +575,10 @@ int restore_filters(struct thread *th, const Ck__Thread *m, size_t have, struct 
 /* What can be made while the source still sends: threads, what belongs to each, actions
  * of signals. */
 int restore_task_early(struct task *t, struct error *err);
-int restore_task_state(struct restore *r, struct task *t, struct error *err);
-int restore_task_last(struct restore *r, struct task *t, struct error *err);
+/* Paths, and what else belongs to the process and is no privilege: needs its storage. */
+int restore_task_place(struct restore *r, struct task *t, struct error *err);
+/* The rest of all processes, in the order that privileges need. */
+int restore_tasks_last(struct restore *r, struct error *err);
 /* verify.c */
 int restore_verify(struct restore *r, struct error *err);
 

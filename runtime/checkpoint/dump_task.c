@@ -23,6 +23,12 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/attributes.h"
 
+/* Processes that are asked at once. */
+#define ABREAST 8
+
+#define PR_GET_AUXV_ 0x41555856
+#define AUXV_ROOM    1024
+
 /* Everything allocated for one message, freed at once after it was sent. */
 struct arena {
 	void **p;
@@ -53,13 +59,29 @@ static void arena_free(struct arena *a)
 	free(a->p);
 }
 
+/* Where in the leader's batch the answers are. */
+struct asked {
+	struct remote_batch b;
+	size_t action[65], itimer[3], limit[16], brk, dumpable, subreaper, auxv, personality;
+	struct attributes_query attributes;
+	unsigned long action_at[65], itimer_at[3], limit_at[16], subreaper_at, auxv_at;
+	uint64_t caught, ignored;
+	struct thread_asked {
+		size_t first;
+		unsigned long alt_at, tid_at, sig_at;
+		struct attributes_query attributes;
+	} thread;
+	int result; /* of its start */
+};
+
 struct state {
 	struct dump *d;
 	struct task *t;
 	struct arena a;
 	Ck__TaskState m;
 	struct error *err;
-	char *status;		/* of the thread in hand */
+	const char *status;	/* of the thread in hand */
+	char *own_status;	/* … where it was read for it */
 	struct filters filters; /* of the leader */
 };
 
@@ -110,28 +132,15 @@ static int peek_pending(struct state *s, struct thread *th, bool shared, size_t 
 		       : 0;
 }
 
-static uint64_t hex_field(struct state *s, const char *key)
+static uint64_t hex_field(const char *status, const char *key)
 {
 	char line[64];
 
-	return status_field(s->status, key, line, sizeof(line)) ? strtoull(line, NULL, 16) : 0;
+	return status_field(status, key, line, sizeof(line)) ? strtoull(line, NULL, 16) : 0;
 }
 
 struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
-};
-
-/*
- * What only the process itself can tell, in one batch: actions of signals that /proc says
- * are caught (and of SIGCHLD, whose default action may carry SA_NOCLDWAIT), interval
- * timers, the end of the heap, prctl flags.
- */
-struct asked {
-	struct remote_batch b;
-	size_t action[65], itimer[3], brk, dumpable, subreaper;
-	struct attributes_query attributes;
-	unsigned long action_at[65], itimer_at[3], subreaper_at;
-	uint64_t caught, ignored;
 };
 
 static bool asks_action(const struct asked *q, int sig)
@@ -139,14 +148,17 @@ static bool asks_action(const struct asked *q, int sig)
 	return sig == SIGCHLD || q->caught >> (sig - 1) & 1;
 }
 
-static int ask(struct state *s, struct asked *q)
+/*
+ * What only the process itself can tell: actions of signals that /proc says are caught (and
+ * of SIGCHLD, whose default action may carry SA_NOCLDWAIT), interval timers, limits, the end
+ * of the heap, prctl flags.
+ */
+static void ask_process(struct asked *q, const char *status)
 {
 	struct remote_batch *b = &q->b;
-	int r;
 
-	q->caught = hex_field(s, "SigCgt");
-	q->ignored = hex_field(s, "SigIgn");
-	remote_batch_begin(b, &s->t->threads[0]);
+	q->caught = hex_field(status, "SigCgt");
+	q->ignored = hex_field(status, "SigIgn");
 	for (int sig = 1; sig <= 64; sig++)
 		if (asks_action(q, sig)) {
 			q->action_at[sig] =
@@ -159,14 +171,20 @@ static int ask(struct state *s, struct asked *q)
 		q->itimer[which] =
 			remote_batch_add(b, SYS_getitimer, which, q->itimer_at[which], 0, 0, 0, 0);
 	}
+	for (unsigned long which = 0; which < 16; which++) {
+		q->limit_at[which] = remote_batch_put(b, NULL, sizeof(struct rlimit));
+		q->limit[which] =
+			remote_batch_add(b, SYS_prlimit64, 0, which, 0, q->limit_at[which], 0, 0);
+	}
 	q->brk = remote_batch_add(b, SYS_brk, 0, 0, 0, 0, 0, 0);
 	q->dumpable = remote_batch_add(b, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
 	q->subreaper_at = remote_batch_put(b, NULL, sizeof(int));
 	q->subreaper =
 		remote_batch_add(b, SYS_prctl, PR_GET_CHILD_SUBREAPER, q->subreaper_at, 0, 0, 0, 0);
+	q->auxv_at = remote_batch_put(b, NULL, AUXV_ROOM);
+	q->auxv = remote_batch_add(b, SYS_prctl, PR_GET_AUXV_, q->auxv_at, AUXV_ROOM, 0, 0, 0);
+	q->personality = remote_batch_add(b, SYS_personality, 0xffffffff, 0, 0, 0, 0, 0);
 	attributes_ask_process(b, &q->attributes);
-	r = remote_batch_run(b);
-	return r < 0 ? error_sys(s->err, -r, "asking process %d about itself", s->t->vpid) : 0;
 }
 
 static int sigactions(struct state *s, const struct asked *q)
@@ -294,20 +312,21 @@ static void creds(struct state *s, Ck__Thread *m, long bits)
 	ids(s, "Uid", &c->n_uids, &c->uids);
 	ids(s, "Gid", &c->n_gids, &c->gids);
 	ids(s, "Groups", &c->n_groups, &c->groups);
-	c->cap_inh = hex_field(s, "CapInh");
-	c->cap_prm = hex_field(s, "CapPrm");
-	c->cap_eff = hex_field(s, "CapEff");
-	c->cap_bnd = hex_field(s, "CapBnd");
-	c->cap_amb = hex_field(s, "CapAmb");
-	c->no_new_privs = hex_field(s, "NoNewPrivs") == 1;
+	c->cap_inh = hex_field(s->status, "CapInh");
+	c->cap_prm = hex_field(s->status, "CapPrm");
+	c->cap_eff = hex_field(s->status, "CapEff");
+	c->cap_bnd = hex_field(s->status, "CapBnd");
+	c->cap_amb = hex_field(s->status, "CapAmb");
+	c->no_new_privs = hex_field(s->status, "NoNewPrivs") == 1;
 	c->securebits = bits > 0 ? (uint32_t)bits : 0;
 	m->creds = c;
 }
 
 static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 {
-	uint64_t mode = hex_field(s, "Seccomp");
-	struct filters f;
+	uint64_t mode = hex_field(s->status, "Seccomp");
+	struct filters own = { 0 };
+	const struct filters *f;
 	size_t same = 0;
 	int r;
 
@@ -315,47 +334,103 @@ static int seccomp(struct state *s, struct thread *th, Ck__Thread *m)
 	m->seccomp_strict = mode == 1;
 	if (mode != 2)
 		return 0;
-	r = filters_read(th, &f, s->err);
+	/* The leader's are read already. */
+	r = th == &s->t->threads[0] ? 0 : filters_read(th, &own, s->err);
 	if (r < 0)
 		return r;
+	f = th == &s->t->threads[0] ? &s->filters : &own;
 	/* Threads most often have all filters in common, and there may be a thousand of them. */
-	while (th != &s->t->threads[0] && same < f.n && same < s->filters.n &&
-	       filters_equal(&f, &s->filters, same))
+	while (th != &s->t->threads[0] && same < f->n && same < s->filters.n &&
+	       filters_equal(f, &s->filters, same))
 		same++;
 	m->has_seccomp_same = 1;
 	m->seccomp_same = (uint32_t)same;
-	m->seccomp = take(&s->a, (f.n + 1) * sizeof(*m->seccomp));
-	m->seccomp_flags = take(&s->a, (f.n + 1) * sizeof(*m->seccomp_flags));
-	for (size_t i = same; i < f.n; i++) {
-		m->seccomp_flags[m->n_seccomp_flags++] = f.flags[i];
-		m->seccomp[m->n_seccomp++] = bytes(&s->a, f.f[i].data, f.f[i].len);
+	m->seccomp = take(&s->a, (f->n + 1) * sizeof(*m->seccomp));
+	m->seccomp_flags = take(&s->a, (f->n + 1) * sizeof(*m->seccomp_flags));
+	for (size_t i = same; i < f->n; i++) {
+		m->seccomp_flags[m->n_seccomp_flags++] = f->flags[i];
+		m->seccomp[m->n_seccomp++] = bytes(&s->a, f->f[i].data, f->f[i].len);
 	}
-	filters_free(&f);
+	filters_free(&own);
 	return 0;
 }
 
 /* --- a thread -------------------------------------------------------------------------------- */
-static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
+static void ask_thread(struct remote_batch *b, struct thread_asked *q)
+{
+	q->alt_at = remote_batch_put(b, NULL, sizeof(stack_t));
+	q->tid_at = remote_batch_put(b, NULL, sizeof(uint64_t));
+	q->sig_at = remote_batch_put(b, NULL, sizeof(int));
+	q->first = remote_batch_add(b, SYS_sigaltstack, 0, q->alt_at, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_prctl, PR_GET_TID_ADDRESS, q->tid_at, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_prctl, PR_GET_PDEATHSIG, q->sig_at, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0, 0);
+	attributes_ask(b, &q->attributes);
+}
+
+/* What it has answered. */
+static int thread_answer(struct state *s, struct thread *th, const struct remote_batch *b,
+			 const struct thread_asked *q, Ck__Thread *m)
+{
+	const struct remote_call *c = &b->c[q->first];
+	int sig;
+
+	if (c[0].ret < 0)
+		return error_sys(s->err, (int)-c[0].ret, "reading the signal stack of thread %d",
+				 th->vtid);
+	m->has_altstack = 1;
+	m->altstack = bytes(&s->a, remote_batch_out(b, q->alt_at), sizeof(stack_t));
+	if (c[1].ret == 0) {
+		memcpy(&m->clear_tid, remote_batch_out(b, q->tid_at), sizeof(m->clear_tid));
+		m->has_clear_tid = 1;
+	}
+	if (c[2].ret == 0) {
+		memcpy(&sig, remote_batch_out(b, q->sig_at), sizeof(sig));
+		m->has_pdeathsig = 1;
+		m->pdeathsig = sig;
+	}
+	creds(s, m, c[3].ret);
+	if (c[4].ret >= 0) {
+		m->has_timerslack_ns = 1;
+		m->timerslack_ns = (uint64_t)c[4].ret;
+	}
+	attributes_answer(th, b, &q->attributes, take(&s->a, sizeof(struct attributes_room)), m);
+	return 0;
+}
+
+/* `q`: its batch, which is under way; NULL: it is asked here. */
+static int one_thread(struct state *s, struct thread *th, struct asked *q, Ck__Thread *m)
 {
 	static uint8_t xstate[65536];
 	struct iovec iov = { xstate, sizeof(xstate) };
 	struct user_regs_struct regs = th->regs;
 	struct __ptrace_rseq_configuration rs = { 0 };
-	unsigned long alt_at, tid_at, sig_at;
-	struct attributes_query q;
+	struct thread_asked own;
 	struct remote_batch b;
-	CLEANUP_FREE char *slack_path = str_format("/proc/%d/timerslack_ns", th->tid);
-	CLEANUP_FREE char *slack = NULL;
-	CLEANUP_FREE char *status_path = str_format("/proc/%d/task/%d/status", s->t->pid, th->tid);
+	CLEANUP_FREE char *path = NULL;
 	struct sched_param sp = { 0 };
 	cpu_set_t set;
 	void *head = NULL;
 	size_t len = 0;
-	int sig = 0, r;
+	int r = 0;
 
-	free(s->status);
-	s->status = NULL;
-	r = file_read(status_path, 65536, &s->status, NULL, s->err);
+	if (q) {
+		r = remote_batch_wait(&q->b);
+	} else {
+		remote_batch_begin(&b, th);
+		ask_thread(&b, &own);
+		r = remote_batch_run(&b);
+	}
+	if (r < 0)
+		return error_sys(s->err, -r, "asking thread %d about itself", th->vtid);
+	free(TAKE_PTR(s->own_status));
+	s->status = th == &s->t->threads[0] ? s->t->status : NULL;
+	if (!s->status) {
+		path = str_format("/proc/%d/task/%d/status", s->t->pid, th->tid);
+		r = file_read(path, 65536, &s->own_status, NULL, s->err);
+		s->status = s->own_status;
+	}
 	if (r < 0)
 		return r;
 	ck__thread__init(m);
@@ -387,33 +462,9 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 		th->rseq = rs.rseq_abi_pointer;
 		th->rseq_len = rs.rseq_abi_size;
 	}
-	remote_batch_begin(&b, th);
-	alt_at = remote_batch_put(&b, NULL, sizeof(stack_t));
-	tid_at = remote_batch_put(&b, NULL, sizeof(m->clear_tid));
-	sig_at = remote_batch_put(&b, NULL, sizeof(sig));
-	remote_batch_add(&b, SYS_sigaltstack, 0, alt_at, 0, 0, 0, 0);
-	remote_batch_add(&b, SYS_prctl, PR_GET_TID_ADDRESS, tid_at, 0, 0, 0, 0);
-	remote_batch_add(&b, SYS_prctl, PR_GET_PDEATHSIG, sig_at, 0, 0, 0, 0);
-	remote_batch_add(&b, SYS_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
-	attributes_ask(&b, &q);
-	r = remote_batch_run(&b);
-	if (r == 0)
-		r = (int)b.c[0].ret;
+	r = thread_answer(s, th, q ? &q->b : &b, q ? &q->thread : &own, m);
 	if (r < 0)
-		return error_sys(s->err, -r, "reading the signal stack of thread %d", th->vtid);
-	m->has_altstack = 1;
-	m->altstack = bytes(&s->a, remote_batch_out(&b, alt_at), sizeof(stack_t));
-	if (b.c[1].ret == 0) {
-		memcpy(&m->clear_tid, remote_batch_out(&b, tid_at), sizeof(m->clear_tid));
-		m->has_clear_tid = 1;
-	}
-	if (b.c[2].ret == 0) {
-		memcpy(&sig, remote_batch_out(&b, sig_at), sizeof(sig));
-		m->has_pdeathsig = 1;
-		m->pdeathsig = sig;
-	}
-	creds(s, m, b.c[3].ret);
-	attributes_answer(th, &b, &q, take(&s->a, sizeof(struct attributes_room)), m);
+		return r;
 	r = seccomp(s, th, m);
 	if (r < 0)
 		return r;
@@ -428,24 +479,37 @@ static int one_thread(struct state *s, struct thread *th, Ck__Thread *m)
 		m->has_affinity = 1;
 		m->affinity = bytes(&s->a, &set, sizeof(set));
 	}
-	if (file_read(slack_path, 64, &slack, NULL, NULL) == 0) {
-		m->has_timerslack_ns = 1;
-		m->timerslack_ns = strtoull(slack, NULL, 10);
-	}
 	return 0;
 }
 
 /* --- the process --------------------------------------------------------------------------- */
+/* Kernels before 6.4 do not tell it themselves. */
+static void auxv(struct state *s, const struct asked *q)
+{
+	CLEANUP_FREE char *path = NULL, *text = NULL;
+	int64_t n = q->b.c[q->auxv].ret;
+	size_t len = 0;
+
+	if (n > 0 && n <= AUXV_ROOM) {
+		s->m.has_auxv = 1;
+		s->m.auxv = bytes(&s->a, remote_batch_out(&q->b, q->auxv_at), (size_t)n);
+		return;
+	}
+	path = str_format("/proc/%d/auxv", s->t->pid);
+	if (file_read(path, 65536, &text, &len, NULL) == 0) {
+		s->m.has_auxv = 1;
+		s->m.auxv = bytes(&s->a, text, len);
+	}
+}
+
 /* Fields of /proc/PID/stat, which are what PR_SET_MM_MAP sets (proc(5)). */
 static int mm_fields(struct state *s, const struct asked *q)
 {
-	CLEANUP_FREE char *text = text_of(s, "stat");
-	CLEANUP_FREE char *auxv_path = str_format("/proc/%d/auxv", s->t->pid);
-	CLEANUP_FREE char *auxv = NULL;
+	CLEANUP_FREE char *own = s->t->stat ? NULL : text_of(s, "stat");
 	struct prctl_mm_map mm = { .exe_fd = (uint32_t)-1 };
 	uint64_t field[64] = { 0 };
-	size_t len = 0;
-	char *p = text ? strrchr(text, ')') : NULL;
+	const char *text = s->t->stat ? s->t->stat : own;
+	const char *p = text ? strrchr(text, ')') : NULL;
 
 	if (!p)
 		return error_set(s->err, ESRCH, "process %d has ended", s->t->vpid);
@@ -466,38 +530,29 @@ static int mm_fields(struct state *s, const struct asked *q)
 	mm.env_end = field[51];
 	s->m.has_mm_map = 1;
 	s->m.mm_map = bytes(&s->a, &mm, sizeof(mm));
-	if (file_read(auxv_path, 65536, &auxv, &len, NULL) == 0) {
-		s->m.has_auxv = 1;
-		s->m.auxv = bytes(&s->a, auxv, len);
-	}
+	auxv(s, q);
 	return 0;
 }
 
-static void rlimits(struct state *s)
+static int rlimits(struct state *s, const struct asked *q)
 {
-	static const char *const names[16] = {
-		"Max cpu time",		"Max file size",      "Max data size",
-		"Max stack size",	"Max core file size", "Max resident set",
-		"Max processes",	"Max open files",     "Max locked memory",
-		"Max address space",	"Max file locks",     "Max pending signals",
-		"Max msgqueue size",	"Max nice priority",  "Max realtime priority",
-		"Max realtime timeout",
-	};
-	CLEANUP_FREE char *text = text_of(s, "limits");
-
 	s->m.rlimits = take(&s->a, 16 * sizeof(void *));
-	for (int i = 0; text && i < 16; i++) {
-		char *p = strstr(text, names[i]), cur[32], max[32];
+	for (int i = 0; i < 16; i++) {
+		int64_t n = q->b.c[q->limit[i]].ret;
+		struct rlimit now;
 		Ck__Rlimit *m;
 
-		if (!p || sscanf(p + 26, "%31s %31s", cur, max) != 2)
-			return;
+		if (n < 0)
+			return error_sys(s->err, (int)-n, "reading limit %d of process %d", i,
+					 s->t->vpid);
+		memcpy(&now, remote_batch_out(&q->b, q->limit_at[i]), sizeof(now));
 		m = take(&s->a, sizeof(*m));
 		ck__rlimit__init(m);
-		m->cur = cur[0] == 'u' ? RLIM_INFINITY : strtoull(cur, NULL, 10);
-		m->max = max[0] == 'u' ? RLIM_INFINITY : strtoull(max, NULL, 10);
+		m->cur = now.rlim_cur;
+		m->max = now.rlim_max;
 		s->m.rlimits[s->m.n_rlimits++] = m;
 	}
+	return 0;
 }
 
 /* A program whose file was deleted travels with its memory: mem_shared.c. */
@@ -517,28 +572,26 @@ static int deleted_program(struct state *s)
 					   s->t->vpid);
 }
 
-static int process(struct state *s)
+static int process(struct state *s, const struct asked *q)
 {
-	CLEANUP_FREE char *oom = NULL, *pers = NULL;
+	CLEANUP_FREE char *oom = NULL;
 	struct thread *leader = &s->t->threads[0];
-	struct asked q;
 	char line[32];
 	int r, subreaper;
 
-	r = ask(s, &q);
+	r = mm_fields(s, q);
 	if (r == 0)
-		r = mm_fields(s, &q);
-	if (r == 0)
-		r = sigactions(s, &q);
+		r = sigactions(s, q);
 	if (r == 0)
 		r = peek_pending(s, leader, true, &s->m.n_pending, &s->m.pending);
 	if (r == 0)
-		r = itimers(s, &q);
+		r = itimers(s, q);
 	if (r == 0)
 		r = posix_timers(s);
+	if (r == 0)
+		r = rlimits(s, q);
 	if (r < 0)
 		return r;
-	rlimits(s);
 	s->m.exe = link_of(s, "exe");
 	r = deleted_program(s);
 	if (r < 0)
@@ -555,49 +608,97 @@ static int process(struct state *s)
 		s->m.oom_score_adj = atoi(oom);
 	}
 	s->m.has_dumpable = 1;
-	s->m.dumpable = (int32_t)q.b.c[q.dumpable].ret;
+	s->m.dumpable = (int32_t)q->b.c[q->dumpable].ret;
 	s->m.has_subreaper = 1;
-	memcpy(&subreaper, remote_batch_out(&q.b, q.subreaper_at), sizeof(subreaper));
+	memcpy(&subreaper, remote_batch_out(&q->b, q->subreaper_at), sizeof(subreaper));
 	s->m.subreaper = subreaper != 0;
-	attributes_answer_process(s->t, &q.b, &q.attributes, &s->m);
-	pers = text_of(s, "personality");
-	if (pers) {
-		s->m.has_personality = 1;
-		s->m.personality = (uint32_t)strtoul(pers, NULL, 16);
-	}
+	attributes_answer_process(s->t, &q->b, &q->attributes, &s->m);
+	s->m.has_personality = 1;
+	s->m.personality = (uint32_t)q->b.c[q->personality].ret;
 	s->m.has_stop_signal = 1;
 	s->m.stop_signal = leader->stop_signal;
 	return 0;
 }
 
-int dump_task_state(struct dump *d, struct task *t, struct error *err)
+/* Begins to ask its leader everything, all in one batch. */
+static int start(struct task *t, struct asked *q, struct error *err)
+{
+	CLEANUP_FREE char *path = NULL, *own = NULL;
+	int r = 0;
+
+	if (!remote_scratch(t))
+		return error_set(err, ENOMEM, "process %d has no room for a scratch page", t->vpid);
+	if (!t->status) {
+		path = str_format("/proc/%d/status", t->pid);
+		r = file_read(path, 65536, &own, NULL, err);
+	}
+	if (r < 0)
+		return r;
+	remote_batch_begin(&q->b, &t->threads[0]);
+	ask_thread(&q->b, &q->thread);
+	ask_process(q, own ? own : t->status);
+	r = remote_batch_start(&q->b);
+	return r < 0 ? error_sys(err, -r, "asking process %d about itself", t->vpid) : 0;
+}
+
+static int finish(struct dump *d, struct task *t, struct asked *q, struct error *err)
 {
 	struct state s = { .d = d, .t = t, .err = err };
 	Ck__Thread *th;
-	int r = 0;
+	int r;
 
-	if (t->zombie)
-		return 0;
 	ck__task_state__init(&s.m);
 	s.m.vpid = (uint32_t)t->vpid;
-	if (!remote_scratch(t))
-		return error_set(err, ENOMEM, "process %d has no room for a scratch page", t->vpid);
 	th = take(&s.a, t->nthreads * sizeof(*th));
 	s.m.threads = take(&s.a, t->nthreads * sizeof(*s.m.threads));
-	r = filters_read(&t->threads[0], &s.filters, err);
+	/* The leader first: others are asked in the same place. */
+	r = remote_batch_wait(&q->b);
+	if (r < 0)
+		error_sys(err, -r, "asking process %d about itself", t->vpid);
+	if (r == 0)
+		r = filters_read(&t->threads[0], &s.filters, err);
 	/* The leader last, so that its /proc/status is the one at hand afterwards. */
 	for (size_t i = t->nthreads; i-- > 0 && r == 0;) {
-		r = one_thread(&s, &t->threads[i], &th[i]);
+		r = one_thread(&s, &t->threads[i], i ? NULL : q, &th[i]);
 		s.m.threads[i] = &th[i];
 	}
 	s.m.n_threads = t->nthreads;
 	if (r == 0)
-		r = process(&s);
+		r = process(&s, q);
 	if (r == 0)
 		r = stream_send_msg(d->s, FRAME_TASK, &s.m.base, err);
 	filters_free(&s.filters);
 	free(s.m.timers);
-	free(s.status);
+	free(s.own_status);
 	arena_free(&s.a);
+	return r;
+}
+
+/*
+ * A process answers while those before it are read and sent: each remote call is a wait,
+ * and so they are waits for several at once.
+ */
+int dump_task_states(struct dump *d, struct error *err)
+{
+	CLEANUP_FREE struct asked *q = mem_zalloc(ABREAST * sizeof(*q));
+	CLEANUP_FREE struct task **list = mem_zalloc((d->tasks.n + 1) * sizeof(*list));
+	size_t n = 0, started = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < d->tasks.n; i++)
+		if (!d->tasks.t[i]->zombie)
+			list[n++] = d->tasks.t[i];
+	for (size_t i = 0; i < n && r == 0; i++) {
+		for (; started < n && started < i + ABREAST && r == 0; started++)
+			r = start(list[started], &q[started % ABREAST], err);
+		if (r == 0)
+			r = finish(d, list[i], &q[i % ABREAST], err);
+		if (r < 0)
+			break;
+		task_drop_scratch(list[i]);
+		/* The destination builds them meanwhile. */
+		if (i % ABREAST == ABREAST - 1)
+			r = stream_flush(d->s, err);
+	}
 	return r;
 }

@@ -63,6 +63,9 @@ static int clear_and_open_sock(struct task *t, int above, struct error *err)
 	int nums[2];
 	int r;
 
+	/* Whatever the stub had goes; what it shares with the outside the engine holds. */
+	if (t->sock >= 0)
+		close(TAKE_FD(t->sock));
 	remote_batch_begin(&b, &t->threads[0]);
 	pair = remote_batch_put(&b, NULL, sizeof(nums));
 	remote_batch_add(&b, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
@@ -86,6 +89,15 @@ static int clear_and_open_sock(struct task *t, int above, struct error *err)
 	return 0;
 }
 
+/* Below it a table takes no more room than an empty one. */
+#define USUAL_NUMBERS 64
+
+void task_clear_fds(struct task *t)
+{
+	/* A limit may be lower: then it is done again, when the numbers are known. */
+	t->cleared = clear_and_open_sock(t, USUAL_NUMBERS - 1, NULL) == 0;
+}
+
 void task_drop_sock(struct task *t)
 {
 	if (t->sock < 0)
@@ -101,57 +113,81 @@ struct range {
 	unsigned long first, last, flags;
 };
 
-/*
- * Sends n (at most PER_MESSAGE) descriptors; their numbers in the task in nums. What is to
- * be done with them if they come to lie at 0, 1, 2 … goes along, as ranges.
- */
-static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexec,
-		const struct range *ranges, size_t nranges, struct error *err)
-{
-	struct {
-		struct msghdr m;
-		struct iovec iov;
-		char byte[8];
-		char control[CMSG_SPACE(PER_MESSAGE * sizeof(int))];
-	} a;
-	struct cmsghdr *c = (struct cmsghdr *)a.control;
+/* A message with descriptors on its way into a task. */
+struct passing {
+	size_t n, recv;
+	unsigned long at; /* struct message in the task */
 	struct remote_batch b;
-	unsigned long at;
-	size_t recv;
+};
+struct message {
+	struct msghdr m;
+	struct iovec iov;
+	char byte[8];
+	char control[CMSG_SPACE(PER_MESSAGE * sizeof(int))];
+};
+
+/*
+ * Sends n (at most PER_MESSAGE) descriptors. What is to be done with them if they come to
+ * lie at 0, 1, 2 … goes along, as ranges.
+ */
+static int pass_start(struct passing *p, struct task *t, const int *fds, size_t n, bool cloexec,
+		      const struct range *ranges, size_t nranges, struct error *err)
+{
+	struct message a = { 0 };
 	int r;
 
+	p->n = n;
 	r = fd_send(t->sock, "f", 1, fds, n);
 	if (r < 0)
 		return error_sys(err, -r, "passing descriptors to process %d", t->vpid);
-	memset(&a, 0, sizeof(a));
-	remote_batch_begin(&b, &t->threads[0]);
-	at = remote_batch_put(&b, NULL, sizeof(a));
-	a.m.msg_iov = (void *)(at + offsetof(__typeof__(a), iov));
+	remote_batch_begin(&p->b, &t->threads[0]);
+	p->at = remote_batch_put(&p->b, NULL, sizeof(a));
+	a.m.msg_iov = (void *)(p->at + offsetof(struct message, iov));
 	a.m.msg_iovlen = 1;
-	a.m.msg_control = (void *)(at + offsetof(__typeof__(a), control));
+	a.m.msg_control = (void *)(p->at + offsetof(struct message, control));
 	a.m.msg_controllen = sizeof(a.control);
-	a.iov.iov_base = (void *)(at + offsetof(__typeof__(a), byte));
+	a.iov.iov_base = (void *)(p->at + offsetof(struct message, byte));
 	a.iov.iov_len = 1;
-	memcpy(b.data + (at - b.at), &a, sizeof(a));
+	memcpy(p->b.data + (p->at - p->b.at), &a, sizeof(a));
 	if (t->sock_first)
-		remote_batch_add(&b, SYS_close, 0, 0, 0, 0, 0, 0);
+		remote_batch_add(&p->b, SYS_close, 0, 0, 0, 0, 0, 0);
 	t->sock_first = false;
-	recv = remote_batch_add(&b, SYS_recvmsg, (unsigned long)t->sock_num, at,
-				cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0);
+	p->recv = remote_batch_add(&p->b, SYS_recvmsg, (unsigned long)t->sock_num, p->at,
+				   cloexec ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0);
 	for (size_t i = 0; i < nranges; i++)
-		remote_batch_add(&b, SYS_close_range, ranges[i].first, ranges[i].last,
+		remote_batch_add(&p->b, SYS_close_range, ranges[i].first, ranges[i].last,
 				 ranges[i].flags, 0, 0, 0);
-	r = remote_batch_run(&b);
-	if (r == 0 && b.c[recv].ret < 0)
-		r = (int)b.c[recv].ret;
+	r = remote_batch_start(&p->b);
+	return r < 0 ? error_sys(err, -r, "passing descriptors to process %d", t->vpid) : 0;
+}
+
+/* Their numbers in the task, in nums. */
+static int pass_end(struct passing *p, struct task *t, int *nums, struct error *err)
+{
+	const struct cmsghdr *c;
+	struct message a;
+	int r = remote_batch_wait(&p->b);
+
+	if (r == 0 && p->b.c[p->recv].ret < 0)
+		r = (int)p->b.c[p->recv].ret;
 	if (r < 0)
 		return error_sys(err, -r, "passing descriptors to process %d", t->vpid);
-	memcpy(&a, remote_batch_out(&b, at), sizeof(a));
-	if (a.m.msg_controllen < CMSG_LEN(n * sizeof(int)) ||
-	    c->cmsg_len < CMSG_LEN(n * sizeof(int)))
+	memcpy(&a, remote_batch_out(&p->b, p->at), sizeof(a));
+	c = (const struct cmsghdr *)a.control;
+	if (a.m.msg_controllen < CMSG_LEN(p->n * sizeof(int)) ||
+	    c->cmsg_len < CMSG_LEN(p->n * sizeof(int)))
 		return error_set(err, EMFILE, "process %d took not all descriptors", t->vpid);
-	memcpy(nums, CMSG_DATA(c), n * sizeof(int));
+	memcpy(nums, CMSG_DATA(c), p->n * sizeof(int));
 	return 0;
+}
+
+static int pass(struct task *t, const int *fds, size_t n, int *nums, bool cloexec,
+		struct error *err)
+{
+	struct passing p;
+	int r = pass_start(&p, t, fds, n, cloexec, NULL, 0, err);
+
+	return r < 0 ? r : pass_end(&p, t, nums, err);
 }
 
 int task_send_fd(struct task *t, int fd, struct error *err)
@@ -160,7 +196,7 @@ int task_send_fd(struct task *t, int fd, struct error *err)
 
 	r = open_sock(t, 0, err);
 	if (r == 0)
-		r = pass(t, &fd, 1, &num, true, NULL, 0, err);
+		r = pass(t, &fd, 1, &num, true, err);
 	return r < 0 ? r : num;
 }
 
@@ -338,21 +374,25 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 	return 0;
 }
 
+/* One process's descriptors being installed. */
+struct installing {
+	bool dense; /* the whole table is under way */
+	struct passing p;
+};
+
 /*
  * The whole table by one message: the kernel gives the lowest free numbers in turn, so with
  * a filler for each number that is to stay free, all lie where they belong at once. Runs of
- * the same kind are finished by one call each. 0 where the table is too sparse for that.
+ * the same kind are finished by one call each. Not where the table is too sparse for that.
  */
-static int install_dense(struct restore *r, struct task *t, struct error *err)
+static int dense_start(struct restore *r, struct task *t, struct installing *in, struct error *err)
 {
 	Ck__FdTable *f = t->fds;
 	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0, k = 0;
-	int fds[PER_MESSAGE], nums[PER_MESSAGE] = { 0 }, filler, e = 0;
+	int fds[PER_MESSAGE], filler, e = 0;
 	enum { FREE, OPEN, CLOEXEC } kind[PER_MESSAGE];
 	struct range ranges[PER_MESSAGE];
 	size_t nranges = 0;
-	bool placed = true;
-	long n = 0;
 
 	if (!slots || slots > PER_MESSAGE || slots > 2 * f->n_fds + 8)
 		return 0;
@@ -380,32 +420,48 @@ static int install_dense(struct restore *r, struct task *t, struct error *err)
 						kind[i] == FREE ? 0 : CLOSE_RANGE_CLOEXEC_ };
 	}
 	/* Many holes: the calls would not fit beside the rest of the batch. */
-	if (nranges > REMOTE_CALLS - 4)
-		placed = false;
-	else if (e >= 0)
-		e = pass(t, fds, slots, nums, false, ranges, nranges, err);
+	if (e >= 0 && nranges <= REMOTE_CALLS - 4) {
+		e = pass_start(&in->p, t, fds, slots, false, ranges, nranges, err);
+		in->dense = e == 0;
+	}
 	close(filler);
-	if (e < 0 || !placed)
-		return e < 0 ? e : 0;
-	for (size_t i = 0; i < slots; i++)
-		placed &= nums[i] == (int)i;
-	if (!placed)
+	return e < 0 ? e : 0;
+}
+
+/* 1: all lie where they belong. */
+static int dense_end(struct task *t, struct installing *in, struct error *err)
+{
+	int nums[PER_MESSAGE] = { 0 }, e = pass_end(&in->p, t, nums, err);
+	bool placed = e == 0;
+	long n = 0;
+
+	for (size_t i = 0; i < in->p.n && placed; i++)
+		placed = nums[i] == (int)i;
+	if (e == 0 && !placed)
 		n = remote_syscall(t, SYS_close_range, 0, (size_t)t->sock_num - 1, 0, 0, 0, 0);
 	if (n < 0)
 		return error_sys(err, (int)-n, "installing descriptors of process %d", t->vpid);
-	return placed;
+	return e < 0 ? e : placed;
 }
 
-static int install(struct restore *r, struct task *t, struct error *err)
+/* It shares the table of one that has, or gets, all of them. */
+static bool is_guest(const struct task *t)
 {
+	return t->files_of && t->files_of != t->vpid;
+}
+
+static int install_start(struct restore *r, struct task *t, void *room, struct error *err)
+{
+	struct installing *in = room;
 	Ck__FdTable *f = t->fds;
 	int above = 3;
-	int e;
+	int e = 0;
 
+	in->dense = false;
 	if (!f)
 		return error_set(err, EBADMSG, "process %d came without its descriptors", t->vpid);
-	if (t->files_of && t->files_of != t->vpid)
-		return 0; /* it shares the table of one that has, or gets, all of them */
+	if (is_guest(t))
+		return 0;
 	for (size_t i = 0; t->files_of && i < r->tasks.n; i++)
 		if (r->tasks.t[i]->files_of == t->files_of)
 			task_drop_sock(r->tasks.t[i]);
@@ -413,17 +469,22 @@ static int install(struct restore *r, struct task *t, struct error *err)
 	if (f->n_fds)
 		above = (int)f->fds[f->n_fds - 1]->num + 1;
 	above += 1;
-	/* Whatever the stub had goes; what it shares with the outside the engine holds. */
-	if (t->sock >= 0)
-		close(TAKE_FD(t->sock));
-	e = clear_and_open_sock(t, above, err);
-	if (e == 0 && !f->n_fds) {
+	if (!t->cleared || t->sock < 0 || above > t->sock_num)
+		e = clear_and_open_sock(t, above, err);
+	if (e == 0 && !f->n_fds && t->sock_first) {
 		remote_syscall(t, SYS_close, 0, 0, 0, 0, 0, 0);
 		t->sock_first = false;
 	}
-	if (e == 0)
-		e = install_dense(r, t, err);
-	if (e != 0)
+	return e < 0 ? e : dense_start(r, t, in, err);
+}
+
+static int install_end(struct restore *r, struct task *t, void *room, struct error *err)
+{
+	struct installing *in = room;
+	Ck__FdTable *f = t->fds;
+	int e = in->dense ? dense_end(t, in, err) : 0;
+
+	if (e != 0 || is_guest(t))
 		return e < 0 ? e : 0;
 	for (size_t i = 0; i < f->n_fds && e == 0; i += PER_MESSAGE) {
 		size_t k = f->n_fds - i < PER_MESSAGE ? f->n_fds - i : PER_MESSAGE;
@@ -432,15 +493,17 @@ static int install(struct restore *r, struct task *t, struct error *err)
 		for (size_t j = 0; j < k && e >= 0; j++)
 			e = fds[j] = restore_fd(r, f->fds[i + j]->id, err);
 		if (e >= 0)
-			e = pass(t, fds, k, nums, true, NULL, 0, err);
+			e = pass(t, fds, k, nums, true, err);
 		if (e == 0)
-			e = place(t, f->fds + i, nums, k, above, err);
+			e = place(t, f->fds + i, nums, k, t->sock_num, err);
 	}
 	return e;
 }
 
 int restore_objects(struct restore *r, struct error *err)
 {
+	static const struct abreast install = { sizeof(struct installing), install_start,
+						install_end };
 	int64_t made, installed;
 	int e;
 
@@ -450,13 +513,9 @@ int restore_objects(struct restore *r, struct error *err)
 			return e;
 	}
 	made = clock_mono_ns();
-	for (size_t i = 0; i < r->tasks.n; i++) {
-		struct task *t = r->tasks.t[i];
-
-		e = t->zombie || t->to_be_zombie ? 0 : install(r, t, err);
-		if (e < 0)
-			return e;
-	}
+	e = restore_abreast(r, &install, err);
+	if (e < 0)
+		return e;
 	installed = clock_mono_ns();
 	for (size_t i = 0; i < r->nobjects; i++) {
 		struct robject *o = &r->objects[i];

@@ -26,6 +26,9 @@
 #define AIO_PATIENCE_NS 50000000
 #define AIO_FREEZE_NS	1000000000
 
+/* New tasks are stopped until there are none; somebody who makes them without end is told. */
+#define STOP_PATIENCE_NS 20000000000
+
 #define SOURCE_OPTIONS PTRACE_O_SUSPEND_SECCOMP
 
 /* Stops one process's leader for an instant and gives it a tracker. */
@@ -157,17 +160,23 @@ static int stop_new(struct dump *d, size_t *stopped, size_t *gone, struct error 
 int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns();
-	size_t stopped = 1, gone = 0;
-	int r = 0;
+	size_t stopped, gone;
+	int r;
 
 	d->seized = true;
 	/* Every client waits for us from now on. */
 	setpriority(PRIO_PROCESS, 0, -20);
-	while ((stopped || gone) && r == 0) {
-		r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+	do {
+		r = tasks_scan_running(&d->tasks, &d->cg, d->init_pid, err);
 		if (r == 0)
 			r = stop_new(d, &stopped, &gone, err);
-	}
+		if (r == 0)
+			r = tasks_scan(&d->tasks, &d->cg, d->init_pid, err);
+		if (r == 0 && clock_mono_ns() - t0 > STOP_PATIENCE_NS)
+			r = error_set(err, EBUSY,
+				      "processes of the container come and go faster than they can "
+				      "be stopped: try again");
+	} while (r == 0 && !tasks_all_still(&d->tasks));
 	if (r == 0)
 		r = dump_aio_idle(d, AIO_FREEZE_NS, err);
 	if (r < 0)
@@ -180,23 +189,16 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 	return 0;
 }
 
-void task_drop_scratch(struct task *t)
-{
-	if (t->scratch && t->nthreads && t->threads[0].stopped)
-		remote_syscall(t, SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0, 0);
-	t->scratch = t->code_for = 0;
-}
-
 /* Registers put back, ptrace undone. */
 void dump_let_go(struct dump *d)
 {
-	for (size_t i = 0; i < d->tasks.n; i++) {
-		struct task *t = d->tasks.t[i];
-
-		task_drop_scratch(t);
-		for (size_t k = 0; k < t->nthreads; k++)
-			thread_detach(&t->threads[k]);
-	}
+	tasks_run_again(&d->tasks);
+	/* All at once, then each is waited for. */
+	for (size_t i = 0; i < d->tasks.n; i++)
+		task_drop_scratch(d->tasks.t[i]);
+	for (size_t i = 0; i < d->tasks.n; i++)
+		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
+			thread_detach(&d->tasks.t[i]->threads[k]);
 	d->seized = false;
 }
 

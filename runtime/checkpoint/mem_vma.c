@@ -70,6 +70,8 @@ void task_free(struct task *t)
 	if (t->tracker)
 		tracker_detach(t);
 	free(t->threads);
+	free(t->status);
+	free(t->stat);
 	vmas_free(&t->vmas);
 	pageset_free(&t->sent);
 	free(t->guards);

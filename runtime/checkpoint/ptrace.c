@@ -121,14 +121,15 @@ int thread_hold_signals(struct thread *t)
 	return 0;
 }
 
-long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
-		    unsigned long d, unsigned long e, unsigned long f)
+int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
+			 unsigned long c, unsigned long d, unsigned long e, unsigned long f)
 {
-	struct user_regs_struct regs = t->regs;
-	struct iovec iov = { &regs, sizeof(regs) };
-	unsigned long msg;
-	int status, r = thread_hold_signals(t);
+	struct user_regs_struct regs;
+	int r;
 
+	thread_settle(t);
+	regs = t->regs;
+	r = thread_hold_signals(t);
 	if (r < 0)
 		return r;
 	t->new_pid = 0;
@@ -145,9 +146,19 @@ long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
 	r = set_regs(t, &regs);
 	if (r < 0)
 		return r;
+	if (ptrace(PTRACE_SINGLESTEP, t->tid, NULL, NULL) < 0)
+		return -errno;
+	t->in_call = t->stepping = true;
+	return 0;
+}
+
+/* Until the step, or the trap at the end of a batch. */
+static int wait_trap(struct thread *t)
+{
+	unsigned long msg;
+	int status, r;
+
 	for (;;) {
-		if (ptrace(PTRACE_SINGLESTEP, t->tid, NULL, NULL) < 0)
-			return -errno;
 		do
 			r = waitpid(t->tid, &status, __WALL);
 		while (r < 0 && errno == EINTR);
@@ -157,10 +168,8 @@ long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
 		}
 		switch (status >> 16) {
 		case 0:
-			if (WSTOPSIG(status) == SIGTRAP)
-				goto done;
 			/* SIGSEGV and the like: the call is not what killed it. */
-			return -EFAULT;
+			return WSTOPSIG(status) == SIGTRAP ? 0 : -EFAULT;
 		case PTRACE_EVENT_FORK:
 		case PTRACE_EVENT_VFORK:
 		case PTRACE_EVENT_CLONE:
@@ -170,17 +179,46 @@ long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
 		default: /* PTRACE_EVENT_STOP: a job-control stop that was pending */
 			break;
 		}
+		if (ptrace(t->stepping ? PTRACE_SINGLESTEP : PTRACE_CONT, t->tid, NULL, NULL) < 0)
+			return -errno;
 	}
-done:
+}
+
+long thread_settle(struct thread *t)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+	int r;
+
+	if (!t->in_call)
+		return 0;
+	r = wait_trap(t);
+	t->in_call = false;
+	if (r < 0 || !t->stepping)
+		return r;
 	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
 		return -errno;
+	if (t->task->scratch_asked && t == &t->task->threads[0]) {
+		t->task->scratch_asked = false;
+		t->task->scratch = (long)regs.rax > 0 ? regs.rax : 0;
+		t->task->scratch_whole = t->task->scratch != 0;
+	}
 	return (long)regs.rax;
+}
+
+long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
+		    unsigned long d, unsigned long e, unsigned long f)
+{
+	int r = thread_syscall_start(t, nr, a, b, c, d, e, f);
+
+	return r < 0 ? r : thread_settle(t);
 }
 
 int thread_put_back(struct thread *t)
 {
 	int r = 0;
 
+	thread_settle(t);
 	if (t->stopped && t->touched) {
 		r = set_regs(t, &t->regs);
 		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0 && r == 0)
@@ -192,6 +230,7 @@ int thread_put_back(struct thread *t)
 
 void thread_detach(struct thread *t)
 {
+	thread_settle(t);
 	if (t->traced && t->stopped) {
 		thread_put_back(t);
 		ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
@@ -273,12 +312,27 @@ long remote_syscall(struct task *t, long nr, unsigned long a, unsigned long b, u
 	return thread_syscall(&t->threads[0], nr, a, b, c, d, e, f);
 }
 
+void task_ask_scratch(struct task *t)
+{
+	if (t->scratch || !t->nthreads || !t->threads[0].stopped || t->threads[0].in_call)
+		return;
+	/* In one call; where memory may not be both, remote_scratch() and code_ready() need two. */
+	t->scratch_asked = thread_syscall_start(&t->threads[0], SYS_mmap, REMOTE_SCRATCH_HINT,
+						REMOTE_AREA, 7 /* RWX */,
+						0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */,
+						-1ul, 0) == 0;
+}
+
 unsigned long remote_scratch(struct task *t)
 {
 	long r;
 
+	if (t->scratch_asked)
+		thread_settle(&t->threads[0]);
+	t->scratch_asked = false;
 	if (t->scratch)
 		return t->scratch;
+	t->scratch_whole = false;
 	r = remote_syscall(t, SYS_mmap, REMOTE_SCRATCH_HINT, REMOTE_AREA, 3 /* RW */,
 			   0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */, -1ul, 0);
 	if (r < 0)
@@ -286,6 +340,14 @@ unsigned long remote_scratch(struct task *t)
 	if (r > 0)
 		t->scratch = (unsigned long)r;
 	return t->scratch;
+}
+
+void task_drop_scratch(struct task *t)
+{
+	if (t->scratch && t->nthreads && t->threads[0].stopped)
+		thread_syscall_start(&t->threads[0], SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0,
+				     0);
+	t->scratch = t->code_for = 0;
 }
 
 int remote_read(struct task *t, unsigned long addr, void *buf, size_t len)

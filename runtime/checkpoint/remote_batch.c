@@ -17,13 +17,11 @@
  * by one.
  */
 #include <elf.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include "runtime/checkpoint/core.h"
 
@@ -66,7 +64,8 @@ static bool code_ready(struct task *t)
 	if (t->code_refused)
 		return false;
 	if (remote_write(t, code_at(t), code, sizeof(code)) == 0 &&
-	    remote_syscall(t, SYS_mprotect, code_at(t), PAGE, PROT_READ | PROT_EXEC, 0, 0, 0) == 0)
+	    (t->scratch_whole || remote_syscall(t, SYS_mprotect, code_at(t), PAGE,
+						PROT_READ | PROT_EXEC, 0, 0, 0) == 0))
 		t->code_for = t->scratch;
 	else
 		t->code_refused = true;
@@ -125,12 +124,12 @@ static int move_out(struct remote_batch *b, bool in)
 	return n == want ? 0 : n < 0 ? -errno : -EFAULT;
 }
 
-/* From the first instruction of the code to its trap. */
+/* From the first instruction of the code, towards its trap. */
 static int run_code(struct thread *th, size_t n)
 {
 	struct user_regs_struct regs = th->regs;
 	struct iovec iov = { &regs, sizeof(regs) };
-	int r = thread_hold_signals(th), status;
+	int r = thread_hold_signals(th);
 
 	if (r < 0)
 		return r;
@@ -139,38 +138,31 @@ static int run_code(struct thread *th, size_t n)
 	regs.rbx = calls_at(th->task);
 	regs.r12 = n;
 	regs.eflags &= ~(0x100ul | 0x400ul); /* TF, DF */
-	if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_PRSTATUS, &iov) < 0)
+	if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_PRSTATUS, &iov) < 0 ||
+	    ptrace(PTRACE_CONT, th->tid, NULL, NULL) < 0)
 		return -errno;
-	for (;;) {
-		if (ptrace(PTRACE_CONT, th->tid, NULL, NULL) < 0)
-			return -errno;
-		do
-			r = waitpid(th->tid, &status, __WALL);
-		while (r < 0 && errno == EINTR);
-		if (r < 0 || WIFEXITED(status) || WIFSIGNALED(status)) {
-			th->traced = th->stopped = false;
-			return -ESRCH;
-		}
-		if (status >> 16) /* a job-control stop that was pending; a call's event */
-			continue;
-		return WSTOPSIG(status) == SIGTRAP ? 0 : -EFAULT;
-	}
+	th->in_call = true;
+	th->stepping = false;
+	return 0;
 }
 
-int remote_batch_run(struct remote_batch *b)
+int remote_batch_start(struct remote_batch *b)
 {
 	int r = b->full ? -E2BIG : 0;
 
-	if (r < 0 || !b->n)
+	thread_settle(b->th);
+	b->by_code = r == 0 && b->n && code_ready(b->th->task);
+	if (!b->by_code)
 		return r;
-	if (code_ready(b->th->task)) {
-		r = move_out(b, false);
-		if (r == 0)
-			r = run_code(b->th, b->n);
-		return r < 0 ? r : move_out(b, true);
-	}
-	if (b->used)
-		r = remote_write(b->th->task, b->at, b->data, b->used);
+	r = move_out(b, false);
+	return r < 0 ? r : run_code(b->th, b->n);
+}
+
+/* The calls one by one. */
+static int run_singly(struct remote_batch *b)
+{
+	int r = b->used ? remote_write(b->th->task, b->at, b->data, b->used) : 0;
+
 	for (size_t i = 0; i < b->n && r == 0; i++) {
 		const uint64_t *a = b->c[i].a;
 
@@ -179,7 +171,24 @@ int remote_batch_run(struct remote_batch *b)
 		if (!b->th->traced)
 			r = -ESRCH;
 	}
-	if (r == 0 && b->used)
-		r = remote_read(b->th->task, b->at, b->data, b->used);
-	return r;
+	return r == 0 && b->used ? remote_read(b->th->task, b->at, b->data, b->used) : r;
+}
+
+int remote_batch_wait(struct remote_batch *b)
+{
+	long r;
+
+	if (!b->n)
+		return 0;
+	if (!b->by_code)
+		return run_singly(b);
+	r = thread_settle(b->th);
+	return r < 0 ? (int)r : move_out(b, true);
+}
+
+int remote_batch_run(struct remote_batch *b)
+{
+	int r = remote_batch_start(b);
+
+	return r < 0 ? r : remote_batch_wait(b);
 }

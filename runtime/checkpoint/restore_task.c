@@ -291,9 +291,9 @@ static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
 	return 0;
 }
 
-/* Raising hard limits needs CAP_SYS_RESOURCE, which the host may lack: then as much of
- * the limit as is allowed here. */
-static void rlimits(struct task *t, const Ck__TaskState *s)
+/* Notes which limits are others than the stub's; they are set when nothing more is to be
+ * mapped or opened. */
+static void compare_limits(struct task *t, const Ck__TaskState *s)
 {
 	for (size_t i = 0; i < s->n_rlimits && i < 16; i++) {
 		struct rlimit now, want = { s->rlimits[i]->cur, s->rlimits[i]->max };
@@ -301,7 +301,19 @@ static void rlimits(struct task *t, const Ck__TaskState *s)
 		if (prlimit(t->pid, (int)i, NULL, &now) < 0 ||
 		    (now.rlim_cur == want.rlim_cur && now.rlim_max == want.rlim_max))
 			continue;
-		if (prlimit(t->pid, (int)i, &want, NULL) == 0)
+		t->limits |= 1u << i;
+	}
+}
+
+/* Raising hard limits needs CAP_SYS_RESOURCE, which the host may lack: then as much of
+ * the limit as is allowed here. */
+static void rlimits(struct task *t, const Ck__TaskState *s)
+{
+	for (size_t i = 0; i < s->n_rlimits && i < 16; i++) {
+		struct rlimit now, want = { s->rlimits[i]->cur, s->rlimits[i]->max };
+
+		if (!(t->limits >> i & 1) || prlimit(t->pid, (int)i, &want, NULL) == 0 ||
+		    prlimit(t->pid, (int)i, NULL, &now) < 0)
 			continue;
 		want.rlim_max = want.rlim_max < now.rlim_max ? want.rlim_max : now.rlim_max;
 		want.rlim_cur = want.rlim_cur < want.rlim_max ? want.rlim_cur : want.rlim_max;
@@ -342,54 +354,56 @@ static const char *creds_call(const struct remote_call *c)
 						: "ambient capabilities";
 }
 
-static int creds(struct thread *th, const Ck__Creds *c, uint64_t last_cap, struct error *err)
+/* Added to the thread's batch, which has nothing else yet. */
+static int creds(struct remote_batch *b, const Ck__Creds *c, uint64_t last_cap, struct error *err)
 {
 	bool user = c->n_uids == 4 && (c->uids[0] | c->uids[1] | c->uids[2]);
 	uint64_t pcap = 1ull << CAP_SETPCAP;
-	struct remote_batch b;
-	int n;
+	const struct thread *th = b->th;
 
 	if (c->n_uids != 4 || c->n_gids != 4)
 		return error_set(err, EBADMSG, "credentials of thread %d", th->vtid);
-	remote_batch_begin(&b, th);
-	remote_batch_add(&b, SYS_setgroups, c->n_groups,
-			 remote_batch_put(&b, c->groups, c->n_groups * sizeof(uint32_t)), 0, 0, 0,
+	remote_batch_add(b, SYS_setgroups, c->n_groups,
+			 remote_batch_put(b, c->groups, c->n_groups * sizeof(uint32_t)), 0, 0, 0,
 			 0);
-	remote_batch_add(&b, SYS_setresgid, c->gids[0], c->gids[1], c->gids[2], 0, 0, 0);
+	remote_batch_add(b, SYS_setresgid, c->gids[0], c->gids[1], c->gids[2], 0, 0, 0);
 	if (c->gids[3] != c->gids[1])
-		remote_batch_add(&b, SYS_setfsgid, c->gids[3], 0, 0, 0, 0, 0);
+		remote_batch_add(b, SYS_setfsgid, c->gids[3], 0, 0, 0, 0, 0);
 	for (uint64_t cap = 0; cap <= last_cap; cap++)
 		/* Most often dropped already in the parent, at its creation: see cap_bnd. */
 		if (!(c->cap_bnd >> cap & 1) && (th->bnd >> cap & 1))
-			remote_batch_add(&b, SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0);
+			remote_batch_add(b, SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0, 0);
 	if (user) {
 		/* Keeps the kernel from dropping capabilities along with uid 0. */
-		remote_batch_add(&b, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0,
+		remote_batch_add(b, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0,
 				 0);
-		remote_batch_add(&b, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0, 0, 0);
+		remote_batch_add(b, SYS_setresuid, c->uids[0], c->uids[1], c->uids[2], 0, 0, 0);
 	}
 	if (c->uids[3] != c->uids[1])
-		remote_batch_add(&b, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
+		remote_batch_add(b, SYS_setfsuid, c->uids[3], 0, 0, 0, 0, 0);
 	if (c->cap_amb || c->securebits) {
-		set_caps(&b, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
+		set_caps(b, c->cap_inh, c->cap_prm | pcap, c->cap_prm | pcap);
 		for (uint64_t cap = 0; cap <= last_cap; cap++)
 			if (c->cap_amb >> cap & 1)
-				remote_batch_add(&b, SYS_prctl, PR_CAP_AMBIENT,
-						 PR_CAP_AMBIENT_RAISE, cap, 0, 0, 0);
+				remote_batch_add(b, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE,
+						 cap, 0, 0, 0);
 	}
 	if (c->securebits || user)
-		remote_batch_add(&b, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0);
-	set_caps(&b, c->cap_inh, c->cap_prm, c->cap_eff);
+		remote_batch_add(b, SYS_prctl, PR_SET_SECUREBITS, c->securebits, 0, 0, 0, 0);
+	set_caps(b, c->cap_inh, c->cap_prm, c->cap_eff);
 	if (c->no_new_privs)
-		remote_batch_add(&b, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
-	n = remote_batch_run(&b);
-	if (n < 0)
-		return error_sys(err, -n, "setting the credentials of thread %d", th->vtid);
-	for (size_t i = 0; i < b.n; i++)
+		remote_batch_add(b, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	return 0;
+}
+
+/* What became of the first n calls of its batch. */
+static int creds_done(const struct remote_batch *b, size_t n, struct error *err)
+{
+	for (size_t i = 0; i < n; i++)
 		/* setfsuid and setfsgid return the old one. */
-		if (b.c[i].ret < 0)
-			return error_sys(err, (int)-b.c[i].ret, "setting %s of thread %d",
-					 creds_call(&b.c[i]), th->vtid);
+		if (b->c[i].ret < 0)
+			return error_sys(err, (int)-b->c[i].ret, "setting %s of thread %d",
+					 creds_call(&b->c[i]), b->th->vtid);
 	return 0;
 }
 
@@ -481,19 +495,19 @@ static uint64_t last_capability(void)
 	return last;
 }
 
-int restore_task_state(struct restore *r, struct task *t, struct error *err)
+int restore_task_place(struct restore *r, struct task *t, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
 	char num[16];
 	int e;
 
+	if (t->placed)
+		return 0;
 	if (!s->cwd || !s->exe || !s->root || s->n_threads != t->nthreads)
 		return error_set(err, EBADMSG, "the state of process %d is not whole", t->vpid);
 	if (!remote_scratch(t))
 		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
 	e = paths(r, t, s, err);
-	if (e == 0)
-		e = timers(t, s, err);
 	if (e < 0)
 		return e;
 	if (s->has_oom_score_adj) {
@@ -503,7 +517,8 @@ int restore_task_state(struct restore *r, struct task *t, struct error *err)
 		snprintf(num, sizeof(num), "%d", s->oom_score_adj);
 		file_write_str(path, num, NULL);
 	}
-	rlimits(t, s);
+	compare_limits(t, s);
+	t->placed = true;
 	return 0;
 }
 
@@ -558,14 +573,45 @@ static int queue_signals(struct thread *th, size_t n, ProtobufCBinaryData *info,
 	return 0;
 }
 
-int restore_task_last(struct restore *r, struct task *t, struct error *err)
+/* What one process's leader is asked for at last, while other processes are at it too. */
+struct last {
+	struct remote_batch b;
+	size_t ncreds;
+	struct attributes_query attributes;
+};
+
+/* Threads but the leader, which has it in one batch with what belongs to the process. */
+static int thread_last(struct thread *th, const Ck__Thread *m, struct error *err)
+{
+	struct remote_batch b;
+	size_t n;
+	int e;
+
+	remote_batch_begin(&b, th);
+	e = creds(&b, m->creds, last_capability(), err);
+	if (e < 0)
+		return e;
+	n = b.n;
+	if (m->pdeathsig)
+		remote_batch_add(&b, SYS_prctl, PR_SET_PDEATHSIG, (unsigned long)m->pdeathsig, 0, 0,
+				 0, 0);
+	e = remote_batch_run(&b);
+	if (e < 0)
+		return error_sys(err, -e, "setting the credentials of thread %d", th->vtid);
+	return creds_done(&b, n, err);
+}
+
+static int last_start(struct restore *r, struct task *t, void *room, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
-	uint64_t last_cap = last_capability();
-	int e = 0, common;
+	struct last *l = room;
+	int e, common;
 
+	rlimits(t, s);
 	drain_signals(&t->threads[0]);
-	common = restore_common_filters(r, t, err);
+	/* Not before: what they send counts. */
+	e = timers(t, s, err);
+	common = e < 0 ? e : restore_common_filters(r, t, err);
 	if (common < 0)
 		return common;
 	for (size_t i = 0; i < t->nthreads && e == 0; i++)
@@ -573,42 +619,77 @@ int restore_task_last(struct restore *r, struct task *t, struct error *err)
 				  false, err);
 	if (e == 0)
 		e = queue_signals(&t->threads[0], s->n_pending, s->pending, true, err);
-	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
+	for (size_t i = t->nthreads; i-- > 0 && e == 0;) {
 		struct thread *th = &t->threads[i];
 
 		e = restore_filters(th, s->threads[i], (size_t)common, err);
 		th->bnd = r->bnd;
 		if (e == 0)
 			e = attributes_restore(th, s->threads[i], err);
-		if (e == 0)
-			e = creds(th, s->threads[i]->creds, last_cap, err);
-		if (e == 0 && s->threads[i]->pdeathsig)
-			thread_syscall(th, SYS_prctl, PR_SET_PDEATHSIG,
-				       (unsigned long)s->threads[i]->pdeathsig, 0, 0, 0, 0);
+		if (e == 0 && i)
+			e = thread_last(th, s->threads[i], err);
 	}
-	if (e == 0)
-		e = attributes_last(t, err);
-	if (e == 0 && (s->dumpable == 0 || s->dumpable == 1))
-		remote_syscall(t, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0, 0, 0,
-			       0);
-	for (size_t i = 0; i < t->nthreads && e == 0; i++) {
-		struct thread *th = &t->threads[i];
-		const Ck__Thread *m = s->threads[i];
-		static uint8_t xstate[65536];
-		struct iovec iov = { xstate,
-				     m->has_xstate_bytes ? m->xstate_bytes : m->xstate.len };
+	if (e < 0)
+		return e;
+	remote_batch_begin(&l->b, &t->threads[0]);
+	e = creds(&l->b, s->threads[0]->creds, last_capability(), err);
+	if (e < 0)
+		return e;
+	l->ncreds = l->b.n;
+	if (s->threads[0]->pdeathsig)
+		remote_batch_add(&l->b, SYS_prctl, PR_SET_PDEATHSIG,
+				 (unsigned long)s->threads[0]->pdeathsig, 0, 0, 0, 0);
+	attributes_last(&l->b, t, &l->attributes);
+	/* Any change of credentials has reset it. */
+	if (s->dumpable == 0 || s->dumpable == 1)
+		remote_batch_add(&l->b, SYS_prctl, PR_SET_DUMPABLE, (unsigned long)s->dumpable, 0,
+				 0, 0, 0);
+	if (t->sock >= 0 && t->sock_num >= 0)
+		remote_batch_add(&l->b, SYS_close, (unsigned long)t->sock_num, 0, 0, 0, 0, 0);
+	e = remote_batch_start(&l->b);
+	return e < 0 ? error_sys(err, -e, "setting the credentials of process %d", t->vpid) : 0;
+}
 
-		if (iov.iov_len > sizeof(xstate) || m->xstate.len > iov.iov_len)
-			return error_set(err, EBADMSG, "vector registers of thread %d", th->vtid);
-		memset(xstate, 0, sizeof(xstate));
+static int registers(struct thread *th, const Ck__Thread *m, struct error *err)
+{
+	static uint8_t xstate[65536];
+	struct iovec iov = { xstate, m->has_xstate_bytes ? m->xstate_bytes : m->xstate.len };
+
+	if (iov.iov_len > sizeof(xstate) || m->xstate.len > iov.iov_len)
+		return error_set(err, EBADMSG, "vector registers of thread %d", th->vtid);
+	memset(xstate, 0, iov.iov_len);
+	if (m->xstate.len)
 		memcpy(xstate, m->xstate.data, m->xstate.len);
+	if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
+		return error_sys(err, errno, "vector registers of thread %d", th->vtid);
+	memcpy(&th->regs, m->regs.data, sizeof(th->regs));
+	th->sigmask = m->sigmask;
+	th->touched = true;
+	return attributes_schedule(th, m, err);
+}
 
-		if (ptrace(PTRACE_SETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)
-			return error_sys(err, errno, "vector registers of thread %d", th->vtid);
-		memcpy(&th->regs, m->regs.data, sizeof(th->regs));
-		th->sigmask = m->sigmask;
-		th->touched = true;
-		e = attributes_schedule(th, m, err);
-	}
+static int last_end(struct restore *r, struct task *t, void *room, struct error *err)
+{
+	const struct last *l = room;
+	int e = remote_batch_wait(&((struct last *)room)->b);
+
+	(void)r;
+	if (e < 0)
+		return error_sys(err, -e, "setting the credentials of process %d", t->vpid);
+	e = creds_done(&l->b, l->ncreds, err);
+	if (e == 0)
+		e = attributes_last_done(&l->b, &l->attributes, t, err);
+	if (t->sock >= 0)
+		close(TAKE_FD(t->sock));
+	t->sock_num = -1;
+	for (size_t i = 0; i < t->nthreads && e == 0; i++)
+		e = registers(&t->threads[i], t->state->threads[i], err);
 	return e;
+}
+
+int restore_tasks_last(struct restore *r, struct error *err)
+{
+	static const struct abreast last = { sizeof(struct last), last_start, last_end };
+
+	return restore_abreast(r, &last, err);
 }

@@ -182,7 +182,7 @@ static int task_message(struct restore *r, const struct frame *f, struct error *
 		return error_set(err, EBADMSG, "a damaged process state");
 	}
 	t->state = m;
-	return restore_task_early(t, err);
+	return restore_ahead(r, t, err);
 }
 
 static int fd_message(struct restore *r, const struct frame *f, struct error *err)
@@ -359,58 +359,9 @@ int restore_pump(struct restore *r, struct error *err)
 }
 
 /* --- the end --------------------------------------------------------------------------------- */
-static int build(struct restore *r, struct error *err)
-{
-	int64_t t0 = clock_mono_ns(), t1, t2;
-	int e = 0;
-
-	for (size_t k = 0; k < 2 && e == 0; k++) {
-		const struct checkpoint_part *const *p =
-			k ? checkpoint_parts_sockets : checkpoint_parts_files;
-
-		for (; *p && e == 0; p++)
-			e = (*p)->complete ? (*p)->complete(r, err) : 0;
-	}
-	for (size_t i = 0; i < r->tasks.n && e == 0; i++) {
-		struct task *t = r->tasks.t[i];
-
-		if (t->to_be_zombie)
-			continue;
-		if (!t->state || !t->fds)
-			return error_set(err, EBADMSG, "process %d came without its state",
-					 t->vpid);
-		e = restore_pending_files(r, t, err);
-		if (e == 0)
-			e = restore_memory_finish(r, t, err);
-	}
-	t1 = clock_mono_ns();
-	if (e == 0)
-		e = restore_objects(r, err);
-	if (e == 0)
-		e = restore_shared_finish(r, err);
-	t2 = clock_mono_ns();
-	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
-		if (!r->tasks.t[i]->to_be_zombie)
-			e = restore_task_state(r, r->tasks.t[i], err);
-	if (e == 0)
-		e = restore_zombies(r, err);
-	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
-		if (!r->tasks.t[i]->to_be_zombie)
-			e = restore_task_last(r, r->tasks.t[i], err);
-	if (e == 0 && r->verify)
-		e = restore_verify(r, err);
-	if (e == 0)
-		e = late_register(r, err);
-	r->mem_ns = t1 - t0;
-	r->obj_ns = t2 - t1;
-	r->task_ns = clock_mono_ns() - t2;
-	r->done_ns = clock_mono_ns() - t0;
-	return e;
-}
-
 int restore_build(struct restore *r, struct error *err)
 {
-	int e = build(r, err);
+	int e = restore_rest(r, err);
 
 	r->restored = e == 0;
 	reply(r, e < 0 ? err : NULL, 0);
@@ -437,11 +388,15 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		if (t->zombie)
 			continue;
 		task_drop_sock(t);
-		if (t->scratch)
-			remote_syscall(t, SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0, 0);
-		t->scratch = 0;
-		if (t->state->stop_signal)
-			process_kill(t->pid, SIGSTOP);
+		task_drop_scratch(t);
+	}
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		struct task *t = r->tasks.t[i];
+
+		if (t->zombie || !t->state->stop_signal)
+			continue;
+		thread_settle(&t->threads[0]);
+		process_kill(t->pid, SIGSTOP);
 	}
 	e = late_begin(r, err);
 	if (e < 0)

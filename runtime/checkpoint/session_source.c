@@ -210,8 +210,9 @@ static int send_tree(struct dump *d, struct error *err)
 	m.seccomp_flags = d->filters.flags;
 	m.final = d->final;
 	/* The bounding set only shrinks, and children inherit it: what init has not, none has. */
-	m.has_cap_bnd = file_read(status_path, 65536, &status, NULL, NULL) == 0 &&
-			status_field(status, "CapBnd", line, sizeof(line));
+	m.has_cap_bnd = ((init && init->status) ||
+			 file_read(status_path, 65536, &status, NULL, NULL) == 0) &&
+			status_field(status ? status : init->status, "CapBnd", line, sizeof(line));
 	m.cap_bnd = m.has_cap_bnd ? strtoull(line, NULL, 16) : 0;
 	return stream_send_msg(d->s, FRAME_TREE, &m.base, err);
 }
@@ -305,13 +306,18 @@ static int send_memory(struct dump *d, struct error *err)
 	if (r < 0)
 		return r;
 	dump_lap(d, "maps_ns");
-	r = find_parents(d, err);
+	if (!d->final)
+		r = find_parents(d, err);
 	if (r == 0)
 		r = dump_shared_scan(d, err);
 	if (r == 0)
 		r = dump_scan_all(d, err);
 	if (r == 0 && d->final && d->postcopy)
 		r = late_choose(d, err);
+	/* They map it while we send. Not earlier: whoever runs has the page of its rseq area
+	 * written. */
+	for (size_t i = 0; i < d->tasks.n && r == 0 && d->final; i++)
+		task_ask_scratch(d->tasks.t[i]);
 	dump_lap(d, "scan_ns");
 	if (r == 0)
 		r = send_tree(d, err);
@@ -502,8 +508,8 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	if (r == 0)
 		r = stream_flush(d->s, err);
 	t1 = clock_mono_ns();
-	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
-		r = dump_task_state(d, d->tasks.t[i], err);
+	if (r == 0)
+		r = dump_task_states(d, err);
 	t2 = clock_mono_ns();
 	if (r == 0)
 		r = dump_objects(d, err);
@@ -519,8 +525,9 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	t3 = clock_mono_ns();
 	/* From here on the freezer holds them, whatever becomes of this process. A thread in
 	 * a ptrace stop counts as frozen, and stays frozen when it is detached. */
-	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
 		task_drop_scratch(d->tasks.t[i]);
+	for (size_t i = 0; i < d->tasks.n && r == 0; i++) {
 		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
 			thread_put_back(&d->tasks.t[i]->threads[k]);
 	}

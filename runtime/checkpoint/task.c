@@ -242,14 +242,21 @@ static bool gone(const struct task *t)
 	return t->pidfd >= 0 && !t->zombie && poll(&p, 1, 0) == 1;
 }
 
+static bool is_still(const struct task *t)
+{
+	for (size_t i = 0; i < t->nthreads; i++)
+		if (!t->threads[i].stopped)
+			return false;
+	return t->nthreads > 0;
+}
+
 /* Fills in the numbers. -ESRCH where the process is gone. */
-static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
+static int refresh(struct task *t)
 {
 	CLEANUP_FREE char *status = NULL;
 	char line[64];
-	struct task *parent;
-	pid_t ppid;
 
+	free(TAKE_PTR(t->status));
 	if (read_status(t->pid, &status) < 0 || !status_field(status, "State", line, sizeof(line)))
 		return -ESRCH;
 	t->zombie = line[0] == 'Z' || line[0] == 'X';
@@ -263,9 +270,11 @@ static int refresh(struct tasks *l, struct task *t, pid_t init_pid)
 	t->vsid = innermost(status, "NSsid");
 	if (!status_field(status, "PPid", line, sizeof(line)))
 		return -ESRCH;
-	ppid = (pid_t)atoi(line);
-	parent = tasks_by_pid(l, ppid);
-	t->vppid = parent ? parent->vpid : t->pid == init_pid ? 0 : -1;
+	t->ppid = (pid_t)atoi(line);
+	/* All its threads are known and stand still: what is in it stays true. */
+	if (!t->zombie && is_still(t) && status_field(status, "Threads", line, sizeof(line)) &&
+	    (size_t)atoi(line) == t->nthreads)
+		t->status = TAKE_PTR(status);
 	if (!t->start_time)
 		process_start_time(t->pid, &t->start_time);
 	if (t->zombie) {
@@ -298,9 +307,9 @@ bool task_refresh_parent(const struct tasks *l, struct task *t)
 }
 
 /* Field 38 of /proc/PID/stat (proc(5)). */
-static int exit_signal_of(pid_t pid)
+static int exit_signal_of(struct task *t)
 {
-	CLEANUP_FREE char *path = str_format("/proc/%d/stat", pid);
+	CLEANUP_FREE char *path = str_format("/proc/%d/stat", t->pid);
 	CLEANUP_FREE char *stat = NULL;
 	char *p;
 
@@ -308,6 +317,10 @@ static int exit_signal_of(pid_t pid)
 		return SIGCHLD;
 	for (int i = 2; i < 38 && p; i++)
 		p = strchr(p + 1, ' ');
+	if (t->status) {
+		free(t->stat);
+		t->stat = TAKE_PTR(stat);
+	}
 	return p ? atoi(p + 1) : SIGCHLD;
 }
 
@@ -321,6 +334,31 @@ static int by_share(const void *a, const void *b)
 
 	/* 3, or an error: one of them has ended, and the next round sees it. */
 	return c == 1 ? -1 : c == 2 ? 1 : c == 0 ? 0 : (*x)->pid < (*y)->pid ? -1 : 1;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+	const struct task *const *x = a, *const *y = b;
+	uint32_t i = (*x)->share_rank[share_kind], j = (*y)->share_rank[share_kind];
+
+	return i < j ? -1 : i > j;
+}
+
+/* Most often the order is still the one that the last round found. */
+static void sort_by_share(struct task **t, size_t n, size_t kind)
+{
+	static const int kinds[SHARES] = { KCMP_FILES, KCMP_FS };
+	bool sorted = true;
+
+	share_kind = (int)kind;
+	qsort(t, n, sizeof(*t), by_rank);
+	share_kind = kinds[kind];
+	for (size_t i = 1; i < n && sorted; i++)
+		sorted = by_share(&t[i - 1], &t[i]) <= 0;
+	if (!sorted)
+		qsort(t, n, sizeof(*t), by_share);
+	for (size_t i = 0; i < n; i++)
+		t[i]->share_rank[kind] = (uint32_t)i + 1;
 }
 
 /* Processes that are ending share nothing, which kcmp() takes for the same thing. */
@@ -340,19 +378,17 @@ static bool same_share(const struct task *a, const struct task *b)
 
 void tasks_find_shares(struct tasks *l)
 {
-	static const int kinds[SHARES] = { KCMP_FILES, KCMP_FS };
 	CLEANUP_FREE struct task **sorted = mem_zalloc((l->n + 1) * sizeof(*sorted));
 	size_t n = 0;
 
 	for (size_t i = 0; i < l->n; i++) {
 		memset(l->t[i]->share, 0, sizeof(l->t[i]->share));
-		l->t[i]->exit_signal = exit_signal_of(l->t[i]->pid);
+		l->t[i]->exit_signal = exit_signal_of(l->t[i]);
 		if (!l->t[i]->zombie)
 			sorted[n++] = l->t[i];
 	}
 	for (size_t k = 0; k < SHARES; k++) {
-		share_kind = kinds[k];
-		qsort(sorted, n, sizeof(*sorted), by_share);
+		sort_by_share(sorted, n, k);
 		for (size_t i = 0, j; i < n; i = j) {
 			pid_t first = sorted[i]->vpid;
 
@@ -410,7 +446,8 @@ static void add_children(struct tasks *l, struct task *t)
 	}
 }
 
-int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err)
+/* The cgroup's processes, and init; those known are marked as seen. */
+static int list(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t n = 0;
@@ -439,24 +476,90 @@ int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct 
 		if (pid > 0)
 			add_pid(l, pid);
 	}
-	for (size_t i = 0; i < l->n; i++)
-		if (task_scan_threads(l->t[i]) == 0)
-			add_children(l, l->t[i]);
-	n = 0;
+	return 0;
+}
+
+/* Parents may come after their children in the list. */
+static void find_vppids(struct tasks *l, pid_t init_pid)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		const struct task *parent = tasks_by_pid(l, l->t[i]->ppid);
+
+		l->t[i]->vppid = parent ? parent->vpid : l->t[i]->pid == init_pid ? 0 : -1;
+	}
+}
+
+static int init_ended(pid_t init_pid, struct error *err)
+{
+	return error_set(err, ESRCH, "the container's init (pid %d) has ended", init_pid);
+}
+
+int tasks_scan_running(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err)
+{
+	size_t n = 0;
+	int r = list(l, cg, init_pid, err);
+
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < l->n; i++) {
 		struct task *t = l->t[i];
 
-		/* Twice, because a parent may come after its child in the list. */
-		if (!t->seen || refresh(l, t, init_pid) < 0) {
+		/* A process that ends now is a zombie or gone for tasks_scan(). */
+		task_scan_threads(t);
+		if (!t->vpid && refresh(t) < 0) {
 			task_free(t);
 			continue;
 		}
 		l->t[n++] = t;
 	}
 	l->n = n;
+	find_vppids(l, init_pid);
+	return tasks_by_pid(l, init_pid) ? 0 : init_ended(init_pid, err);
+}
+
+bool tasks_all_still(const struct tasks *l)
+{
 	for (size_t i = 0; i < l->n; i++)
-		refresh(l, l->t[i], init_pid);
-	if (!tasks_by_pid(l, init_pid))
-		return error_set(err, ESRCH, "the container's init (pid %d) has ended", init_pid);
-	return 0;
+		if (!l->t[i]->zombie && !l->t[i]->status)
+			return false;
+	return true;
+}
+
+void tasks_run_again(struct tasks *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		free(TAKE_PTR(l->t[i]->status));
+		free(TAKE_PTR(l->t[i]->stat));
+	}
+}
+
+int tasks_scan(struct tasks *l, const struct cgroup *cg, pid_t init_pid, struct error *err)
+{
+	size_t n = 0;
+	int r = list(l, cg, init_pid, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < l->n; i++) {
+		struct task *t = l->t[i];
+
+		/* Where all stand still, and are as many as before, there is none to be found. */
+		if (is_still(t) && refresh(t) == 0 && t->status)
+			add_children(l, t);
+		else if (task_scan_threads(t) == 0)
+			add_children(l, t);
+	}
+	n = 0;
+	for (size_t i = 0; i < l->n; i++) {
+		struct task *t = l->t[i];
+
+		if (!t->seen || (!t->status && refresh(t) < 0)) {
+			task_free(t);
+			continue;
+		}
+		l->t[n++] = t;
+	}
+	l->n = n;
+	find_vppids(l, init_pid);
+	return tasks_by_pid(l, init_pid) ? 0 : init_ended(init_pid, err);
 }
