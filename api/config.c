@@ -32,6 +32,9 @@ static const char help[] =
 	"Configuration, all fields optional:\n"
 	"  {\"host\": \"a\", \"address\": \"10.0.0.1\", \"cgroup_parent\": \"ferry\",\n"
 	"   \"memory_bytes\": \"4g\",\n"
+	"   \"insecure_registries\": [\"10.0.0.9:5000\"], \"registry_mirrors\": "
+	"[\"https://mirror\"],\n"
+	"   \"registry_certs\": \"/etc/ferry/certs.d\",\n"
 	"   \"ceph\": {\"conf\": \"/etc/ceph/ceph.conf\", \"user\": \"ferry\", \"pool\": "
 	"\"ferry\",\n"
 	"            \"state_pool\": \"ferry-state\"}}\n"
@@ -169,10 +172,57 @@ static int read_memory(struct config *c, const json_t *v, struct error *err)
 	return 0;
 }
 
+/* A list of strings, NULL-terminated (caller frees the list, not the strings). */
+static int read_list(const json_t *obj, const char *key, const char ***out, struct error *err)
+{
+	const json_t *list = json_object_get(obj, key), *v;
+	size_t i;
+
+	free(*out);
+	*out = mem_zalloc((json_array_size(list) + 1) * sizeof(**out));
+	if (list && !json_is_null(list) && !json_is_array(list))
+		return error_set(err, EINVAL, "field \"%s\" must be a list", key);
+	json_array_foreach (list, i, v) {
+		(*out)[i] = json_string_value(v);
+		if (!(*out)[i] || !*(*out)[i])
+			return error_set(err, EINVAL, "field \"%s\" must be a list of strings",
+					 key);
+	}
+	return 0;
+}
+
+static int read_registries(struct config *c, struct error *err)
+{
+	struct fabric_config *f = &c->fabric;
+	int r = read_list(c->json, "insecure_registries", &c->insecure_registries, err);
+
+	if (!r)
+		r = read_list(c->json, "registry_mirrors", &c->registry_mirrors, err);
+	if (!r)
+		r = want(c->json, "registry_certs", &f->registry_certs, err);
+	for (size_t i = 0; !r && c->registry_mirrors[i]; i++)
+		if (!str_starts(c->registry_mirrors[i], "https://") &&
+		    !str_starts(c->registry_mirrors[i], "http://"))
+			return error_set(err, EINVAL,
+					 "field \"registry_mirrors\": \"%s\" is no URL; give "
+					 "https://HOST",
+					 c->registry_mirrors[i]);
+	f->insecure_registries = c->insecure_registries;
+	f->registry_mirrors = c->registry_mirrors;
+	return r;
+}
+
 static int read_file(struct config *c, struct error *err)
 {
-	static const char *const known[] = { "host",	     "address", "cgroup_parent",
-					     "memory_bytes", "ceph",	NULL };
+	static const char *const known[] = { "host",
+					     "address",
+					     "cgroup_parent",
+					     "memory_bytes",
+					     "ceph",
+					     "insecure_registries",
+					     "registry_mirrors",
+					     "registry_certs",
+					     NULL };
 	const char *path = c->file ? c->file : CONFIG_FILE, *host = NULL;
 	int r;
 
@@ -192,6 +242,8 @@ static int read_file(struct config *c, struct error *err)
 		r = want(c->json, "cgroup_parent", &c->fabric.cgroup_parent, err);
 	if (!r)
 		r = read_memory(c, json_object_get(c->json, "memory_bytes"), err);
+	if (!r)
+		r = read_registries(c, err);
 	if (!r)
 		r = read_ceph(c, json_object_get(c->json, "ceph"), err);
 	if (r < 0)
@@ -242,6 +294,8 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 	c->fabric.run_dir = c->run_dir;
 	c->fabric.state_dir = c->state_dir;
 	c->fabric.bin_dir = c->bin_dir;
+	if (!c->fabric.registry_certs)
+		c->fabric.registry_certs = "/etc/ferry/certs.d";
 	if (!c->fabric.cgroup_parent)
 		c->fabric.cgroup_parent = "ferry";
 	return 0;
@@ -250,6 +304,8 @@ int config_read(struct config *c, int argc, char **argv, enum config_action *act
 void config_free(struct config *c)
 {
 	json_decref(c->json);
+	free(c->insecure_registries);
+	free(c->registry_mirrors);
 	free(c->file);
 	free(c->run_dir);
 	free(c->state_dir);

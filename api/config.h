@@ -10,6 +10,7 @@
 struct config {
 	struct fabric_config fabric; /* its strings belong to the fields below */
 	char *file, *run_dir, *state_dir, *bin_dir, *host, *socket;
+	const char **insecure_registries, **registry_mirrors; /* NULL-terminated */
 	json_t *json; /* the file; NULL where there is none */
 };
 

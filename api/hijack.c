@@ -266,8 +266,7 @@ static void copy_free(void *ctx)
 
 static bool wants_upgrade(const struct request *req)
 {
-	return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
-					   MHD_HTTP_HEADER_UPGRADE) != NULL;
+	return request_header(req, MHD_HTTP_HEADER_UPGRADE) != NULL;
 }
 
 int reply_hijack(struct request *req, const struct hijack_options *options, struct error *err)

@@ -45,6 +45,9 @@ struct request {
 	int response_status;
 };
 
+/* The value of a header of the request; NULL where it was not sent. */
+const char *request_header(const struct request *req, const char *name);
+
 /* --- plain answers ------------------------------------------------------------------- */
 
 /* Answers with JSON; the reference is taken over. */

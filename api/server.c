@@ -101,6 +101,11 @@ int reply_json(struct request *req, int status, json_t *body)
 	return 0;
 }
 
+const char *request_header(const struct request *req, const char *name)
+{
+	return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, name);
+}
+
 int reply_empty(struct request *req, int status)
 {
 	reply_response(req, status,
@@ -164,12 +169,9 @@ static void find_route(struct request *req, const char *method, const char *path
 /* Docker takes JSON bodies only where they say so; a browser's form cannot. */
 static void check_type(struct request *req, const char *path)
 {
-	const char *type = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
-						       MHD_HTTP_HEADER_CONTENT_TYPE);
-	const char *length = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
-							 MHD_HTTP_HEADER_CONTENT_LENGTH);
-	const char *coding = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND,
-							 MHD_HTTP_HEADER_TRANSFER_ENCODING);
+	const char *type = request_header(req, MHD_HTTP_HEADER_CONTENT_TYPE);
+	const char *length = request_header(req, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	const char *coding = request_header(req, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 	size_t n = strlen("application/json");
 
 	if (req->status || (req->route->body != BODY_JSON && req->route->body != BODY_OPTIONAL) ||

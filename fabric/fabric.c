@@ -16,8 +16,8 @@
 #include "fabric/internal.h"
 
 static const struct rpc_method *const method_tables[] = {
-	container_create_methods, container_methods,  image_methods,   network_methods,
-	migrate_methods,	  checkpoint_methods, restore_methods,
+	container_create_methods, container_methods, image_methods,	 image_registry_methods,
+	network_methods,	  migrate_methods,   checkpoint_methods, restore_methods,
 };
 
 /* --- parts of this host ---------------------------------------------------------------------- */
@@ -411,6 +411,8 @@ static void copy_config(struct fabric *f, const struct fabric_config *c)
 	f->bin_dir = str_dup(c->bin_dir);
 	f->cgroup_parent = str_dup(c->cgroup_parent);
 	f->memory_bytes = c->memory_bytes;
+	f->registries = (struct image_registries){ c->insecure_registries, c->registry_mirrors,
+						   c->registry_certs };
 	f->ceph_conf = str_dup(c->ceph_conf);
 	f->ceph_user = str_dup(c->ceph_user);
 	f->ceph_pool = str_dup(c->ceph_pool);

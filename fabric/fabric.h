@@ -33,6 +33,9 @@ struct fabric_config {
 	const char *bin_dir;   /* where ferry-oci, ferry-shim, ferry-vold, ferry-checkpoint are */
 	const char *cgroup_parent; /* "ferry" */
 	int64_t memory_bytes;	   /* for all containers here, when one wants to come; 0: any */
+	/* As in struct image_registries; borrowed until fabric_close(). */
+	const char *const *insecure_registries, *const *registry_mirrors;
+	const char *registry_certs;
 	const char *ceph_conf, *ceph_user, *ceph_pool, *ceph_state_pool; /* NULL: no Ceph */
 };
 
@@ -75,6 +78,24 @@ int fabric_image_remove(struct fabric *f, const char *ref, bool force, json_t **
 			struct error *err);
 int fabric_image_save(struct fabric *f, const char *const *refs, size_t n, int fd,
 		      struct error *err);
+
+/* Between this host and a registry; runtime/image/image.h has the lines and results. */
+struct fabric_transfer {
+	const json_t *login; /* Docker's AuthConfig; NULL: nobody */
+	const char *arch;    /* NULL: the host's */
+	void (*progress)(void *ctx, json_t *line);
+	bool (*stop)(void *ctx);
+	void *ctx;
+};
+/* Layers that another host of the cluster has come from there. */
+int fabric_image_pull(struct fabric *f, const char *ref, const struct fabric_transfer *t,
+		      json_t **result, struct error *err);
+int fabric_image_push(struct fabric *f, const char *ref, const struct fabric_transfer *t,
+		      json_t **result, struct error *err);
+int fabric_image_distribution(struct fabric *f, const char *ref, const json_t *login, json_t **out,
+			      struct error *err);
+/* EACCES: the registry at `host` does not take this login. */
+int fabric_image_login(struct fabric *f, const char *host, const json_t *login, struct error *err);
 
 /* --- containers ----------------------------------------------------------------------- */
 /* `ref` is a name, an id, or an unambiguous beginning of an id. */

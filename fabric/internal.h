@@ -66,6 +66,7 @@ struct fabric {
 
 	struct container_manager *containers;
 	struct image_store *images;
+	struct image_registries registries;
 	struct volumes *volumes;
 	struct netd *netd;
 
@@ -177,6 +178,7 @@ void waiters_see(struct fabric *f, const char *key, const json_t *doc);
 int image_ensure(struct fabric *f, const char *ref, const char *from_host, json_t **image,
 		 struct error *err);
 extern const struct rpc_method image_methods[];
+extern const struct rpc_method image_registry_methods[];
 
 /* --- network.c, follow.c ------------------------------------------------------------------ */
 

@@ -22,6 +22,8 @@ int cmd_lab(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
 int cmd_network(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_push(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_volume(int argc, char **argv);
@@ -30,6 +32,9 @@ int cmd_volume(int argc, char **argv);
 
 /* The socket: --socket, else FERRY_SOCKET, else /run/ferry/ferry.sock. */
 void client_set_socket(const char *path);
+
+/* One more header ("Name: value", copied) for the requests to come. */
+void client_set_header(const char *line);
 
 /*
  * One request. body (borrowed) may be NULL, so may *out. An answer of 400 or more becomes an

@@ -19,6 +19,14 @@ void client_set_socket(const char *path)
 	socket_path = str_starts(path, "unix://") ? path + 7 : path;
 }
 
+static char *more_header;
+
+void client_set_header(const char *line)
+{
+	free(more_header);
+	more_header = str_dup(line);
+}
+
 static const char *the_socket(void)
 {
 	const char *env = getenv("FERRY_SOCKET");
@@ -126,6 +134,8 @@ static int perform(struct transfer *t, const char *method, const char *path, con
 	headers = curl_slist_append(headers, upload ? "Content-Type: application/x-tar"
 						    : "Content-Type: application/json");
 	headers = curl_slist_append(headers, "Expect:");
+	if (more_header)
+		headers = curl_slist_append(headers, more_header);
 	curl_easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, the_socket());
 	curl_easy_setopt(t->curl, CURLOPT_URL, url);
 	curl_easy_setopt(t->curl, CURLOPT_CUSTOMREQUEST, method);

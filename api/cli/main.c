@@ -21,6 +21,8 @@ static const struct {
 	{ "migrate", cmd_migrate, "move a container to another host while it runs" },
 	{ "network", cmd_network, "create, list, inspect and remove networks" },
 	{ "ps", cmd_ps, "list the containers of the cluster" },
+	{ "pull", cmd_pull, "fetch an image from its registry" },
+	{ "push", cmd_push, "bring an image to its registry" },
 	{ "restore", cmd_restore, "make a container from a checkpoint" },
 	{ "run", cmd_run, "create and start a container" },
 	{ "volume", cmd_volume, "create, list, inspect and remove volumes" },

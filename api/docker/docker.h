@@ -11,6 +11,7 @@ extern const struct route docker_stream_routes[];    /* streams.c: logs, attach,
 extern const struct route docker_checkpoint_routes[]; /* checkpoints.c */
 extern const struct route docker_exec_routes[];	      /* exec.c */
 extern const struct route docker_image_routes[];      /* images.c */
+extern const struct route docker_registry_routes[];   /* registry.c: pull, push, login */
 extern const struct route docker_volume_routes[];     /* volumes.c */
 extern const struct route docker_network_routes[];    /* networks.c */
 extern const struct route

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * /images: the store of this host. There is no registry client yet, so a pull succeeds
- * only for an image that is here, and says so.
- */
+/* /images: the store of this host. What has to do with registries is in registry.c. */
 #include <fnmatch.h>
 #include <string.h>
 
@@ -12,8 +9,6 @@
 #include "base/json.h"
 #include "base/str.h"
 
-#define NO_REGISTRY                                                                                \
-	"ferry has no registry client yet; bring the image as an archive with 'docker load'"
 #define SAVE_MAX 256
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -242,53 +237,19 @@ static int save_many(struct request *req, struct error *err)
 	return save_reply(req, save, err);
 }
 
-/* --- the registry that is not there ------------------------------------------------- */
-
-static int create(struct request *req, struct error *err)
-{
-	const char *from = query_str(&req->query, "fromImage"), *t = query_str(&req->query, "tag");
-	CLEANUP_FREE char *ref = NULL, *text = NULL, *status = NULL;
-	CLEANUP_JSON json_t *there = NULL;
-	CLEANUP_JSON json_t *message = NULL;
-
-	if (query_str(&req->query, "fromSrc"))
-		return error_set(err, ENOSYS,
-				 "importing a file system as an image is not built yet; 'docker "
-				 "load' takes image archives");
-	if (!from)
-		return error_set(err, EINVAL, "parameter fromImage is missing");
-	ref = !t			 ? str_dup(from)
-	      : str_starts(t, "sha256:") ? str_format("%s@%s", from, t)
-					 : str_format("%s:%s", from, t);
-	if (fabric_image_inspect(req->fabric, ref, &there, NULL) < 0)
-		return error_set(err, ENOSYS, "cannot pull %s: " NO_REGISTRY, ref);
-	status = str_format("Status: Image %s is on this host; no registry was asked", ref);
-	message = json_pack("{s:s}", "status", status);
-	text = json_text(message);
-	return reply_text(req, 200, "application/json", text, strlen(text));
-}
-
 const struct route docker_image_routes[] = {
 	{ .method = "GET", .pattern = "/images/json", .handler = list },
 	{ .method = "GET", .pattern = "/images/get", .handler = save_many },
-	{ .method = "GET",
-	  .pattern = "/images/search",
-	  .refusal = "searching is not possible: " NO_REGISTRY },
 	{ .method = "POST",
 	  .pattern = "/images/load",
 	  .handler = load,
 	  .body = BODY_UPLOAD,
 	  .upload = load_upload },
-	{ .method = "POST", .pattern = "/images/create", .handler = create },
 	{ .method = "POST", .pattern = "/images/prune", .handler = prune },
 	{ .method = "GET", .pattern = "/images/{*}/json", .handler = inspect },
 	{ .method = "GET", .pattern = "/images/{*}/history", .handler = history },
 	{ .method = "GET", .pattern = "/images/{*}/get", .handler = save_one },
 	{ .method = "POST", .pattern = "/images/{*}/tag", .handler = tag },
-	{ .method = "POST",
-	  .pattern = "/images/{*}/push",
-	  .refusal = "cannot push: ferry has no registry client yet; write an archive with 'docker "
-		     "save'" },
 	{ .method = "DELETE", .pattern = "/images/{*}", .handler = remove_one },
 	{ 0 },
 };

@@ -11,7 +11,6 @@
 #define NO_BUILD                                                                                   \
 	"building images is not built into ferry yet; build elsewhere and bring the image with "   \
 	"'docker load'"
-#define NO_REGISTRY "ferry has no registry client yet; bring images as archives with 'docker load'"
 #define NO_SWARM                                                                                   \
 	"services, secrets and configs are not built yet; ferry's own cluster is made with "       \
 	"'ferry cluster init' and 'ferry host join'"
@@ -38,8 +37,6 @@ const struct route docker_refused_routes[] = {
 	REFUSE("POST", "/build/cancel", NO_BUILD),
 	REFUSE("POST", "/session", NO_BUILD),
 	REFUSE("POST", "/grpc", NO_BUILD),
-	REFUSE("POST", "/auth", NO_REGISTRY),
-	REFUSE("GET", "/distribution/{*}/json", NO_REGISTRY),
 	REFUSE("GET", "/plugins/privileges", NO_PLUGINS),
 	REFUSE("POST", "/plugins/pull", NO_PLUGINS),
 	REFUSE("POST", "/plugins/create", NO_PLUGINS),

@@ -8,6 +8,7 @@
  *	ROOT/blobs/sha256/HEX		configs, and layers as uncompressed tar (HEX = diff id)
  *	ROOT/layers/HEX/fs		an unpacked layer (HEX = chain id), a lowerdir of overlayfs
  *	ROOT/tmp/RANDOM			a load on its way; flock held by its loader
+ *	ROOT/downloads/HEX		a blob on its way from a registry; flock likewise
  *
  * index.json is the only truth: a blob or a layer folder that it does not name is
  * rubbish, and is removed at the next open or remove. A load works in its own folder
@@ -115,6 +116,70 @@ int image_remove(struct image_store *s, const char *ref, bool force, json_t **re
 int image_lower_dirs(struct image_store *s, const char *ref, char ***dirs, size_t *n,
 		     struct error *err);
 void image_dirs_free(char **dirs, size_t n);
+
+/* --- registries ---------------------------------------------------------------------- */
+
+struct image_registries {
+	const char *const *insecure; /* hosts, "10.0.0.1:5000", where plain HTTP and certificates
+					of unknown authorities will do; NULL-terminated, or NULL */
+	const char *const *mirrors;  /* URLs asked for images of docker.io first; likewise */
+	const char *certs;	     /* folder of HOST/{*.crt, client.cert, client.key}, or NULL */
+};
+
+struct image_login {
+	const char *user, *password; /* or NULL */
+	const char *identity_token;  /* asks the token server for tokens; or NULL */
+	const char *registry_token;  /* is the token; or NULL */
+};
+
+struct image_transfer {
+	const struct image_registries *registries;
+	const struct image_login *login; /* NULL: nobody */
+	/* Each step, as a line of Docker's progress stream: {"status","id","progressDetail"}. */
+	void (*progress)(void *ctx, json_t *line); /* called by one thread at a time; or NULL */
+	bool (*stop)(void *ctx);		   /* true: give up, with ECANCELED; or NULL */
+	/*
+	 * Another place where the uncompressed layer with this diff id (hex) may be: writes
+	 * it to `fd`. Anything but 0 sends us to the registry. NULL: there is none.
+	 */
+	int (*layer)(void *ctx, const char *diff, int fd);
+	void *ctx;
+	const char *arch; /* "arm64"; NULL: the host's */
+};
+
+/*
+ * Fetches `ref` ("name[:tag]" or "name@sha256:...") from its registry: manifest, config
+ * and the layers that the store lacks, several at a time; what a cut download has brought
+ * stays in ROOT/downloads and is not fetched again. Every digest is checked, and nothing
+ * is in the store before all of it is. *result: {"Id","Digest" "sha256:...","New" bool}.
+ * Errors: registry.h, and those of image_load().
+ */
+int image_pull(struct image_store *s, const char *ref, const struct image_transfer *t,
+	       json_t **result, struct error *err);
+
+/*
+ * Brings `ref` ("name[:tag]", an image's name in the store) to its registry: layers that
+ * it has already are not sent, those of another repository of it are mounted. *result:
+ * {"Tag","Digest","Size"}.
+ */
+int image_push(struct image_store *s, const char *ref, const struct image_transfer *t,
+	       json_t **result, struct error *err);
+
+/*
+ * What its registry has under `ref`, as GET /distribution/NAME/json gives it:
+ * {"Descriptor":{"mediaType","digest","size"},"Platforms":[{"architecture","os"}, ...]}.
+ */
+int image_distribution(const struct image_transfer *t, const char *ref, json_t **out,
+		       struct error *err);
+
+/* Whether the registry `host` takes t's login. EACCES: it does not. */
+int image_login_check(const struct image_transfer *t, const char *host, struct error *err);
+
+/*
+ * The uncompressed tar of a layer by its diff id (hex), to read: an fd to close, or
+ * -ENOENT.
+ */
+int image_layer_open(struct image_store *s, const char *diff, struct error *err);
 
 /*
  * Streams images to `fd` (a pipe or socket is fine, not closed) as one docker-archive

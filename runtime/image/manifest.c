@@ -184,10 +184,16 @@ json_t *image_parse_oci_index(const char *text, size_t len, struct error *err)
 	return TAKE_PTR(out);
 }
 
+static json_t *blob_of(const json_t *d, const char *hex)
+{
+	return json_pack("{s:s, s:I, s:s}", "digest", hex, "size",
+			 (json_int_t)json_int(d, "size", -1), "type", json_str(d, "mediaType", ""));
+}
+
 json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err)
 {
 	CLEANUP_JSON json_t *doc = json_parse(text, len, "OCI manifest", err);
-	CLEANUP_JSON json_t *layers = json_array();
+	CLEANUP_JSON json_t *layers = json_array(), *blobs = json_array();
 	const json_t *list, *d;
 	const char *config;
 	size_t i;
@@ -208,8 +214,10 @@ json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err
 		if (!hex)
 			return NULL;
 		append_new(layers, json_string(hex));
+		append_new(blobs, blob_of(d, hex));
 	}
-	return json_pack("{s:s, s:O}", "config", config, "layers", layers);
+	return json_pack("{s:s, s:O, s:O, s:o}", "config", config, "layers", layers, "blobs", blobs,
+			 "config_blob", blob_of(json_object_get(doc, "config"), config));
 }
 
 static bool is_string_list(const json_t *v)

@@ -25,7 +25,11 @@ json_t *image_parse_docker_manifest(const char *text, size_t len, struct error *
  */
 json_t *image_parse_oci_index(const char *text, size_t len, struct error *err);
 
-/* An OCI (or Docker schema 2) manifest: {"config": hex, "layers": [hex, ...]}. */
+/*
+ * An OCI (or Docker schema 2) manifest: {"config": hex, "layers": [hex, ...], and the same
+ * with all that is said of them, "config_blob", "blobs": [{"digest": hex, "size" (-1: not
+ * given), "type"}, ...]}.
+ */
 json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err);
 
 /* An image config, checked and otherwise as it is; rootfs.diff_ids are all valid. */

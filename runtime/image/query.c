@@ -17,9 +17,10 @@ static json_t *index_locked(struct image_store *s, int *lock, struct error *err)
 	return *lock < 0 ? NULL : image_index_read(s, err);
 }
 
-static json_t *short_names(const json_t *index, const char *id)
+/* The short forms of a list of whole names, which is taken over. */
+static json_t *shortened(json_t *list)
 {
-	CLEANUP_JSON json_t *whole = image_names(index, id);
+	CLEANUP_JSON json_t *whole = list;
 	json_t *out = json_array(), *v;
 	size_t i;
 
@@ -88,8 +89,9 @@ static json_t *inspect(struct image_store *s, const json_t *index, const char *i
 		return NULL;
 	config = json_object_get(doc, "config");
 	diffs = json_at(doc, "rootfs.diff_ids");
-	out = json_pack("{s:s, s:o, s:[], s:s, s:I}", "Id", full, "RepoTags",
-			short_names(index, id), "RepoDigests", "Parent", "", "Size",
+	out = json_pack("{s:s, s:o, s:o, s:s, s:I}", "Id", full, "RepoTags",
+			shortened(image_names(index, id)), "RepoDigests",
+			shortened(image_digests(index, id)), "Parent", "", "Size",
 			(json_int_t)size_of(index, id));
 	copy_str(out, "Comment", doc, "comment");
 	json_set_str(out, "Created", json_str(doc, "created", NEVER));
@@ -162,9 +164,10 @@ int image_list(struct image_store *s, json_t **out, struct error *err)
 		}
 		labels = json_at(one, "Config.Labels");
 		rows[n++] =
-			json_pack("{s:O, s:s, s:O, s:[], s:I, s:O, s:i, s:o, s:i}", "Id",
+			json_pack("{s:O, s:s, s:O, s:O, s:I, s:O, s:i, s:o, s:i}", "Id",
 				  json_object_get(one, "Id"), "ParentId", "", "RepoTags",
-				  json_object_get(one, "RepoTags"), "RepoDigests", "Created",
+				  json_object_get(one, "RepoTags"), "RepoDigests",
+				  json_object_get(one, "RepoDigests"), "Created",
 				  (json_int_t)seconds(json_str(one, "Created", NEVER)), "Size",
 				  json_object_get(one, "Size"), "SharedSize", -1, "Labels",
 				  json_is_object(labels) ? json_deep_copy(labels) : json_object(),
@@ -214,7 +217,8 @@ int image_history(struct image_store *s, const char *ref, json_t **out, struct e
 		CLEANUP_FREE char *full = str_format("sha256:%s", id);
 
 		json_set_str(json_array_get(rows, 0), "Id", full);
-		json_object_set_new(json_array_get(rows, 0), "Tags", short_names(index, id));
+		json_object_set_new(json_array_get(rows, 0), "Tags",
+				    shortened(image_names(index, id)));
 	}
 	*out = TAKE_PTR(rows);
 	return 0;

@@ -117,69 +117,130 @@ static bool tag_ok(const char *s)
 	return true;
 }
 
-int image_ref_normalize(const char *name, char **whole, struct error *err)
+static int no_name(const char *name, const char *path, struct error *err)
+{
+	for (const char *p = path; *p; p++)
+		if (isupper((unsigned char)*p))
+			return error_set(err, EINVAL,
+					 "\"%s\" is no image name: it must be lower-case", name);
+	return error_set(err, EINVAL,
+			 "\"%s\" is no image name: expected [host/]path[:tag] of "
+			 "lower-case letters, digits and single separators",
+			 name);
+}
+
+/* Cuts "@sha256:HEX" off `repo`. */
+static int cut_digest(const char *name, char *repo, char **digest, struct error *err)
+{
+	char *at = strchr(repo, '@');
+	const char *hex;
+
+	if (!at)
+		return 0;
+	*at = '\0';
+	hex = image_digest_hex(at + 1);
+	if (!hex)
+		return error_set(err, EINVAL,
+				 "\"%s\": what stands behind the @ is no sha256 digest", name);
+	*digest = str_dup(hex);
+	return 0;
+}
+
+/* Cuts "host/" off the front of `repo`; *path: what is left. */
+static int cut_host(const char *name, char *repo, char **host, const char **path, struct error *err)
+{
+	const char *slash = strchr(repo, '/');
+	size_t n = slash ? (size_t)(slash - repo) : 0;
+	bool upper = false;
+
+	*path = repo;
+	for (size_t i = 0; i < n; i++)
+		upper |= isupper((unsigned char)repo[i]) != 0;
+	if (!slash || (!upper && !memchr(repo, '.', n) && !memchr(repo, ':', n) &&
+		       !(n == 9 && memcmp(repo, "localhost", 9) == 0)))
+		return 0;
+	if (!domain_ok(repo, n))
+		return error_set(err, EINVAL, "\"%s\": \"%.*s\" is no registry host", name, (int)n,
+				 repo);
+	*host = str_format("%.*s", (int)n, repo);
+	*path = slash + 1;
+	return 0;
+}
+
+static int parse(const char *name, struct image_ref *ref, struct error *err)
 {
 	CLEANUP_FREE char *repo = str_dup(name);
-	CLEANUP_FREE char *domain = NULL;
-	const char *tag = "latest", *path = repo;
+	const char *path;
 	char *slash, *colon;
+	int r = cut_digest(name, repo, &ref->digest, err);
 
-	*whole = NULL;
-	if (strlen(name) > 2 * MAX_NAME)
-		return error_set(err, EINVAL, "image name is longer than %d bytes", 2 * MAX_NAME);
-	if (strchr(name, '@'))
-		return error_set(err, EINVAL,
-				 "\"%s\": names with a digest are not kept in this store; use "
-				 "name:tag or the image id",
-				 name);
+	if (r < 0)
+		return r;
 	slash = strrchr(repo, '/');
 	colon = strchr(slash ? slash : repo, ':');
 	if (colon) {
 		*colon = '\0';
-		tag = colon + 1;
+		ref->tag = str_dup(colon + 1);
+	} else if (!ref->digest) {
+		ref->tag = str_dup("latest");
 	}
 	if (!*repo || image_is_hex(repo))
 		return error_set(err, EINVAL, "\"%s\" is no image name: %s", name,
 				 *repo ? "64 hex digits are an id" : "it is empty");
-	slash = strchr(repo, '/');
-	if (slash) {
-		size_t n = (size_t)(slash - repo);
-		bool upper = false;
-
-		for (size_t i = 0; i < n; i++)
-			upper |= isupper((unsigned char)repo[i]) != 0;
-		if (upper || memchr(repo, '.', n) || memchr(repo, ':', n) ||
-		    (n == 9 && memcmp(repo, "localhost", 9) == 0)) {
-			if (!domain_ok(repo, n))
-				return error_set(err, EINVAL,
-						 "\"%s\": \"%.*s\" is no registry host", name,
-						 (int)n, repo);
-			domain = str_format("%.*s", (int)n, repo);
-			path = slash + 1;
-		}
+	r = cut_host(name, repo, &ref->host, &path, err);
+	if (r < 0)
+		return r;
+	if (!path_ok(path))
+		return no_name(name, path, err);
+	if (ref->tag && !tag_ok(ref->tag))
+		return error_set(err, EINVAL, "\"%s\": \"%.130s\" is no valid tag", name, ref->tag);
+	if (!ref->host || strcmp(ref->host, "index.docker.io") == 0) {
+		free(ref->host);
+		ref->host = str_dup("docker.io");
 	}
-	if (!path_ok(path)) {
-		for (const char *p = path; *p; p++)
-			if (isupper((unsigned char)*p))
-				return error_set(err, EINVAL,
-						 "\"%s\" is no image name: it must be lower-case",
-						 name);
-		return error_set(err, EINVAL,
-				 "\"%s\" is no image name: expected [host/]path[:tag] of "
-				 "lower-case letters, digits and single separators",
-				 name);
-	}
-	if (!tag_ok(tag))
-		return error_set(err, EINVAL, "\"%s\": \"%.130s\" is no valid tag", name, tag);
-	if (!domain || strcmp(domain, "docker.io") == 0 || strcmp(domain, "index.docker.io") == 0)
-		*whole = str_format("docker.io/%s%s:%s", strchr(path, '/') ? "" : "library/", path,
-				    tag);
-	else
-		*whole = str_format("%s/%s:%s", domain, path, tag);
-	if (strlen(*whole) - strlen(tag) - 1 > MAX_NAME) {
-		free(TAKE_PTR(*whole));
+	ref->path = str_format(
+		"%s%s", strcmp(ref->host, "docker.io") || strchr(path, '/') ? "" : "library/",
+		path);
+	if (strlen(ref->host) + 1 + strlen(ref->path) > MAX_NAME)
 		return error_set(err, EINVAL, "image name is longer than %d bytes", MAX_NAME);
-	}
+	return 0;
+}
+
+int image_ref_parse(const char *name, struct image_ref *ref, struct error *err)
+{
+	int r;
+
+	memset(ref, 0, sizeof(*ref));
+	if (strlen(name) > 2 * MAX_NAME)
+		return error_set(err, EINVAL, "image name is longer than %d bytes", 2 * MAX_NAME);
+	r = parse(name, ref, err);
+	if (r < 0)
+		image_ref_free(ref);
+	return r;
+}
+
+void image_ref_free(struct image_ref *ref)
+{
+	free(ref->host);
+	free(ref->path);
+	free(ref->tag);
+	free(ref->digest);
+	memset(ref, 0, sizeof(*ref));
+}
+
+int image_ref_normalize(const char *name, char **whole, struct error *err)
+{
+	CLEANUP_REF struct image_ref ref = { 0 };
+	int r = image_ref_parse(name, &ref, err);
+
+	*whole = NULL;
+	if (r < 0)
+		return r;
+	if (ref.digest)
+		return error_set(err, EINVAL,
+				 "\"%s\": a digest is no name that can be given; use name:tag",
+				 name);
+	*whole = str_format("%s/%s:%s", ref.host, ref.path, ref.tag);
 	return 0;
 }
 

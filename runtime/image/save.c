@@ -130,7 +130,7 @@ static int collect(struct save *sv, const char *const refs[], size_t n, struct e
 			r = describe(sv, index, id, &row, &desc, err);
 		if (r < 0)
 			return r;
-		if (tag) {
+		if (tag && !strchr(tag, '@')) {
 			CLEANUP_FREE char *shown = image_ref_short(tag);
 
 			json_array_append_new(json_object_get(row, "RepoTags"), json_string(shown));

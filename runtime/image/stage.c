@@ -62,9 +62,11 @@ static la_ssize_t source_read(struct archive *a, void *ctx, const void **out)
 	return n;
 }
 
-/* The file inside the outer tar as a source of its own, hashed as it goes by. */
+/* The file inside the outer tar, or in a descriptor, as a source of its own, hashed as it goes by.
+ */
 struct inner {
-	struct archive *outer;
+	struct archive *outer; /* NULL: src */
+	struct source src;
 	struct image_stage *st;
 	struct image_hash hash;
 	uint64_t raw_bytes;
@@ -75,10 +77,14 @@ struct inner {
 static la_ssize_t inner_read(struct archive *a, void *ctx, const void **out)
 {
 	struct inner *in = ctx;
-	la_ssize_t n = archive_read_data(in->outer, in->buf, CHUNK);
+	la_ssize_t n;
 
+	if (in->outer)
+		n = archive_read_data(in->outer, in->buf, CHUNK);
+	else
+		n = source_read(a, &in->src, out);
 	if (n < 0) {
-		in->outer_failed = true;
+		in->outer_failed = in->outer != NULL;
 		archive_set_error(a, EINVAL, "truncated or damaged");
 		return ARCHIVE_FATAL;
 	}
@@ -165,36 +171,95 @@ static struct archive *reader_new(void)
 	return a;
 }
 
+/* The next file of the stage's folder, for what `f` holds: an fd, or -errno. */
+static int stage_open(const struct image_stage *st, struct image_file *f, struct error *err)
+{
+	int fd;
+
+	f->staged = str_format("%s/f%zu", st->dir, st->n);
+	fd = open(f->staged, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? error_sys(err, errno, "making %s", f->staged) : fd;
+}
+
+static void stage_empty(struct image_file *f)
+{
+	image_hash_of("", 0, f->raw);
+	image_hash_of("", 0, f->plain);
+}
+
+static int stage_inner(struct inner *in, struct image_file *f, int fd, struct error *err)
+{
+	CLEANUP_FREE char *buf = mem_zalloc(CHUNK);
+	struct archive *a = reader_new();
+	int r;
+
+	in->buf = in->src.buf = buf;
+	image_hash_begin(&in->hash);
+	archive_read_support_format_raw(a);
+	r = inner_copy(in, a, f, fd, err);
+	archive_read_free(a);
+	image_hash_free(&in->hash);
+	return r;
+}
+
 static int stage_file(struct image_stage *st, struct archive *outer, struct archive_entry *e,
 		      struct image_file *f, struct error *err)
 {
-	CLEANUP_FREE char *buf = NULL;
 	CLEANUP_CLOSE int fd = -1;
 	struct inner in = { .outer = outer, .st = st };
-	struct archive *a;
-	int r;
 
 	if (archive_entry_size(e) < 0)
 		return error_set(err, EINVAL, "entry \"%s\": its size is negative", f->path);
 	if ((uint64_t)archive_entry_size(e) > st->limits->max_total_bytes)
 		return too_much(st, f->path, err);
-	f->staged = str_format("%s/f%zu", st->dir, st->n);
-	fd = open(f->staged, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = stage_open(st, f, err);
 	if (fd < 0)
-		return error_sys(err, errno, "making %s", f->staged);
+		return fd;
 	if (archive_entry_size(e) == 0) { /* libarchive reads no raw file of 0 bytes */
-		image_hash_of("", 0, f->raw);
-		image_hash_of("", 0, f->plain);
+		stage_empty(f);
 		return 0;
 	}
-	buf = mem_zalloc(CHUNK);
-	in.buf = buf;
-	image_hash_begin(&in.hash);
-	a = reader_new();
-	archive_read_support_format_raw(a);
-	r = inner_copy(&in, a, f, fd, err);
-	archive_read_free(a);
-	image_hash_free(&in.hash);
+	return stage_inner(&in, f, fd, err);
+}
+
+/* Whether the bytes in `fd` have this digest: what cannot be unpacked may be wrong altogether. */
+static bool has_digest(int fd, const char *hex)
+{
+	CLEANUP_HASH struct image_hash h = { NULL };
+	CLEANUP_FREE char *buf = mem_zalloc(CHUNK);
+	char is[IMAGE_HEX_LEN + 1];
+	off_t at = 0;
+	ssize_t n;
+
+	image_hash_begin(&h);
+	while ((n = pread(fd, buf, CHUNK, at)) > 0) {
+		image_hash_add(&h, buf, (size_t)n);
+		at += n;
+	}
+	image_hash_end(&h, is);
+	return n == 0 && strcmp(is, hex) == 0;
+}
+
+int image_stage_blob(const struct image_stage *st, size_t number, int from, const char *hex,
+		     struct image_file *f, struct error *err)
+{
+	struct image_stage own = { .dir = st->dir, .limits = st->limits, .n = number };
+	struct inner in = { .st = &own, .src = { .fd = from } };
+	CLEANUP_CLOSE int fd = -1;
+	struct stat info;
+	int r = 0;
+
+	memset(f, 0, sizeof(*f));
+	f->path = str_format("sha256:%s", hex);
+	fd = stage_open(&own, f, err);
+	if (fd < 0)
+		return fd;
+	if (fstat(from, &info) == 0 && info.st_size == 0)
+		stage_empty(f);
+	else
+		r = stage_inner(&in, f, fd, err);
+	if ((r == 0 && strcmp(f->raw, hex) != 0) || (r == -EINVAL && !has_digest(from, hex)))
+		r = error_set(err, EBADMSG, "blob sha256:%s: wrong digest", hex);
 	return r;
 }
 
@@ -313,13 +378,18 @@ int image_stage_read(struct image_stage *st, int fd, struct error *err)
 	return r;
 }
 
+void image_file_drop(struct image_file *f)
+{
+	free(f->path);
+	free(f->link);
+	free(f->staged);
+	memset(f, 0, sizeof(*f));
+}
+
 void image_stage_free(struct image_stage *st)
 {
-	for (size_t i = 0; i < st->n; i++) {
-		free(st->files[i].path);
-		free(st->files[i].link);
-		free(st->files[i].staged);
-	}
+	for (size_t i = 0; i < st->n; i++)
+		image_file_drop(&st->files[i]);
 	free(st->files);
 	st->files = NULL;
 	st->n = 0;

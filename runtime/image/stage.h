@@ -30,7 +30,18 @@ struct image_stage {
 };
 
 int image_stage_read(struct image_stage *st, int fd, struct error *err);
+
+/*
+ * One blob, read from `from` to its end, as file `number` of the folder. *f is the
+ * caller's (to be put into st->files at that place), also after a failure; EBADMSG where
+ * its digest is not `hex`. Several threads may stage at once.
+ */
+int image_stage_blob(const struct image_stage *st, size_t number, int from, const char *hex,
+		     struct image_file *f, struct error *err);
 void image_stage_free(struct image_stage *st);
+
+/* Frees what a file of image_stage_blob() holds; its content stays until the folder goes. */
+void image_file_drop(struct image_file *f);
 
 /*
  * The file at a path of the archive, through links; NULL with err set (EINVAL) where

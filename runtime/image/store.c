@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "runtime/image/download.h"
 #include "runtime/image/manifest.h"
 #include "runtime/image/ref.h"
 
@@ -122,8 +123,8 @@ json_t *image_index_read(struct image_store *s, struct error *err)
 	CLEANUP_JSON json_t *index = NULL;
 
 	if (access(path, F_OK) < 0 && errno == ENOENT)
-		return json_pack("{s:i, s:{}, s:{}, s:{}}", "schema", 1, "images", "tags",
-				 "layers");
+		return json_pack("{s:i, s:{}, s:{}, s:{}, s:{}}", "schema", 1, "images", "tags",
+				 "layers", "digests");
 	index = json_parse_file(path, INDEX_MAX, err);
 	if (!index)
 		return NULL;
@@ -134,6 +135,8 @@ json_t *image_index_read(struct image_store *s, struct error *err)
 		error_set(err, EIO, "%s is no index of an image store of this version", path);
 		return NULL;
 	}
+	if (!json_is_object(json_object_get(index, "digests"))) /* of a ferry without registries */
+		json_object_set_new(index, "digests", json_object());
 	return TAKE_PTR(index);
 }
 
@@ -198,7 +201,7 @@ int image_store_sweep(struct image_store *s, const json_t *index, struct image_t
 
 int image_store_open(const char *root, struct image_store **out, struct error *err)
 {
-	static const char *const folders[] = { "blobs/sha256", "layers", "tmp" };
+	static const char *const folders[] = { "blobs/sha256", "layers", "tmp", "downloads" };
 	struct image_tmp trash = { NULL, -1 };
 	struct error own = { 0 };
 	struct image_store *s;
@@ -226,6 +229,7 @@ int image_store_open(const char *root, struct image_store **out, struct error *e
 	}
 	if (r == 0) {
 		sweep_tmp(s);
+		download_sweep(s);
 		r = image_store_sweep(s, index, &trash, err);
 	}
 	if (lock >= 0)
@@ -272,46 +276,66 @@ json_t *image_config_read(struct image_store *s, const char *id, struct error *e
 	return image_parse_config(text, len, err);
 }
 
+/* The image that a name means; *key: "host/path:tag" or "host/path@sha256:HEX". */
+static const char *find_name(const json_t *index, const struct image_ref *ref, char **key)
+{
+	CLEANUP_FREE char *whole =
+		ref->digest ? str_format("%s/%s@sha256:%s", ref->host, ref->path, ref->digest)
+			    : str_format("%s/%s:%s", ref->host, ref->path, ref->tag);
+	const char *id =
+		json_str(json_object_get(index, ref->digest ? "digests" : "tags"), whole, NULL);
+
+	if (id && key)
+		*key = TAKE_PTR(whole);
+	return id;
+}
+
+static int find_id(const json_t *index, const char *prefix, const char **id, struct error *err)
+{
+	json_t *images = json_object_get(index, "images"), *v;
+	size_t len = strlen(prefix);
+	const char *key;
+
+	*id = NULL;
+	if (len < 4 || len > IMAGE_HEX_LEN || strspn(prefix, "0123456789abcdef") != len)
+		return 0;
+	json_object_foreach (images, key, v) {
+		if (strncmp(key, prefix, len) != 0)
+			continue;
+		if (*id)
+			return error_set(err, EINVAL,
+					 "image id \"%s\" is ambiguous; give more digits", prefix);
+		*id = key;
+	}
+	return 0;
+}
+
 int image_resolve(const json_t *index, const char *ref, const char **id, char **tag,
 		  struct error *err)
 {
-	json_t *images = json_object_get(index, "images"), *v;
-	const char *prefix = str_starts(ref, "sha256:") ? ref + 7 : ref, *found = NULL, *key;
-	CLEANUP_FREE char *whole = NULL;
+	const char *prefix = str_starts(ref, "sha256:") ? ref + 7 : ref;
+	CLEANUP_REF struct image_ref name = { 0 };
 	CLEANUP_FREE char *shown = NULL;
-	size_t len = strlen(prefix);
 	struct error why = { 0 };
+	int parsed = image_ref_parse(ref, &name, &why), r;
 
 	if (tag)
 		*tag = NULL;
-	if (image_ref_normalize(ref, &whole, &why) == 0) {
-		*id = json_str(json_object_get(index, "tags"), whole, NULL);
-		if (*id) {
-			if (tag)
-				*tag = TAKE_PTR(whole);
-			return 0;
-		}
-	}
-	if (len >= 4 && len <= IMAGE_HEX_LEN && strspn(prefix, "0123456789abcdef") == len) {
-		json_object_foreach (images, key, v) {
-			if (strncmp(key, prefix, len) != 0)
-				continue;
-			if (found)
-				return error_set(err, EINVAL,
-						 "image id \"%s\" is ambiguous; give more digits",
-						 prefix);
-			found = key;
-		}
-		if (found) {
-			*id = found;
-			return 0;
-		}
-		if (prefix != ref)
-			return error_set(err, ENOENT, "No such image: %s", ref);
-	} else if (!whole) {
+	*id = parsed == 0 ? find_name(index, &name, tag) : NULL;
+	if (*id)
+		return 0;
+	r = find_id(index, prefix, id, err);
+	if (r < 0 || *id)
+		return r;
+	if (parsed < 0 && (prefix == ref || strspn(prefix, "0123456789abcdef") != strlen(prefix)))
 		return error_set(err, why.code, "%s", why.msg);
+	if (parsed == 0 && prefix == ref && !name.digest) {
+		CLEANUP_FREE char *whole = str_format("%s/%s:%s", name.host, name.path, name.tag);
+
+		shown = image_ref_short(whole);
+	} else {
+		shown = str_dup(ref);
 	}
-	shown = whole ? image_ref_short(whole) : str_dup(ref);
 	return error_set(err, ENOENT, "No such image: %s", shown);
 }
 
@@ -320,18 +344,28 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-json_t *image_names(const json_t *index, const char *id)
+static json_t *keys_of(json_t *names, const char *id)
 {
-	json_t *tags = json_object_get(index, "tags"), *out = json_array(), *v;
-	const char **names = mem_zalloc((json_object_size(tags) + 1) * sizeof(*names)), *key;
+	const char **list = mem_zalloc((json_object_size(names) + 1) * sizeof(*list)), *key;
+	json_t *out = json_array(), *v;
 	size_t n = 0;
 
-	json_object_foreach (tags, key, v)
+	json_object_foreach (names, key, v)
 		if (json_is_string(v) && strcmp(json_string_value(v), id) == 0)
-			names[n++] = key;
-	qsort(names, n, sizeof(*names), compare_names);
+			list[n++] = key;
+	qsort(list, n, sizeof(*list), compare_names);
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(out, json_string(names[i]));
-	free(names);
+		json_array_append_new(out, json_string(list[i]));
+	free(list);
 	return out;
+}
+
+json_t *image_names(const json_t *index, const char *id)
+{
+	return keys_of(json_object_get(index, "tags"), id);
+}
+
+json_t *image_digests(const json_t *index, const char *id)
+{
+	return keys_of(json_object_get(index, "digests"), id);
 }

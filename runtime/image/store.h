@@ -4,9 +4,13 @@
  *
  * index.json:
  *	{"schema": 1,
- *	 "images": {HEX of id: {"layers": [chain HEX, lowest first], "loaded": seconds}},
- *	 "tags":   {whole name: HEX of id},
- *	 "layers": {chain HEX: {"diff": HEX, "size": bytes of its files}}}
+ *	 "images":  {HEX of id: {"layers": [chain HEX, lowest first], "loaded": seconds}},
+ *	 "tags":    {whole name: HEX of id},
+ *	 "digests": {"host/path@sha256:HEX of the manifest": HEX of id},
+ *	 "layers":  {chain HEX: {"diff": HEX, "size": bytes of its files,
+ *		     "packed": {"digest": HEX, "size", "type", "from": "host/path"}}}}
+ *
+ * "packed" is how the layer lies in a registry, where it has been pulled or pushed.
  */
 #ifndef FERRY_RUNTIME_IMAGE_STORE_H
 #define FERRY_RUNTIME_IMAGE_STORE_H
@@ -49,13 +53,16 @@ int image_store_sweep(struct image_store *s, const json_t *index, struct image_t
 json_t *image_config_read(struct image_store *s, const char *id, struct error *err);
 
 /*
- * The id (hex, a key of images) that `ref` means; *tag is the whole name where it was
- * found by one (caller frees), else NULL; `tag` may be NULL.
+ * The id (hex, a key of images) that `ref` means; *tag is the whole name, with its tag
+ * or its digest, where it was found by one (caller frees), else NULL; `tag` may be NULL.
  */
 int image_resolve(const json_t *index, const char *ref, const char **id, char **tag,
 		  struct error *err);
 
 /* Whole names of an image, sorted: a new list. */
 json_t *image_names(const json_t *index, const char *id);
+
+/* "host/path@sha256:HEX" of an image, sorted: a new list. */
+json_t *image_digests(const json_t *index, const char *id);
 
 #endif

@@ -34,8 +34,24 @@ static void untag(json_t *index, const char *whole, json_t *result)
 {
 	CLEANUP_FREE char *shown = image_ref_short(whole);
 
-	json_object_del(json_object_get(index, "tags"), whole);
+	json_object_del(json_object_get(index, strchr(whole, '@') ? "digests" : "tags"), whole);
 	json_array_append_new(result, json_pack("{s:s}", "Untagged", shown));
+}
+
+/* A repository's digests of an image go with the last of its tags there. */
+static void untag_digests(json_t *index, const char *id, const char *whole, json_t *result)
+{
+	size_t repo = (size_t)(strrchr(whole, ':') - whole), i;
+	CLEANUP_JSON json_t *names = image_names(index, id), *digests = image_digests(index, id);
+	const json_t *v;
+
+	json_array_foreach (names, i, v)
+		if (!strncmp(json_string_value(v), whole, repo + 1))
+			return;
+	json_array_foreach (digests, i, v)
+		if (!strncmp(json_string_value(v), whole, repo) &&
+		    json_string_value(v)[repo] == '@')
+			untag(index, json_string_value(v), result);
 }
 
 static bool layer_is_used(const json_t *index, const char *chain)
@@ -80,7 +96,7 @@ static void delete_image(json_t *index, const char *id, json_t *result)
 int image_remove(struct image_store *s, const char *ref, bool force, json_t **result,
 		 struct error *err)
 {
-	CLEANUP_JSON json_t *index = NULL, *list = json_array(), *names = NULL;
+	CLEANUP_JSON json_t *index = NULL, *list = json_array(), *names = NULL, *digests = NULL;
 	CLEANUP_FREE char *tag = NULL;
 	CLEANUP_FREE char *id = NULL;
 	struct image_tmp trash = { NULL, -1 };
@@ -106,10 +122,16 @@ int image_remove(struct image_store *s, const char *ref, bool force, json_t **re
 				 "unable to delete %.12s (must be forced) - image is referenced by "
 				 "%zu names; remove it by name, or with --force",
 				 id, json_array_size(names));
-	if (tag && json_array_size(names) > 1) {
+	digests = image_digests(index, id);
+	if (tag && strchr(tag, '@') && json_array_size(names) + json_array_size(digests) > 1) {
 		untag(index, tag, list);
+	} else if (tag && !strchr(tag, '@') && json_array_size(names) > 1) {
+		untag(index, tag, list);
+		untag_digests(index, id, tag, list);
 	} else {
 		json_array_foreach (names, i, v)
+			untag(index, json_string_value(v), list);
+		json_array_foreach (digests, i, v)
 			untag(index, json_string_value(v), list);
 		delete_image(index, id, list);
 	}
