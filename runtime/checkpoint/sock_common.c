@@ -556,6 +556,10 @@ static int sock_part_dump(struct dump *d, struct error *err)
 		tcp_ahead_start(d);
 		n = sock_orphans_read(d, &o, err);
 	}
+	if (n == 0 && o.urgent)
+		n = error_set(err, EAGAIN,
+			      "urgent data (MSG_OOB) that was sent is not acknowledged yet by the "
+			      "peer; try again");
 	for (size_t i = 0; i < o.ntcp && n == 0; i++)
 		n = dump_send_object(d, "tcp", &o.tcp[i], err);
 	if (n == 0 && o.half.n_request) {

@@ -417,7 +417,7 @@ int sock_orphans_read(struct dump *d, struct sock_orphans *out, struct error *er
 		return 0;
 	do {
 		reader->bss->nfound = reader->bss->npieces = reader->bss->used = 0;
-		reader->bss->full = 0;
+		reader->bss->full = reader->bss->urgent = 0;
 		reader->bss->skip = skip;
 		n = d ? dump_in_netns(d, pass, NULL, err) : pass(NULL);
 		if (n < 0)
@@ -425,6 +425,7 @@ int sock_orphans_read(struct dump *d, struct sock_orphans *out, struct error *er
 		if (reader->bss->nfound && names < 0 &&
 		    (d ? dump_in_netns(d, names_open, &names, err) : names_open(&names)) < 0)
 			names = -1;
+		out->urgent |= reader->bss->urgent;
 		take(out, names, &waiting);
 		skip += reader->bss->nfound;
 		/* one that is longer than all the room there is */

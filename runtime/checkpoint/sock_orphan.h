@@ -14,6 +14,7 @@ struct sock_orphans {
 	size_t ntcp;
 	Cks__HalfOpen half; /* handshakes that are not complete */
 	size_t lost;	    /* whose data could not be read */
+	uint32_t urgent;    /* any connection has sent urgent data that was not acknowledged */
 };
 
 /*

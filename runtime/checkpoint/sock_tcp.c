@@ -82,10 +82,6 @@ static const char *tcp_obstacle(const struct ofd *o, const char **remedy)
 		*remedy = "try again in a moment";
 		return "its handshake is not complete (TCP fast open)";
 	}
-	if (state != TCP_CLOSE && state != TCP_LISTEN && (poll_now(o->fd) & POLLPRI)) {
-		*remedy = "try again when the program has read it";
-		return "urgent data waits to be read";
-	}
 	return NULL;
 }
 
@@ -192,8 +188,10 @@ static int read_queues(int fd, Cks__Tcp *m, struct queues *q, struct error *err)
 	int in = 0, out = 0, unsent = 0, n;
 	bool fin = m->state == TCP_FIN_WAIT1 || m->state == TCP_CLOSING || m->state == TCP_LAST_ACK;
 
-	if (ioctl(fd, SIOCINQ, &in) < 0 || ioctl(fd, SIOCOUTQ, &out) < 0 ||
-	    ioctl(fd, SIOCOUTQNSD, &unsent) < 0)
+	n = tcp_urgent_find(fd, m, &in, err);
+	if (n < 0)
+		return n;
+	if (ioctl(fd, SIOCOUTQ, &out) < 0 || ioctl(fd, SIOCOUTQNSD, &unsent) < 0)
 		return error_sys(err, errno, "sizes of queues");
 	if (fin) {
 		m->fin_unsent = unsent > 0;
@@ -209,7 +207,8 @@ static int read_queues(int fd, Cks__Tcp *m, struct queues *q, struct error *err)
 	q->nunsent = (size_t)unsent;
 	if (sock_opt_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE) < 0)
 		return error_sys(err, errno, "TCP_REPAIR_QUEUE");
-	n = peek(fd, q->nreceived, &q->received, err);
+	n = m->urgent ? tcp_urgent_peek(fd, m, q->nreceived, &q->received, err)
+		      : peek(fd, q->nreceived, &q->received, err);
 	if (n < 0)
 		return error_wrap(err, "receive queue");
 	if (sock_opt_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE) < 0)
@@ -265,6 +264,9 @@ static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, bool stay, struc
 		n = read_sequence(fd, m->seq, err);
 	if (n == 0)
 		n = read_queues(fd, m, &q, err);
+	if (n == 0 && stay && m->urgent)
+		n = error_set(err, EAGAIN,
+			      "a connection that waits to be accepted has urgent data; try again");
 	left = stay && n == 0 ? 0 : leave_repair(fd, m->common, n < 0 ? &second : err);
 	out = q.out;
 	if (n < 0 || left < 0) {
@@ -310,12 +312,19 @@ static int dump_closed(struct dump *d, int fd, Cks__Tcp *m, struct error *err)
 	short ev = poll_now(fd);
 	uint8_t *data = NULL;
 	ssize_t got = 0;
-	int in = 0;
+	int in = 0, n;
 
 	m->dead = (ev & POLLRDHUP) && m->common->peer;
 	m->error = m->dead && (ev & POLLERR);
-	if (!m->dead || ioctl(fd, SIOCINQ, &in) < 0 || in <= 0)
+	if (!m->dead)
 		return 0;
+	n = tcp_urgent_find(fd, m, &in, err);
+	if (n == 0 && m->urgent)
+		n = error_set(err, EAGAIN,
+			      "urgent data of a connection that is over waits to be read; try "
+			      "again when the program has read it");
+	if (n < 0 || in <= 0)
+		return n;
 	if (m->common->peek_off >= 0)
 		sock_opt_set(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
 	data = mem_zalloc((size_t)in + 1);

@@ -34,6 +34,17 @@ void tcp_ahead_stop(void);
 /* sock_tcp.c, for it: one connection. -EAGAIN without err set: not in this thread. */
 int tcp_dump_beside(struct dump *d, struct ofd *o, struct buf *body, struct error *err);
 
+/* --- urgent data that came in (sock_urgent.c) --- */
+/* Source, in repair mode: all bytes of the receive queue into *in, the mark into m. */
+int tcp_urgent_find(int fd, Cks__Tcp *m, int *in, struct error *err);
+/* All `want` bytes of it, where m has a mark; fresh in *data. */
+int tcp_urgent_peek(int fd, const Cks__Tcp *m, size_t want, uint8_t **data, struct error *err);
+/* Destination: how many of the received bytes tcp_urgent_restore() brings, which comes
+ * before the peer's FIN. `ack`: what the peer has acknowledged. */
+size_t tcp_urgent_rest(const Cks__Tcp *m, size_t nreceived);
+int tcp_urgent_restore(struct restore *r, const Cks__Tcp *m, int fd, uint32_t ack,
+		       struct error *err);
+
 /* --- accept queues (sock_accept.c) --- */
 /* Whether this kernel can put connections back into an accept queue; loads the means. */
 bool tcp_pending_possible(void);

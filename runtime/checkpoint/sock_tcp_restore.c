@@ -213,11 +213,23 @@ static int set_options(int fd, const Cks__TcpSequence *s, struct error *err)
 	return 0;
 }
 
+/* What comes in packets because of urgent data. */
+static uint32_t urgent_rest(const Cks__Tcp *m)
+{
+	const uint8_t *data;
+	size_t len;
+
+	return m->urgent && sock_queue_data(m->received, &data, &len, NULL) == 0
+		       ? (uint32_t)tcp_urgent_rest(m, len)
+		       : 0;
+}
+
 /* `open`: enough room for handmade packets; else as it was. */
 static int set_window(int fd, const Cks__Tcp *m, bool open, struct error *err)
 {
 	const Cks__TcpWindow *s = m->seq->window;
-	uint32_t rcv_nxt = m->seq->rcv_nxt - (open && m->fin_received);
+	uint32_t rest = open ? urgent_rest(m) : 0;
+	uint32_t rcv_nxt = m->seq->rcv_nxt - (open && m->fin_received) - rest;
 	struct tcp_repair_window w = { .snd_wl1 = s->snd_wl1,
 				       .snd_wnd = s->snd_wnd,
 				       .max_window = s->max_window,
@@ -226,9 +238,9 @@ static int set_window(int fd, const Cks__Tcp *m, bool open, struct error *err)
 
 	if ((int32_t)(w.rcv_wup - rcv_nxt) > 0)
 		w.rcv_wup = rcv_nxt;
-	if (open && (int32_t)(w.rcv_wup + w.rcv_wnd - rcv_nxt) <= 0) {
+	if (open && (rest || (int32_t)(w.rcv_wup + w.rcv_wnd - rcv_nxt) <= 0)) {
 		w.rcv_wup = rcv_nxt;
-		w.rcv_wnd = 4096;
+		w.rcv_wnd = rest + 4096;
 	}
 	if (w.max_window < w.snd_wnd)
 		w.max_window = w.snd_wnd;
@@ -276,7 +288,7 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 	if (n == 0)
 		n = queue(fd, TCP_RECV_QUEUE, err);
 	if (n == 0)
-		n = fill(fd, in, nin, err);
+		n = fill(fd, in, nin - tcp_urgent_rest(m, nin), err);
 	if (n == 0)
 		n = queue(fd, TCP_SEND_QUEUE, err);
 	if (n == 0)
@@ -339,7 +351,7 @@ static int make(int fd, Cks__Tcp *m, struct error *err)
 	if (m->common->protocol != IPPROTO_MPTCP)
 		n = repair(fd, TCP_REPAIR_ON, err);
 	/* handmade packets come through lo and would not reach a socket bound to a device */
-	if (n == 0 && !m->fin_received && !m->fin_acked && !m->dead && !m->n_pending)
+	if (n == 0 && !m->fin_received && !m->fin_acked && !m->urgent && !m->dead && !m->n_pending)
 		n = sock_common_device(fd, m->common, err);
 	if (n == 0)
 		n = bind_local(fd, m->common, err);
@@ -461,11 +473,11 @@ static int late_connection(struct restore *r, struct made *k, int fd, struct err
 	const Cks__Tcp *m = k->m;
 	const Cks__TcpSequence *s = m->seq;
 	uint32_t una = acknowledged(m);
-	int n = 0, now = TCP_ESTABLISHED;
+	int n = tcp_urgent_restore(r, m, fd, una, err), now = TCP_ESTABLISHED;
 
 	if (own_fin_first(m) && !m->fin_unsent)
 		now = TCP_FIN_WAIT1;
-	if (m->fin_acked) {
+	if (n == 0 && m->fin_acked) {
 		n = inject(r, m, TH_ACK, s->rcv_nxt - m->fin_received, una, err);
 		now = TCP_FIN_WAIT2;
 		if (n == 0)
@@ -492,7 +504,7 @@ static int late_connection(struct restore *r, struct made *k, int fd, struct err
 	sock_buffer_set(fd, SO_RCVBUF, m->common->rcvbuf);
 	if (n == 0)
 		n = set_window(fd, m, false, err);
-	if (n == 0 && (m->fin_received || m->fin_acked))
+	if (n == 0 && (m->fin_received || m->fin_acked || m->urgent))
 		n = sock_common_device(fd, m->common, err);
 	/* before the commit, where what is left to do allows it */
 	if (n == 0 && !m->unsent->data.len && !m->unsent->spilled && !m->common->filter.len) {

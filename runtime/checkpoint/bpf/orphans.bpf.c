@@ -24,6 +24,7 @@ __u32 skip;    // so many were taken before
 __u32 full;    // there is more: come again
 __u32 failed;  // orphans whose data cannot be read
 __u32 tw_skipped;
+__u32 urgent; // connections that have sent urgent data which is not acknowledged
 __u32 tw_max_age_ms;
 __u64 page_delta;
 __u32 calibrate_port, page_bytes;
@@ -403,10 +404,13 @@ int orphans(struct bpf_iter__tcp *ctx)
 		take_request(c);
 		return 0;
 	}
+	t = bpf_skc_to_tcp_sock(c);
+	if (t && state != BPF_TCP_LISTEN && state != BPF_TCP_SYN_SENT &&
+	    (__s32)(t->snd_up - t->snd_una) > 0)
+		urgent++;
 	if (state != BPF_TCP_FIN_WAIT1 && state != BPF_TCP_FIN_WAIT2 &&
 	    state != BPF_TCP_CLOSING && state != BPF_TCP_LAST_ACK)
 		return 0;
-	t = bpf_skc_to_tcp_sock(c);
 	sk = (struct sock *)t;
 	if (t && !sk->sk_socket)
 		take_orphan(c, t);

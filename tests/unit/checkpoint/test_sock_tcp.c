@@ -519,28 +519,38 @@ static void test_socket_bound_to_a_device(void **state)
 	close(l);
 }
 
-static void test_urgent_data_is_refused(void **state)
+/* A read ends at the mark; behind it lie the urgent byte and the rest. */
+static void test_urgent_data_keeps_its_place(void **state)
 {
-	struct error err = { 0 };
+	char buf[100], byte = 0;
 	struct conn c;
-	CLEANUP_BUF struct buf body = { 0 };
-	struct ofd o = { .id = 1, .link = (char *)(uintptr_t) "socket:[1]" };
-	int l;
+	int l, at = 0;
 
 	(void)state;
-	open_one(&c, &l);
-	assert_int_equal(send(c.peer, "!", 1, MSG_OOB), 1);
-	usleep(50000);
-	o.fd = c.own;
-	o.flags = fcntl(c.own, F_GETFL);
-	fstat(c.own, &o.st);
-	net_enter(NET_A);
-	assert_int_equal(tcp_dump(NULL, &o, &body, &err), -ENOTSUP);
-	net_enter(NET_HOME);
-	sock_gate_detach();
-	assert_non_null(strstr(err.msg, "urgent"));
-	conn_close(&c);
-	close(l);
+	for (int taken = 0; taken < 2; taken++) {
+		open_one(&c, &l);
+		assert_int_equal(send(c.peer, "before", 6, 0), 6);
+		assert_int_equal(send(c.peer, "!", 1, MSG_OOB), 1);
+		assert_int_equal(send(c.peer, "after", 5, 0), 5);
+		sock_opt_set(c.own, SOL_SOCKET, SO_OOBINLINE, 1);
+		for (int i = 0; i < 10000 && sock_int(c.own, SIOCINQ) < 12; i++)
+			usleep(1000);
+		sock_opt_set(c.own, SOL_SOCKET, SO_OOBINLINE, 0);
+		if (taken)
+			assert_int_equal(recv(c.own, &byte, 1, MSG_OOB), 1);
+		net_move((int *const[]){ &c.own, &l }, 2);
+		assert_int_equal(recv(c.own, buf, sizeof(buf), MSG_DONTWAIT), 6);
+		assert_memory_equal(buf, "before", 6);
+		assert_int_equal(ioctl(c.own, SIOCATMARK, &at), 0);
+		assert_int_equal(at, 1);
+		assert_int_equal(recv(c.own, &byte, 1, MSG_OOB), taken ? -1 : 1);
+		assert_int_equal(byte, '!');
+		assert_int_equal(recv(c.own, buf, sizeof(buf), MSG_DONTWAIT), 5);
+		assert_memory_equal(buf, "after", 5);
+		conn_pump(&c, 1, MIB);
+		conn_close(&c);
+		close(l);
+	}
 }
 
 static void test_reuseport_group_is_made_again(void **state)
@@ -708,7 +718,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_options_are_carried, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_socket_bound_to_a_device, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_urgent_data_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_data_keeps_its_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reuseport_group_is_made_again, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_mptcp_listener_and_its_plain_connections,
