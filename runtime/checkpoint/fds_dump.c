@@ -18,6 +18,11 @@
 #include "base/json.h"
 #include "runtime/checkpoint/core.h"
 
+/* From so many descriptors of a process on it pays to ask for them in another way. */
+#define MANY 32
+/* Objects wait for at most so many bytes of others, when they are sent. */
+#define FLUSH (8 << 10)
+
 static void ofd_free(struct ofd *o)
 {
 	if (o->fd >= 0)
@@ -138,48 +143,61 @@ static bool is_external(struct dump *d, const char *link)
 	return false;
 }
 
-static int add_fd(struct dump *d, struct task *t, int num, struct error *err)
+/* fdinfo of a descriptor, and whether it is close-on-exec. */
+static int read_info(const struct task *t, int num, char **info, bool *cloexec)
 {
-	CLEANUP_FREE char *path = str_format("/proc/%d/fd/%d", t->pid, num);
-	CLEANUP_FREE char *info_path = str_format("/proc/%d/fdinfo/%d", t->pid, num);
+	CLEANUP_FREE char *path = str_format("/proc/%d/fdinfo/%d", t->pid, num);
+	int r = file_read(path, 16 << 20, info, NULL, NULL);
+	const char *flags = r < 0 ? NULL : strstr(*info, "flags:");
+
+	*cloexec = flags && (strtoul(flags + 6, NULL, 8) & O_CLOEXEC);
+	return r;
+}
+
+/* Where `known`, *cloexec is as it is. 0, or -EBADF: there is no such descriptor. */
+static int add_fd(struct dump *d, struct task *t, int num, bool known, bool cloexec,
+		  struct error *err)
+{
+	CLEANUP_CLOSE int fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, num, 0);
 	CLEANUP_FREE char *info = NULL;
 	struct stat st;
 	struct ofd *o;
-	bool cloexec;
-	char *flags;
-	int fd;
 
-	if (stat(path, &st) < 0 || file_read(info_path, 16 << 20, &info, NULL, NULL) < 0)
+	if (fd < 0 && (errno == EBADF || !d->seized))
+		return -EBADF;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_sys(err, errno, "taking descriptor %d of process %d", num, t->vpid);
+	for (o = first_of_ino(d, st.st_ino); o; o = o->same_chain)
+		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev && same_file(o, t, num))
+			break;
+	/* of a socket there is nothing to be read that its own calls do not tell */
+	if ((!known || (!o && (!d->seized || !is_socket(&st)))) &&
+	    read_info(t, num, &info, &cloexec) < 0)
 		return d->seized
 			       ? error_sys(err, errno, "descriptor %d of process %d", num, t->vpid)
-			       : 0;
-	flags = strstr(info, "flags:");
-	cloexec = flags && (strtoul(flags + 6, NULL, 8) & O_CLOEXEC);
-	for (o = first_of_ino(d, st.st_ino); o; o = o->same_chain) {
-		if (o->st.st_ino == st.st_ino && o->st.st_dev == st.st_dev &&
-		    same_file(o, t, num)) {
-			add_holder(o, t, num, cloexec);
-			if (!o->task) {
-				o->task = t;
-				o->num = num;
-			}
-			return 0;
+			       : -EBADF;
+	if (o) {
+		add_holder(o, t, num, cloexec);
+		if (!o->task) {
+			o->task = t;
+			o->num = num;
 		}
+		return 0;
 	}
-	fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, num, 0);
-	if (fd < 0)
-		return d->seized ? error_sys(err, errno, "taking descriptor %d of process %d", num,
-					     t->vpid)
-				 : 0;
-	o = new_ofd(d, fd);
+	o = new_ofd(d, TAKE_FD(fd));
 	o->task = t;
 	o->num = num;
 	o->st = st;
 	note_ino(d);
-	o->link = is_socket(&st) ? str_format("socket:[%llu]", (unsigned long long)st.st_ino)
-				 : read_link(path);
-	o->fdinfo = TAKE_PTR(info);
-	o->flags = fcntl(fd, F_GETFL);
+	if (is_socket(&st)) {
+		o->link = str_format("socket:[%llu]", (unsigned long long)st.st_ino);
+	} else {
+		CLEANUP_FREE char *path = str_format("/proc/%d/fd/%d", t->pid, num);
+
+		o->link = read_link(path);
+	}
+	o->fdinfo = info ? TAKE_PTR(info) : str_dup("");
+	o->flags = fcntl(o->fd, F_GETFL);
 	o->kind = is_external(d, o->link) ? NULL : object_type_for(o);
 	add_holder(o, t, num, cloexec);
 	return 0;
@@ -190,31 +208,122 @@ static int by_number(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
+/* By the folder in /proc, which makes an inode for each: some 10 µs a descriptor. */
+static int *list_numbers(const struct task *t, size_t *n)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/fd", t->pid);
+	CLEANUP_CLOSEDIR DIR *dir = opendir(path);
+	int *nums = NULL;
+	struct dirent *e;
+
+	*n = 0;
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] != '.') {
+			nums = mem_grow(nums, *n + 1, sizeof(*nums));
+			nums[(*n)++] = atoi(e->d_name);
+		}
+	if (*n)
+		qsort(nums, *n, sizeof(*nums), by_number);
+	return nums;
+}
+
+/*
+ * All numbers that there can be, where most of them are in use: to try one costs less than
+ * to be told of it. *open gets how many of them are. NULL: the folder must be read. The
+ * folder's size tells how many there are since Linux 6.2.
+ */
+static int *try_numbers(const struct dump *d, const struct task *t, size_t *n, size_t *open)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/fd", t->pid);
+	CLEANUP_FREE char *status_path = str_format("/proc/%d/status", t->pid);
+	CLEANUP_FREE char *status = NULL;
+	char line[32];
+	struct stat st;
+	int *nums;
+
+	if (!d->seized || stat(path, &st) < 0 || st.st_size < MANY ||
+	    file_read(status_path, 65536, &status, NULL, NULL) < 0 ||
+	    !status_field(status, "FDSize", line, sizeof(line)))
+		return NULL;
+	*open = (size_t)st.st_size;
+	*n = strtoul(line, NULL, 10);
+	if (*n < *open || *n > 4 * *open)
+		return NULL;
+	nums = mem_zalloc(*n * sizeof(*nums));
+	for (size_t i = 0; i < *n; i++)
+		nums[i] = (int)i;
+	return nums;
+}
+
+/*
+ * The process itself says which of its descriptors are close-on-exec: bytes of 1 or 0, 2 for
+ * a number that is not in use. NULL: fdinfo must be read.
+ */
+static uint8_t *ask_cloexec(struct dump *d, struct task *t, const int *nums, size_t n)
+{
+	CLEANUP_FREE struct remote_batch *b = NULL;
+	uint8_t *out;
+
+	if (!d->seized || n < MANY || !t->nthreads || !t->threads[0].stopped)
+		return NULL;
+	b = mem_zalloc(sizeof(*b));
+	out = mem_zalloc(n);
+	for (size_t i = 0; i < n; i += REMOTE_CALLS) {
+		remote_batch_begin(b, &t->threads[0]);
+		for (size_t k = i; k < n && k < i + REMOTE_CALLS; k++)
+			remote_batch_add(b, SYS_fcntl, (unsigned long)nums[k], F_GETFD, 0, 0, 0, 0);
+		if (remote_batch_run(b) < 0) {
+			free(out);
+			return NULL;
+		}
+		for (size_t k = 0; k < b->n; k++)
+			out[i + k] = b->c[k].ret < 0 ? 2 : b->c[k].ret & FD_CLOEXEC;
+	}
+	return out;
+}
+
+static int collect_table(struct dump *d, struct task *t, int *nums, size_t n, size_t *found,
+			 struct error *err)
+{
+	CLEANUP_FREE uint8_t *cloexec = ask_cloexec(d, t, nums, n);
+
+	*found = 0;
+	for (size_t k = 0; k < n; k++) {
+		int r;
+
+		if (cloexec && cloexec[k] > 1)
+			continue;
+		r = add_fd(d, t, nums[k], cloexec != NULL, cloexec && cloexec[k], err);
+		if (r < 0 && r != -EBADF)
+			return r;
+		*found += r == 0;
+	}
+	return 0;
+}
+
 int dump_collect_fds(struct dump *d, struct error *err)
 {
 	dump_drop_fds(d);
 	for (size_t i = 0; i < d->tasks.n; i++) {
 		struct task *t = d->tasks.t[i];
-		CLEANUP_FREE char *path = str_format("/proc/%d/fd", t->pid);
-		bool others = tasks_files_owner(&d->tasks, t) != t;
-		CLEANUP_CLOSEDIR DIR *dir = t->zombie || others ? NULL : opendir(path);
+		size_t n = 0, open = 0, found;
 		CLEANUP_FREE int *nums = NULL;
-		struct dirent *e;
-		size_t n = 0;
+		int r;
 
-		while (dir && (e = readdir(dir)))
-			if (e->d_name[0] != '.') {
-				nums = mem_grow(nums, n + 1, sizeof(*nums));
-				nums[n++] = atoi(e->d_name);
-			}
-		if (n)
-			qsort(nums, n, sizeof(*nums), by_number);
-		for (size_t k = 0; k < n; k++) {
-			int r = add_fd(d, t, nums[k], err);
-
-			if (r < 0)
-				return r;
-		}
+		if (t->zombie || tasks_files_owner(&d->tasks, t) != t)
+			continue;
+		nums = try_numbers(d, t, &n, &open);
+		if (!nums)
+			nums = list_numbers(t, &n);
+		open = open ? open : n;
+		r = collect_table(d, t, nums, n, &found, err);
+		if (r < 0)
+			return r;
+		if (d->seized && found != open)
+			return error_set(err, EPROTO,
+					 "process %d has %zu descriptors, of which %zu "
+					 "can be taken",
+					 t->vpid, open, found);
 	}
 	return 0;
 }
@@ -328,7 +437,9 @@ static int one_object(struct dump *d, struct ofd *o, struct error *err)
 	}
 	m.body.data = (uint8_t *)body.data;
 	m.body.len = body.len;
-	return stream_send_msg(d->s, FRAME_OBJECT, &m.base, err);
+	r = stream_send_msg(d->s, FRAME_OBJECT, &m.base, err);
+	/* what comes soon is made soon: the destination has a processor of its own */
+	return r < 0 ? r : stream_flush_over(d->s, FLUSH, err);
 }
 
 static int fd_table(struct dump *d, struct task *t, struct error *err)

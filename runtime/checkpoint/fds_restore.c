@@ -374,6 +374,8 @@ static int place(struct task *t, Ck__Descriptor **want, int *nums, size_t n, int
 	return 0;
 }
 
+enum slot { FREE, OPEN, CLOEXEC };
+
 /* One process's descriptors being installed. */
 struct installing {
 	bool dense; /* the whole table is under way */
@@ -390,7 +392,7 @@ static int dense_start(struct restore *r, struct task *t, struct installing *in,
 	Ck__FdTable *f = t->fds;
 	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0, k = 0;
 	int fds[PER_MESSAGE], filler, e = 0;
-	enum { FREE, OPEN, CLOEXEC } kind[PER_MESSAGE];
+	enum slot kind[PER_MESSAGE];
 	struct range ranges[PER_MESSAGE];
 	size_t nranges = 0;
 
@@ -444,6 +446,88 @@ static int dense_end(struct task *t, struct installing *in, struct error *err)
 	return e < 0 ? e : placed;
 }
 
+/* A long table: as dense_start(), but in several messages, and with all the ranges it takes. */
+static int fill_slots(struct restore *r, const Ck__FdTable *f, int *fds, uint8_t *kind,
+		      size_t slots, int filler, struct error *err)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < slots; i++) {
+		kind[i] = FREE;
+		fds[i] = filler;
+		if (f->fds[k]->num != i)
+			continue;
+		kind[i] = f->fds[k]->cloexec ? CLOEXEC : OPEN;
+		fds[i] = restore_fd(r, f->fds[k++]->id, err);
+		if (fds[i] < 0)
+			return fds[i];
+	}
+	return 0;
+}
+
+static int finish_slots(struct task *t, const uint8_t *kind, size_t slots)
+{
+	struct remote_batch b;
+	int r = 0;
+
+	for (size_t i = 0, j; i < slots && r == 0;) {
+		remote_batch_begin(&b, &t->threads[0]);
+		for (; i < slots && b.n < REMOTE_CALLS; i = j) {
+			for (j = i + 1; j < slots && kind[j] == kind[i]; j++)
+				;
+			if (kind[i] != OPEN)
+				remote_batch_add(&b, SYS_close_range, i, j - 1,
+						 kind[i] == FREE ? 0 : CLOSE_RANGE_CLOEXEC_, 0, 0,
+						 0);
+		}
+		r = b.n ? remote_batch_run(&b) : 0;
+		for (size_t k = 0; k < b.n && r == 0; k++)
+			r = b.c[k].ret < 0 ? (int)b.c[k].ret : 0;
+	}
+	return r;
+}
+
+/* 1: all lie where they belong; 0: it is too sparse, nothing is there. */
+static int install_long(struct restore *r, struct task *t, struct error *err)
+{
+	Ck__FdTable *f = t->fds;
+	size_t slots = f->n_fds ? f->fds[f->n_fds - 1]->num + 1ul : 0;
+	CLEANUP_FREE uint8_t *kind = NULL;
+	CLEANUP_FREE int *fds = NULL;
+	CLEANUP_CLOSE int filler = -1;
+	int nums[PER_MESSAGE] = { 0 }, e;
+	bool placed = true;
+
+	if (slots <= PER_MESSAGE || slots > 2 * f->n_fds + 8)
+		return 0;
+	for (size_t i = 1; i < f->n_fds; i++)
+		if (f->fds[i]->num == f->fds[i - 1]->num)
+			return error_set(err, EBADMSG, "descriptor %u of process %d came twice",
+					 f->fds[i]->num, t->vpid);
+	filler = eventfd(0, EFD_CLOEXEC);
+	if (filler < 0)
+		return error_sys(err, errno, "making a filler");
+	kind = mem_zalloc(slots);
+	fds = mem_zalloc(slots * sizeof(*fds));
+	e = fill_slots(r, f, fds, kind, slots, filler, err);
+	for (size_t at = 0; at < slots && e >= 0 && placed; at += PER_MESSAGE) {
+		size_t n = slots - at < PER_MESSAGE ? slots - at : PER_MESSAGE;
+
+		e = pass(t, fds + at, n, nums, false, err);
+		for (size_t i = 0; i < n && e >= 0; i++)
+			placed &= nums[i] == (int)(at + i);
+	}
+	if (e < 0)
+		return e;
+	if (placed)
+		e = finish_slots(t, kind, slots);
+	else
+		e = (int)remote_syscall(t, SYS_close_range, 0, (size_t)t->sock_num - 1, 0, 0, 0, 0);
+	if (e < 0)
+		return error_sys(err, -e, "installing descriptors of process %d", t->vpid);
+	return placed;
+}
+
 /* It shares the table of one that has, or gets, all of them. */
 static bool is_guest(const struct task *t)
 {
@@ -484,6 +568,8 @@ static int install_end(struct restore *r, struct task *t, void *room, struct err
 	Ck__FdTable *f = t->fds;
 	int e = in->dense ? dense_end(t, in, err) : 0;
 
+	if (e == 0 && !in->dense && !is_guest(t))
+		e = install_long(r, t, err);
 	if (e != 0 || is_guest(t))
 		return e < 0 ? e : 0;
 	for (size_t i = 0; i < f->n_fds && e == 0; i += PER_MESSAGE) {

@@ -367,7 +367,8 @@ int dump_shared_scan(struct dump *d, struct error *err)
 		}
 	}
 	for (size_t i = 0; i < d->nofds; i++)
-		dump_shared_add_fd(d, d->ofds[i]->fd, d->ofds[i]->link);
+		if (!S_ISSOCK(d->ofds[i]->st.st_mode))
+			dump_shared_add_fd(d, d->ofds[i]->fd, d->ofds[i]->link);
 	r = dump_sysv_scan(d, err);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/sock_idle.h"
 #include "runtime/checkpoint/sock_options.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
@@ -66,7 +67,7 @@ void tcp_ahead_start(struct dump *d)
 	tcp_ahead_stop();
 	items = mem_zalloc((n + 1) * sizeof(*items));
 	for (size_t i = 0; i < n; i++)
-		if (dump_ofd_at(d, i)->kind == &sock_type_tcp)
+		if (dump_ofd_at(d, i)->kind == &sock_type_tcp && !sock_idle_has(dump_ofd_at(d, i)))
 			items[nitems++].o = dump_ofd_at(d, i);
 	source = d;
 	enough = false;

@@ -16,6 +16,7 @@
 #include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_half_open.h"
+#include "runtime/checkpoint/sock_idle.h"
 #include "runtime/checkpoint/sock_options.h"
 #include "runtime/checkpoint/sock_orphan.h"
 #include "runtime/checkpoint/sock_tcp.h"
@@ -533,6 +534,19 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 	return 0;
 }
 
+/* TCP sockets in use in the container's namespace. */
+static size_t count_tcp(struct dump *d, int family)
+{
+	const struct task *init = dump_task(d, 1);
+	CLEANUP_FREE char *path = str_format("/proc/%d/net/sockstat%s", init ? task_pid(init) : 0,
+					     family == AF_INET6 ? "6" : "");
+	const char *key = family == AF_INET6 ? "TCP6: inuse " : "TCP: inuse ";
+	CLEANUP_FREE char *text = NULL;
+	const char *at = file_read(path, 65536, &text, NULL, NULL) < 0 ? NULL : strstr(text, key);
+
+	return at ? strtoul(at + strlen(key), NULL, 10) : 0;
+}
+
 /* Pre-copy: what takes long and changes nothing yet. */
 static int sock_part_round(struct dump *d, int n, json_t *args, struct error *err)
 {
@@ -540,6 +554,7 @@ static int sock_part_round(struct dump *d, int n, json_t *args, struct error *er
 	(void)args;
 	tcp_pending_possible();
 	sock_orphans_load();
+	sock_idle_load(count_tcp(d, AF_INET) + count_tcp(d, AF_INET6));
 	return sock_gate_attach(d, err);
 }
 
@@ -553,6 +568,7 @@ static int sock_part_dump(struct dump *d, struct error *err)
 	sock_common_prepare(d);
 	if (n == 0) {
 		sock_gate_close(true);
+		sock_idle_read(d);
 		tcp_ahead_start(d);
 		n = sock_orphans_read(d, &o, err);
 	}
@@ -579,6 +595,7 @@ static int sock_part_undo(struct dump *d)
 	(void)d;
 	tcp_ahead_stop();
 	sock_gate_close(false);
+	sock_idle_forget();
 	return 0;
 }
 

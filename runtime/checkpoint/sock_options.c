@@ -165,6 +165,7 @@ static const struct option {
 #undef OPT
 };
 #define NOPTIONS (sizeof(options) / sizeof(options[0]))
+_Static_assert(NOPTIONS <= SOCK_OPTIONS_MAX, "room for all");
 
 /* IP options work on IPv6 sockets too, where they reach IPv4-mapped peers. */
 static bool option_fits(const struct option *o, const Cks__Common *c)
@@ -195,6 +196,17 @@ static bool option_fits(const struct option *o, const Cks__Common *c)
 		return c->family == AF_PACKET;
 	}
 	return false;
+}
+
+size_t sock_options_of_connection(int family, struct sock_option_id *out, size_t cap)
+{
+	const Cks__Common c = { .family = family, .type = SOCK_STREAM, .protocol = IPPROTO_TCP };
+	size_t n = 0;
+
+	for (size_t i = 0; i < NOPTIONS && n < cap; i++)
+		if (option_fits(&options[i], &c) && !(options[i].flags & O_UNCONNECTED))
+			out[n++] = (struct sock_option_id){ options[i].level, options[i].name };
+	return n;
 }
 
 int sock_opt_int(int fd, int level, int name, int missing)

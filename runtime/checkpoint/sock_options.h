@@ -5,6 +5,13 @@
 
 #include "runtime/checkpoint/sock_common.h"
 
+/* Names of all options that a connected TCP socket of this family may have; how many. */
+#define SOCK_OPTIONS_MAX 128
+struct sock_option_id {
+	int level, name;
+};
+size_t sock_options_of_connection(int family, struct sock_option_id *out, size_t cap);
+
 /* All options the kernel gives, into c->options; family, type, protocol are set.
  * `unconnected`: also those that mean something in states CLOSE and LISTEN only. */
 void sock_options_dump(int fd, bool unconnected, Cks__Common *c);

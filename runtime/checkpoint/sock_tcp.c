@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/sock_gate.h"
+#include "runtime/checkpoint/sock_idle.h"
 #include "runtime/checkpoint/sock_orphan.h"
 
 #ifndef IPPROTO_MPTCP
@@ -362,16 +363,22 @@ int tcp_connection_dump(struct dump *d, struct ofd *o, Cks__Tcp *m, bool stay, s
 	return n < 0 ? n : dump_connection(d, o->fd, m, stay, err);
 }
 
+int tcp_can_travel(const struct ofd *o, struct error *err)
+{
+	const char *remedy = NULL, *why = tcp_obstacle(o, &remedy);
+
+	return why ? error_set(err, ENOTSUP, "%s; %s", why, remedy) : 0;
+}
+
 static int dump_by_state(struct dump *d, struct ofd *o, Cks__Tcp *m, struct error *err)
 {
 	struct tcp_info i = { 0 };
 	socklen_t len = sizeof(i);
-	const char *remedy = NULL, *why = tcp_obstacle(o, &remedy);
 	bool mptcp = sock_opt_int(o->fd, SOL_SOCKET, SO_PROTOCOL, 0) == IPPROTO_MPTCP;
-	int n;
+	int n = tcp_can_travel(o, err);
 
-	if (why)
-		return error_set(err, ENOTSUP, "%s; %s", why, remedy);
+	if (n < 0)
+		return n;
 	if (!mptcp && getsockopt(o->fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
 		return error_sys(err, errno, "TCP_INFO");
 	m->state = mptcp ? TCP_LISTEN : i.tcpi_state;
@@ -451,7 +458,9 @@ int tcp_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err)
 	if (n < 0)
 		return n;
 	sock_gate_close(true);
-	n = tcp_ahead_take(o, body, err);
+	n = sock_idle_dump(d, o, body, err);
+	if (n == 0)
+		n = tcp_ahead_take(o, body, err);
 	return n == 0 ? dump_whole(d, o, body, err) : n < 0 ? n : 0;
 }
 

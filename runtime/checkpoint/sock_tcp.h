@@ -18,6 +18,10 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 /* What repair mode and handmade packets rely on (sock_tcp_restore.c). */
 bool tcp_sequence_is_whole(const Cks__TcpSequence *s);
 
+/* --- sock_tcp.c, for sock_idle.c --- */
+/* 0, or -ENOTSUP with err set: something about it cannot be made again. */
+int tcp_can_travel(const struct ofd *o, struct error *err);
+
 /* --- sock_tcp.c, for sock_accept.c --- */
 /* Fills state, common, seq and queues of a connection; err set where it cannot travel.
  * The socket is left in repair mode where `stay`. Free with tcp_message_free(). */

@@ -239,6 +239,11 @@ int stream_flush(struct stream *s, struct error *err)
 	return write_all(s, s->out, n, err);
 }
 
+int stream_flush_over(struct stream *s, size_t bytes, struct error *err)
+{
+	return s->out_len > bytes ? stream_flush(s, err) : 0;
+}
+
 /* Into the gathering buffer, or past it where the piece is large. */
 static int put(struct stream *s, const void *p, size_t n, struct error *err)
 {

@@ -98,6 +98,8 @@ int stream_send(struct stream *s, uint16_t type, uint16_t flags, const void *hea
 int stream_send_msg(struct stream *s, uint16_t type, const ProtobufCMessage *m, struct error *err);
 /* Small frames are gathered; this puts them on the wire. */
 int stream_flush(struct stream *s, struct error *err);
+/* The same where more than `bytes` wait. */
+int stream_flush_over(struct stream *s, size_t bytes, struct error *err);
 
 /* One frame received: valid until the next call. */
 struct frame {
