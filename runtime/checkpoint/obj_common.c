@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -109,6 +110,17 @@ int obj_reopen(int fd, int flags)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = open(path, flags | O_CLOEXEC | O_NOCTTY);
 	return n < 0 ? -errno : n;
+}
+
+int obj_own_tmpfs(struct error *err)
+{
+	CLEANUP_CLOSE int ctx = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+	int fd;
+
+	if (ctx < 0 || syscall(SYS_fsconfig, ctx, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return error_sys(err, errno, "making a tmpfs of the engine's own");
+	fd = (int)syscall(SYS_fsmount, ctx, FSMOUNT_CLOEXEC, 0);
+	return fd < 0 ? error_sys(err, errno, "mounting a tmpfs of the engine's own") : fd;
 }
 
 pid_t obj_vpid(const struct ofd *o)

@@ -39,6 +39,9 @@ int obj_open_in_root(int root_fd, const char *path, int flags, mode_t mode, uint
 /* Reopens a descriptor of the engine with other flags through /proc/self/fd. fd or -errno. */
 int obj_reopen(int fd, int flags);
 
+/* A fresh tmpfs that is mounted nowhere: its root (O_PATH), or -errno. */
+int obj_own_tmpfs(struct error *err);
+
 /* The vpid and number of the first holder; 0 and -1 where there is none. */
 pid_t obj_vpid(const struct ofd *o);
 

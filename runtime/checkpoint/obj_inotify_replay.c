@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -126,17 +125,6 @@ static int add_watch(struct replay *p, const Cko__InotifyWatch *w, struct error 
 }
 
 /* --- watches that are gone --------------------------------------------------------------- */
-static int own_tmpfs(struct error *err)
-{
-	CLEANUP_CLOSE int ctx = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-	int fd;
-
-	if (ctx < 0 || syscall(SYS_fsconfig, ctx, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return error_sys(err, errno, "making a tmpfs for inotify events");
-	fd = (int)syscall(SYS_fsmount, ctx, FSMOUNT_CLOEXEC, 0);
-	return fd < 0 ? error_sys(err, errno, "mounting a tmpfs for inotify events") : fd;
-}
-
 static int make(int dir, const char *name, bool folder)
 {
 	int n = folder ? mkdirat(dir, name, 0700) : mknodat(dir, name, S_IFREG | 0600, 0);
@@ -181,7 +169,7 @@ static struct spot *spot_of(struct replay *p, size_t event, struct error *err)
 			return &p->spots[i];
 	own_name(name, sizeof(name), wd);
 	if (p->own < 0)
-		p->own = own_tmpfs(err);
+		p->own = obj_own_tmpfs(err);
 	if (p->own < 0)
 		return NULL;
 	n = make(p->own, name, was_folder(p->m, event));

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "runtime/checkpoint/obj_types.h"
 #include "runtime/checkpoint/obj_unix.h"
 
@@ -585,18 +586,27 @@ static void options_dump(int fd, Cko__Unix *m)
 	}
 }
 
-static void peercred(struct dump *d, int fd, uint32_t *uid, uint32_t *gid, int32_t *vpid)
+/* Fresh groups (NULL: none). */
+static void peercred(struct dump *d, int fd, uint32_t *uid, uint32_t *gid, int32_t *vpid,
+		     uint32_t **groups, size_t *ngroups)
 {
 	struct ucred u = { .pid = 0, .uid = 0, .gid = 0 };
 	socklen_t len = sizeof(u);
+	struct task *t;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &len) == 0) {
-		struct task *t = u.pid > 0 ? dump_task_by_pid(d, u.pid) : NULL;
-
-		*vpid = t ? task_vpid(t) : 0;
-		*uid = u.uid == (uid_t)-1 ? 0 : u.uid;
-		*gid = u.gid == (gid_t)-1 ? 0 : u.gid;
-	}
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &len) < 0)
+		return;
+	t = u.pid > 0 ? dump_task_by_pid(d, u.pid) : NULL;
+	*vpid = t ? task_vpid(t) : 0;
+	*uid = u.uid == (uid_t)-1 ? 0 : u.uid;
+	*gid = u.gid == (gid_t)-1 ? 0 : u.gid;
+	len = 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE || !len)
+		return;
+	*groups = mem_zalloc(len);
+	*ngroups = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, *groups, &len) < 0
+			   ? 0
+			   : len / sizeof(**groups);
 }
 
 /* The listener from which a connected socket with this abstract name came; 0: none. */
@@ -605,6 +615,35 @@ static uint32_t accepted_from(struct dump *d, const struct ofd *o, const char *n
 	struct ofd *l = len && !name[0] ? ofd_by_name(d, name, len, true, o) : NULL;
 
 	return l ? l->id : 0;
+}
+
+/* Of a connection that was not accepted only the kernel knows who made it: who has it. */
+static void holder_creds(const struct ofd *o, Cko__Unix *m)
+{
+	CLEANUP_FREE char *path = str_format("/proc/%d/status", o->task ? task_pid(o->task) : 0);
+	CLEANUP_FREE char *text = NULL;
+	const char *uid, *gid, *groups;
+	char *end;
+
+	if (!o->task || file_read(path, 1 << 20, &text, NULL, NULL) < 0)
+		return;
+	uid = fdinfo_value(text, "Uid");
+	gid = fdinfo_value(text, "Gid");
+	groups = fdinfo_value(text, "Groups");
+	if (!uid || !gid || !groups || sscanf(uid, "%*u %u", &m->own_uid) != 1 ||
+	    sscanf(gid, "%*u %u", &m->own_gid) != 1)
+		return;
+	m->own_vpid = task_vpid(o->task);
+	while (*groups && *groups != '\n') {
+		unsigned long g = strtoul(groups, &end, 10);
+
+		if (end == groups)
+			break;
+		m->own_groups =
+			mem_grow(m->own_groups, m->n_own_groups + 1, sizeof(*m->own_groups));
+		m->own_groups[m->n_own_groups++] = (uint32_t)g;
+		groups = end + strspn(end, " ");
+	}
 }
 
 static int connection_dump(struct dump *d, struct ofd *o, const struct info *info, Cko__Unix *m,
@@ -623,7 +662,8 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 		if (!peer)
 			return error_set(err, ENOTSUP, "its other end is outside of the container");
 	}
-	peercred(d, o->fd, &m->peer_uid, &m->peer_gid, &m->peer_vpid);
+	peercred(d, o->fd, &m->peer_uid, &m->peer_gid, &m->peer_vpid, &m->peer_groups,
+		 &m->n_peer_groups);
 	m->peer_cred = true;
 	if (peer) {
 		m->peer = peer->id;
@@ -635,7 +675,8 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 		m->peer_name.len = socket_name(peer->fd, peer_name);
 		m->peer_listener =
 			m->mutual ? accepted_from(d, peer, peer_name, m->peer_name.len) : 0;
-		peercred(d, peer->fd, &m->own_uid, &m->own_gid, &m->own_vpid);
+		peercred(d, peer->fd, &m->own_uid, &m->own_gid, &m->own_vpid, &m->own_groups,
+			 &m->n_own_groups);
 		return 0;
 	}
 	if (info->shutdown == 3 || m->type == SOCK_DGRAM) {
@@ -651,6 +692,7 @@ static int connection_dump(struct dump *d, struct ofd *o, const struct info *inf
 				 "its connection was not accepted yet and it has sent something "
 				 "already, which cannot be read; try again");
 	m->pending = peer->id;
+	holder_creds(o, m);
 	return 0;
 }
 
@@ -693,6 +735,11 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	options_dump(o->fd, &m);
 	if (info.state == TCP_ESTABLISHED)
 		n = connection_dump(d, o, &info, &m, peer_name, err);
+	if (info.state == TCP_LISTEN) {
+		peercred(d, o->fd, &m.peer_uid, &m.peer_gid, &m.peer_vpid, &m.peer_groups,
+			 &m.n_peer_groups);
+		m.listen_cred = true;
+	}
 	peer = dump_ofd_by_id(d, m.peer);
 	if (peer)
 		q.sender = peer->fd;
@@ -714,6 +761,8 @@ static int unix_dump(struct dump *d, struct ofd *o, struct buf *body, struct err
 	free(m.sent);
 	free(m.queue);
 	free(m.owner);
+	free(m.peer_groups);
+	free(m.own_groups);
 	obj_inode_free(m.inode);
 	free(info.waiting);
 	return n;

@@ -2,12 +2,12 @@
 /*
  * AF_UNIX sockets, destination.
  *
- *   restore   the socket: a pair for two connected ends (made by whichever comes first),
- *             or one socket, bound and listening
+ *   restore   the socket: a pair or a connection for two connected ends (made by whichever
+ *             comes first; obj_unix_peers.c), or one socket, bound and listening
  *   late      datagram connections by name, clients that wait in an accept queue, queued
  *             data (written by the other end), then shutdown states
- *   finish    listen(2) once more, by the process that owns the listener, so that clients
- *             to come see its credentials
+ *   finish    listen(2) once more, by the process that owns the listener, where it is not
+ *             known who listened: clients to come see its credentials
  *
  * Names: a path whose inode is the socket's is bound in the container's mount namespace.
  * A name that only stays in getsockname(2) (accepted sockets, unlinked paths) is bound in
@@ -38,6 +38,7 @@ struct end {
 	int ghost; /* the other end of an orphan, closed once the queue is filled */
 	int at;	   /* the core's descriptor, borrowed */
 	bool late, listening, done;
+	bool named; /* it was accepted, and has its name from that */
 };
 static struct end *ends;
 static size_t nends;
@@ -123,8 +124,7 @@ static int act_connect(void *arg)
 	return connect(a->fd, (const struct sockaddr *)a->to, a->to_len) < 0 ? -errno : 0;
 }
 
-/* mkdir -p of the folder of a name, below the current root. */
-static void make_folders(const char *name)
+void unix_make_folders(const char *name)
 {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
 
@@ -145,7 +145,7 @@ static void *act_bind_away(void *arg)
 	a->rc = unshare(CLONE_FS) < 0 || chroot(a->root) < 0 || chdir("/") < 0 ? -errno : 0;
 	if (a->rc < 0)
 		return NULL;
-	make_folders(a->un.sun_path);
+	unix_make_folders(a->un.sun_path);
 	if (bind(a->fd, (struct sockaddr *)&a->un, a->len) < 0)
 		a->rc = -errno;
 	return NULL;
@@ -220,6 +220,8 @@ struct maker {
 	int type, fds[2];
 	bool pair, creds;
 	uint32_t uid, gid;
+	const uint32_t *groups;
+	size_t ngroups;
 };
 
 /* A thread of the container's network namespace; its credentials end with it. */
@@ -229,7 +231,8 @@ static int act_make(void *arg)
 	int n;
 
 	/* what the other end will see as SO_PEERCRED; of this thread alone: no libc */
-	if (k->creds && (syscall(SYS_setresgid, -1, k->gid, -1) < 0 ||
+	if (k->creds && (syscall(SYS_setgroups, k->ngroups, k->groups) < 0 ||
+			 syscall(SYS_setresgid, -1, k->gid, -1) < 0 ||
 			 syscall(SYS_setresuid, -1, k->uid, -1) < 0))
 		return -errno;
 	if (k->pair) {
@@ -246,15 +249,20 @@ static int act_make(void *arg)
 	return n < 0 ? n : 0;
 }
 
-static int make_one(struct restore *r, uint32_t type, int *fd, struct error *err)
+int unix_make_one(struct restore *r, int type, struct error *err)
 {
-	struct maker k = { .type = (int)type, .fds = { -1, -1 } };
+	struct maker k = { .type = type, .fds = { -1, -1 } };
 	int n = restore_in_netns(r, act_make, &k, err);
 
-	if (n < 0)
-		return error_sys(err, -n, "making a unix socket");
-	*fd = k.fds[0];
-	return 0;
+	return n < 0 ? error_sys(err, -n, "making a unix socket") : k.fds[0];
+}
+
+static int make_one(struct restore *r, uint32_t type, int *fd, struct error *err)
+{
+	int n = unix_make_one(r, (int)type, err);
+
+	*fd = n < 0 ? -1 : n;
+	return n < 0 ? n : 0;
 }
 
 /*
@@ -264,21 +272,13 @@ static int make_one(struct restore *r, uint32_t type, int *fd, struct error *err
 static int make_pair_in(struct restore *r, const Cko__Unix *m, int fds[2])
 {
 	struct task *t = restore_task(r, m->peer_vpid);
+	struct unix_who who = unix_peer_of(m);
 	unsigned long at = t ? remote_scratch(t) : 0;
 	int nums[2];
 	long n = at ? 0 : -ESRCH;
 
-	/* The effective ids are what is noted; real and saved ones lead back. */
-	if (n == 0 && m->peer_gid)
-		n = remote_syscall(t, SYS_setresgid, -1ul, m->peer_gid, -1ul, 0, 0, 0);
-	if (n == 0 && m->peer_uid)
-		n = remote_syscall(t, SYS_setresuid, -1ul, m->peer_uid, -1ul, 0, 0, 0);
 	if (n == 0)
-		n = remote_syscall(t, SYS_socketpair, AF_UNIX, m->type | SOCK_CLOEXEC, 0, at, 0, 0);
-	if (t && m->peer_uid)
-		remote_syscall(t, SYS_setresuid, -1ul, 0, -1ul, 0, 0, 0);
-	if (t && m->peer_gid)
-		remote_syscall(t, SYS_setresgid, -1ul, 0, -1ul, 0, 0, 0);
+		n = unix_act_as(t, &who, SYS_socketpair, AF_UNIX, m->type | SOCK_CLOEXEC, 0, at);
 	if (n == 0)
 		n = remote_read(t, at, nums, sizeof(nums));
 	for (int i = 0; i < 2 && n == 0; i++) {
@@ -307,6 +307,8 @@ static int make_pair(struct restore *r, const Cko__Unix *m, int fds[2], struct e
 		return 0;
 	k.uid = m->peer_uid;
 	k.gid = m->peer_gid;
+	k.groups = m->peer_groups;
+	k.ngroups = m->n_peer_groups;
 	n = restore_in_netns(r, act_make, &k, err);
 	if (n < 0)
 		return error_sys(err, -n, "making a pair of unix sockets");
@@ -317,18 +319,23 @@ static int make_pair(struct restore *r, const Cko__Unix *m, int fds[2], struct e
 
 /* A connection through the listener, whose abstract name the accepted end then bears. */
 static int make_accepted(struct restore *r, uint32_t listener, uint32_t type,
-			 const ProtobufCBinaryData *name, int *client, int *server,
-			 struct error *err)
+			 const ProtobufCBinaryData *name, const struct unix_who *who, int *client,
+			 int *server, struct error *err)
 {
 	CLEANUP_CLOSE int fd = -1;
 	int l = restore_fd(r, listener, err), flags, n;
+	struct sockaddr_un un;
+	socklen_t len;
 
 	if (l < 0)
 		return l;
 	n = make_one(r, type, &fd, err);
+	if (n == 0)
+		n = name_address(name, &un, &len, err);
 	if (n < 0)
 		return n;
-	n = connect_name(r, fd, name, NULL, err);
+	if (unix_connect_fd_as(r, fd, &un, len, who) < 0)
+		n = connect_name(r, fd, name, NULL, err);
 	if (n < 0)
 		return n;
 	flags = fcntl(l, F_GETFL);
@@ -343,26 +350,57 @@ static int make_accepted(struct restore *r, uint32_t listener, uint32_t type,
 	return 0;
 }
 
+/*
+ * Both ends of a connection that see different processes; fds[0]: this one. 0, or -errno:
+ * then they are made as a pair.
+ */
+static int make_between(struct restore *r, const Cko__Unix *m, int fds[2], bool *accepted)
+{
+	struct unix_who peer = unix_peer_of(m), own = unix_own_of(m);
+	const ProtobufCBinaryData *name = NULL;
+	struct sockaddr_un un;
+	socklen_t len;
+
+	if (m->orphan || m->type == SOCK_DGRAM || !m->peer_cred || unix_who_same(&peer, &own))
+		return -ENOENT;
+	/* a client that has a name of its own has bound it: a path is there then */
+	if (m->name.len && !m->bound_path && (!m->peer_name.len || is_path(&m->name)))
+		name = &m->name;
+	else if (m->peer_name.len)
+		name = &m->peer_name;
+	if (!name || name_address(name, &un, &len, NULL) < 0)
+		return -ENOENT;
+	*accepted = name == &m->name;
+	return *accepted
+		       ? unix_connect_as(r, (int)m->type, &un, len, &own, &peer, &fds[1], &fds[0])
+		       : unix_connect_as(r, (int)m->type, &un, len, &peer, &own, &fds[0], &fds[1]);
+}
+
 /* Both ends of a connection: this one in *fd, the other kept for its own restore(). */
 static int make_connection(struct restore *r, uint32_t id, const Cko__Unix *m, int *fd,
 			   struct error *err)
 {
 	int fds[2] = { -1, -1 }, n;
+	struct unix_who peer = unix_peer_of(m), own = unix_own_of(m);
+	bool between = false, accepted = false;
 	struct end *e;
 
 	if (m->listener && m->peer_listener)
 		return error_set(err, ENOTSUP, "both ends of a unix connection were accepted");
 	if (m->listener)
-		n = make_accepted(r, m->listener, m->type, &m->name, &fds[1], &fds[0], err);
+		n = make_accepted(r, m->listener, m->type, &m->name, &peer, &fds[1], &fds[0], err);
 	else if (m->peer_listener)
-		n = make_accepted(r, m->peer_listener, m->type, &m->peer_name, &fds[0], &fds[1],
-				  err);
-	else
+		n = make_accepted(r, m->peer_listener, m->type, &m->peer_name, &own, &fds[0],
+				  &fds[1], err);
+	else if (!(between = make_between(r, m, fds, &accepted) == 0))
 		n = make_pair(r, m, fds, err);
+	else
+		n = 0;
 	if (n < 0)
 		return n;
 	e = end_add(id);
 	e->peer = m->peer;
+	e->named = between && accepted;
 	*fd = fds[0];
 	if (m->orphan) {
 		end_find(id)->ghost = fds[1];
@@ -371,6 +409,7 @@ static int make_connection(struct restore *r, uint32_t id, const Cko__Unix *m, i
 	e = end_add(m->peer);
 	e->peer = id;
 	e->fd = fds[1];
+	e->named = between && !accepted;
 	return 0;
 }
 
@@ -414,6 +453,7 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 {
 	CLEANUP_MSG Cko__Unix *m = obj_unpack(&cko__unix__descriptor, body, len, err);
 	CLEANUP_CLOSE int made = -1;
+	bool listens = false;
 	struct end *e;
 	int n;
 
@@ -432,7 +472,8 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 		n = make_one(r, m->type, &made, err);
 	if (made < 0)
 		return n;
-	if (!m->listener) {
+	e = end_find(id);
+	if (!m->listener && !(e && e->named)) {
 		n = bind_name(r, made, m, err);
 		if (n < 0)
 			return n;
@@ -440,14 +481,19 @@ int unix_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 	n = options_set(made, m, err);
 	if (n < 0)
 		return n;
-	if (m->state == TCP_LISTEN && listen(made, (int)m->backlog) < 0)
+	if (m->state == TCP_LISTEN && m->listen_cred) {
+		struct unix_who who = unix_peer_of(m);
+
+		listens = unix_listen_as(r, made, (int)m->backlog, &who) == 0;
+	}
+	if (m->state == TCP_LISTEN && !listens && listen(made, (int)m->backlog) < 0)
 		return error_sys(err, errno, "listening on a unix socket");
 	if (fcntl(made, F_SETFL, (int)m->flags & O_NONBLOCK) < 0)
 		return error_sys(err, errno, "setting the flags of a unix socket");
 	e = end_add(id);
 	e->peer = m->peer;
 	e->shutdown = m->shutdown;
-	e->listening = m->state == TCP_LISTEN;
+	e->listening = m->state == TCP_LISTEN && !listens;
 	e->backlog = m->backlog;
 	e->at = made;
 	*fd = TAKE_FD(made);
@@ -607,6 +653,22 @@ static int shut(struct end *e, struct error *err)
 	return 0;
 }
 
+/* A client that waits to be accepted connects itself: the server sees who it is. */
+static bool connect_by_holder(struct restore *r, uint32_t id, const Cko__Unix *m,
+			      const struct sockaddr_un *un, socklen_t len)
+{
+	struct unix_who who = unix_own_of(m);
+	unsigned long at;
+	struct task *t;
+	int num;
+
+	if ((m->dir && *m->dir) || !who.vpid || !restore_holder(r, id, 0, &t, &num) ||
+	    task_vpid(t) != who.vpid || !(at = remote_scratch(t)) ||
+	    remote_write(t, at, un, sizeof(*un)) < 0)
+		return false;
+	return unix_act_as(t, &who, SYS_connect, (unsigned long)num, at, len, 0) == 0;
+}
+
 int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int fd,
 	      struct error *err)
 {
@@ -616,6 +678,7 @@ int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 
 	if (!m)
 		return -EBADMSG;
+	unix_doors_close();
 	if (m->pending) {
 		/* the listener's message is not at hand, but getsockname(2) is */
 		struct sockaddr_un un = { 0 };
@@ -631,7 +694,9 @@ int unix_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 		name.len = ulen - offsetof(struct sockaddr_un, sun_path);
 		if (name.len && un.sun_path[0])
 			name.len = strnlen(un.sun_path, name.len);
-		n = connect_name(r, fd, &name, m->dir, err);
+		n = connect_by_holder(r, id, m, &un, ulen)
+			    ? 0
+			    : connect_name(r, fd, &name, m->dir, err);
 		for (size_t i = 0; i < m->n_sent && n == 0; i++)
 			n = send_message(r, fd, m->sent[i], NULL, 0, err);
 	} else if (m->type == SOCK_DGRAM && m->peer && m->peer_name.len) {
