@@ -25,6 +25,7 @@ struct engine {
 	struct dump *d;
 	struct restore *r;
 	bool waiting; /* wait_restored was asked and not yet answered */
+	json_t *arm;  /* its arguments: armed before it is answered */
 	bool late;    /* wait_memory was asked and not yet answered */
 	bool orphan;  /* post-copy goes on without a ferryd */
 	int armed;    /* listening socket for a restarted ferryd; -1: not armed */
@@ -171,6 +172,20 @@ static int source_op(struct engine *e, const char *op, json_t *args, json_t **ou
 	return dump_kill(d, out, err);
 }
 
+/* Armed first where that was asked: no moment in which ferryd takes it for armed and it is not. */
+static void answer_restored(struct engine *e)
+{
+	struct error err = e->r->failed;
+	int r = -err.code;
+
+	if (r == 0 && json_object_get(e->arm, "socket")) {
+		late_set_note(e->r, json_string_value(json_object_get(e->arm, "note")));
+		r = arm(e, e->arm, &err);
+	}
+	e->waiting = false;
+	answer(e, r, r < 0 ? NULL : restored(e->r), &err);
+}
+
 /* Pages are served, or come: whoever knocks is the next ferryd. */
 static bool late_runs(const struct engine *e)
 {
@@ -246,18 +261,20 @@ static void request(struct engine *e, json_t *args)
 		e->r->storage_ready = true;
 		r = 0;
 	} else if (op && e->r && strcmp(op, "wait_restored") == 0) {
-		if (!e->r->restored && !e->r->failed.code) {
-			e->waiting = true;
-			return;
-		}
-		err = e->r->failed;
-		r = -err.code;
-		out = r ? NULL : restored(e->r);
+		json_decref(e->arm);
+		e->arm = json_incref(args);
+		e->waiting = !e->r->restored && !e->r->failed.code;
+		if (!e->waiting)
+			answer_restored(e);
+		return;
 	} else if (op && e->r && e->r->restored && strcmp(op, "arm") == 0) {
 		late_set_note(e->r, json_string_value(json_object_get(args, "note")));
 		r = arm(e, args, &err);
 	} else if (op && e->r && strcmp(op, "run") == 0) {
 		r = restore_run(e->r, &out, &err);
+		answer(e, r, out, &err);
+		restore_left(e->r);
+		return;
 	} else if (op && (e->d || e->r) && strcmp(op, "wait_memory") == 0) {
 		e->late = true;
 		answer_memory(e);
@@ -318,8 +335,7 @@ static void dest_failed(struct engine *e, const struct error *err)
 	if (!e->r->failed.code)
 		e->r->failed.code = EIO;
 	if (e->waiting) {
-		e->waiting = false;
-		answer(e, -e->r->failed.code, NULL, &e->r->failed);
+		answer_restored(e);
 	} else {
 		control_event(e->sock,
 			      json_pack("{s:s,s:o,s:i}", "event", "failed", "error",
@@ -344,10 +360,8 @@ static void dest_step(struct engine *e, bool readable)
 			dest_failed(e, &err);
 			return;
 		}
-		if (e->waiting) {
-			e->waiting = false;
-			answer(e, 0, restored(r), &err);
-		}
+		if (e->waiting)
+			answer_restored(e);
 	}
 }
 
@@ -394,6 +408,7 @@ int control_serve(int sock)
 	if (e.r)
 		restore_free(e.r);
 	buf_free(&e.in);
+	json_decref(e.arm);
 	return status;
 }
 
@@ -425,12 +440,9 @@ static int next_line(struct control_client *c, json_t **out, struct error *err)
 	}
 }
 
-int control_call(struct control_client *c, const char *op, json_t *args, json_t **out,
-		 struct error *err)
+int control_send(struct control_client *c, const char *op, json_t *args, struct error *err)
 {
 	CLEANUP_FREE char *text = NULL, *line = NULL;
-	json_t *j = NULL;
-	int r;
 
 	if (!args)
 		args = json_object();
@@ -447,6 +459,14 @@ int control_call(struct control_client *c, const char *op, json_t *args, json_t 
 			return error_set(err, EPIPE, "the checkpoint engine is gone");
 		done += (size_t)n;
 	}
+	return 0;
+}
+
+int control_receive(struct control_client *c, json_t **out, struct error *err)
+{
+	json_t *j = NULL;
+	int r;
+
 	for (;;) {
 		r = next_line(c, &j, err);
 		if (r < 0)
@@ -472,6 +492,14 @@ int control_call(struct control_client *c, const char *op, json_t *args, json_t 
 	else
 		json_decref(j);
 	return 0;
+}
+
+int control_call(struct control_client *c, const char *op, json_t *args, json_t **out,
+		 struct error *err)
+{
+	int r = control_send(c, op, args, err);
+
+	return r < 0 ? r : control_receive(c, out, err);
 }
 
 void control_client_close(struct control_client *c)

@@ -85,8 +85,10 @@
  *        since the epoch | null}   (null: not known, a pipe)
  *  storage_ready {}   volumes are mounted inside the container: files may be opened
  *     ← at once
- *  wait_restored {}   ← {"timings":{…},"tasks","verified":bool} when everything is
- *                     built and stands still; or the error which the source is told too
+ *  wait_restored {"socket":PATH,"note":PATH}
+ *                     ← {"timings":{…},"tasks","verified":bool} when everything is
+ *                     built and stands still; or the error which the source is told too.
+ *                     With "socket" it is armed (below) before that is said
  *  arm {"socket":PATH}  just before the commit: from now on the end of the control socket
  *                     no longer kills the stubs; the engine waits at PATH for a restarted
  *                     ferryd, which says `run` or `abort`
@@ -149,6 +151,9 @@ struct control_client {
 };
 int control_call(struct control_client *c, const char *op, json_t *args, json_t **answer,
 		 struct error *err);
+/* The same in two halves, so that the caller can do something meanwhile. */
+int control_send(struct control_client *c, const char *op, json_t *args, struct error *err);
+int control_receive(struct control_client *c, json_t **answer, struct error *err);
 void control_client_close(struct control_client *c);
 
 #endif

@@ -354,6 +354,8 @@ int filters_read(const struct thread *th, struct filters *out, struct error *err
 
 /* ns.c: runs fn(arg) in a thread inside one namespace of `pid`. */
 int run_in_ns(pid_t pid, const char *ns, int (*fn)(void *arg), void *arg, struct error *err);
+/* Ends threads that wait inside namespaces, which keep them (and what is mounted there) alive. */
+void ns_leave(void);
 
 /* --- source (session_source.c) -------------------------------------------------------- */
 struct dump {
@@ -386,6 +388,7 @@ struct dump {
 	double cpu_own, cpu_rate; /* its own limit; processors that it used, unthrottled */
 	uint64_t cpu_used_ns;
 	int64_t cpu_since_ns;
+	bool aio;      /* at the freeze one of the tasks had a context of io_setup(2) */
 	bool postcopy; /* the last round may leave pages for later */
 	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
@@ -493,7 +496,7 @@ struct restore {
 	bool final;		/* the last round is coming in */
 	struct filters filters; /* that all tasks have inherited from init */
 	uint64_t bnd;		/* likewise: the capability bounding set */
-	bool storage_ready, received, restored, running;
+	bool storage_ready, received, restored, running, left;
 	bool verify, verified;
 	size_t ndiffer;	     /* pages */
 	struct error failed; /* code 0: fine */
@@ -513,6 +516,8 @@ int restore_pump(struct restore *r, struct error *err);
 /* Where everything has come and storage is ready: builds the rest. */
 int restore_build(struct restore *r, struct error *err);
 int restore_run(struct restore *r, json_t **answer, struct error *err);
+/* They run, and whoever asked for it has heard: what else there is to do. */
+void restore_left(struct restore *r);
 void restore_abort(struct restore *r);
 void restore_free(struct restore *r);
 

@@ -181,6 +181,7 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 		r = dump_aio_idle(d, AIO_FREEZE_NS, err);
 	if (r < 0)
 		return r;
+	d->aio = r > 0;
 	for (size_t i = 0; i < d->tasks.n; i++)
 		d->tasks.t[i]->scratch = d->tasks.t[i]->code_for = 0;
 	tasks_find_shares(&d->tasks);

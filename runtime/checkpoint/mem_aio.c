@@ -24,6 +24,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/process.h"
+#include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/ipc.pb-c.h"
 #include "runtime/checkpoint/mem_aio.h"
 #include "runtime/checkpoint/obj_common.h"
@@ -146,7 +147,7 @@ static int aio_dump(struct dump *d, struct error *err)
 	struct look l = { .d = d, .err = err, .send = true };
 	int r;
 
-	if (none_here())
+	if (!d->aio) /* since the freeze nobody has made one */
 		return 0;
 	r = peek(PEEK_AIO, look_one, &l, err);
 	if (r == 0 && l.in_flight)

@@ -186,6 +186,8 @@ struct checkpoint_part {
 	int (*check)(struct dump *d, struct obstacles *out);
 	/* Once a pre-copy round, tasks run. `args` is the object of the precopy request. */
 	int (*round)(struct dump *d, int n, json_t *args, struct error *err);
+	/* Tasks are frozen: what can take its time beside the dump of other parts begins. */
+	void (*begin)(struct dump *d);
 	/* Tasks are frozen: send the rest. */
 	int (*dump)(struct dump *d, struct error *err);
 	int (*dump_undo)(struct dump *d);

@@ -407,6 +407,18 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
 			thread_detach(&r->tasks.t[i]->threads[k]);
 	r->running = true;
+	*answer = json_pack("{s:I,s:b}", "run_ns", (json_int_t)(clock_mono_ns() - t0), "postcopy",
+			    r->late != NULL);
+	if (finish.code)
+		json_object_set_new(*answer, "warning", json_string(finish.msg));
+	return e;
+}
+
+void restore_left(struct restore *r)
+{
+	if (!r->running || r->left)
+		return;
+	r->left = true;
 	for (size_t k = 0; k < 2; k++) {
 		const struct checkpoint_part *const *p =
 			k ? checkpoint_parts_sockets : checkpoint_parts_files;
@@ -415,15 +427,11 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 			if ((*p)->leave)
 				(*p)->leave(r);
 	}
+	ns_leave();
 	if (!r->late) {
 		stream_close(r->s);
 		r->s = NULL;
 	}
-	*answer = json_pack("{s:I,s:b}", "run_ns", (json_int_t)(clock_mono_ns() - t0), "postcopy",
-			    r->late != NULL);
-	if (finish.code)
-		json_object_set_new(*answer, "warning", json_string(finish.msg));
-	return e;
 }
 
 void restore_abort(struct restore *r)
@@ -432,6 +440,7 @@ void restore_abort(struct restore *r)
 
 	if (r->running)
 		return;
+	ns_leave();
 	/* Killing a namespace's init kills all of it. */
 	for (size_t i = 0; i < r->tasks.n; i++)
 		if (r->tasks.t[i]->vpid == 1)

@@ -217,6 +217,18 @@ static int send_tree(struct dump *d, struct error *err)
 	return stream_send_msg(d->s, FRAME_TREE, &m.base, err);
 }
 
+static void parts_begin(struct dump *d)
+{
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++)
+			if ((*p)->begin)
+				(*p)->begin(d);
+	}
+}
+
 static int parts_round(struct dump *d, json_t *args, struct error *err)
 {
 	for (size_t k = 0; k < 2; k++) {
@@ -497,6 +509,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	json_decref(d->laps);
 	d->laps = json_object();
 	d->lap_ns = t0;
+	parts_begin(d);
 	dump_shared_hash_start(d);
 	r = dump_collect_fds(d, err);
 	dump_lap(d, "fds_ns");
@@ -596,6 +609,7 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 	int r;
 
 	late_stop(d);
+	ns_leave();
 	if (!d->seized && !d->round)
 		take_over(d);
 	parts_undo(d);
@@ -651,6 +665,7 @@ int dump_kill(struct dump *d, json_t **answer, struct error *err)
 	if (r < 0)
 		return r;
 	late_stop(d);
+	ns_leave();
 	/* What leaves repair mode, or writes, must not do so any more: descriptors first. */
 	dump_drop_fds(d);
 	throttle_end(d);
@@ -683,6 +698,7 @@ int dump_kill(struct dump *d, json_t **answer, struct error *err)
 void dump_free(struct dump *d)
 {
 	late_stop(d);
+	ns_leave();
 	dump_drop_fds(d);
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);

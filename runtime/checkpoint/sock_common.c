@@ -555,7 +555,15 @@ static int sock_part_round(struct dump *d, int n, json_t *args, struct error *er
 	tcp_pending_possible();
 	sock_orphans_load();
 	sock_idle_load(count_tcp(d, AF_INET) + count_tcp(d, AF_INET6));
+	sock_common_prepare(d);
 	return sock_gate_attach(d, err);
+}
+
+/* What is on its way on lo arrives while others are dumped. */
+static void sock_part_begin(struct dump *d)
+{
+	(void)d;
+	sock_gate_close(true);
 }
 
 /* Frozen: what no descriptor leads to. */
@@ -568,6 +576,7 @@ static int sock_part_dump(struct dump *d, struct error *err)
 	sock_common_prepare(d);
 	if (n == 0) {
 		sock_gate_close(true);
+		sock_gate_wait();
 		sock_idle_read(d);
 		tcp_ahead_start(d);
 		n = sock_orphans_read(d, &o, err);
@@ -608,6 +617,7 @@ static void sock_part_leave(struct restore *r)
 const struct checkpoint_part sock_part = {
 	.name = "sockets",
 	.round = sock_part_round,
+	.begin = sock_part_begin,
 	.dump = sock_part_dump,
 	.dump_undo = sock_part_undo,
 	.receive = sock_part_receive,

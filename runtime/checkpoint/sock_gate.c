@@ -20,13 +20,16 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/process.h"
 #include "runtime/checkpoint/bpf/lo_gate.skel.h"
 
+#define ARRIVE_NS  200000 /* what is in the backlog is delivered in microseconds */
 #define TCX_EGRESS 47 /* BPF_TCX_EGRESS; libbpf 1.1 does not know it */
 
 static struct lo_gate_bpf *gate;
 static int gate_link = -1;
 static bool lasting; /* attached without a link */
+static int64_t closed_ns;
 
 static int attach(void *arg)
 {
@@ -90,9 +93,15 @@ void sock_gate_close(bool closed)
 	if (closed == (gate->bss->closed != 0))
 		return;
 	gate->bss->closed = closed;
-	/* what is in the backlog arrives meanwhile */
-	if (closed)
-		usleep(200);
+	closed_ns = clock_mono_ns();
+}
+
+void sock_gate_wait(void)
+{
+	int64_t left = closed_ns + ARRIVE_NS - clock_mono_ns();
+
+	if (gate && left > 0)
+		clock_sleep_ns(left);
 }
 
 void sock_gate_detach(void)

@@ -9,6 +9,8 @@
 int sock_gate_attach(struct dump *d, struct error *err);
 /* From now on no packet goes out on lo, or again. Nothing where none is attached. */
 void sock_gate_close(bool closed);
+/* Once it is closed: waits until what was on its way has arrived. */
+void sock_gate_wait(void);
 void sock_gate_detach(void);
 
 #endif
