@@ -39,6 +39,58 @@ static void test_networks_are_isolated(void **state)
 	expect_ping(HOST_A, "a3", "10.88.2.1", true); /* its gateway is there */
 }
 
+/* In a container: 0 where its limits are the host's, and its table of connections its own. */
+static int look_at_tcp(void *arg)
+{
+	static const char *const limits[] = { "tcp_max_tw_buckets", "tcp_max_syn_backlog" };
+	char (*want)[32] = arg;
+
+	for (size_t i = 0; i < 2; i++) {
+		CLEANUP_FREE char *path = str_format("/proc/sys/net/ipv4/%s", limits[i]);
+		CLEANUP_FREE char *text = NULL;
+
+		if (file_read(path, 32, &text, NULL, NULL) < 0 || strcmp(text, want[i]))
+			return 1;
+	}
+	if (access("/proc/sys/net/ipv4/tcp_child_ehash_entries", F_OK) == 0) {
+		CLEANUP_FREE char *text = NULL;
+
+		/* Another namespace's would be shown as a negative number. */
+		if (file_read("/proc/sys/net/ipv4/tcp_ehash_entries", 32, &text, NULL, NULL) < 0 ||
+		    atoi(text) <= 0 || atoi(text) > 65536)
+			return 2;
+	}
+	return 0;
+}
+
+static int do_look_at_tcp(struct host *h, void *arg, struct error *err)
+{
+	static char want[256][32]; /* as long as any argument (hosts.h) */
+	CLEANUP_FREE char *tw = NULL;
+	CLEANUP_FREE char *syn = NULL;
+	CLEANUP_FREE char *child = NULL;
+	int r = file_read("/proc/sys/net/ipv4/tcp_max_tw_buckets", 31, &tw, NULL, err);
+
+	(void)h;
+	if (r == 0)
+		r = file_read("/proc/sys/net/ipv4/tcp_max_syn_backlog", 31, &syn, NULL, err);
+	if (r < 0)
+		return r;
+	snprintf(want[0], sizeof(want[0]), "%s", tw);
+	snprintf(want[1], sizeof(want[1]), "%s", syn);
+	if (file_read("/proc/sys/net/ipv4/tcp_child_ehash_entries", 31, &child, NULL, NULL) == 0 &&
+	    strcmp(child, "0\n"))
+		return error_set(err, EINVAL, "the host's setting stays changed: %s", child);
+	r = container_do(arg, look_at_tcp, want);
+	return r ? error_set(err, EINVAL, "in the container: %d", r) : 0;
+}
+
+static void test_table_of_connections_is_small_and_limits_are_not(void **state)
+{
+	(void)state;
+	host_text(HOST_A, do_look_at_tcp, "a1");
+}
+
 /* --- hold ------------------------------------------------------------------------------- */
 
 #define FRAMES 12000 /* fewer than the queue holds, so that even a stalled machine loses none */
@@ -721,6 +773,7 @@ int main(void)
 		cmocka_unit_test(test_containers_of_one_host_reach_each_other),
 		cmocka_unit_test(test_containers_of_two_hosts_reach_each_other),
 		cmocka_unit_test(test_networks_are_isolated),
+		cmocka_unit_test(test_table_of_connections_is_small_and_limits_are_not),
 		cmocka_unit_test(test_hold_and_release_keep_every_packet_in_order),
 		cmocka_unit_test(test_hold_keeps_packets_of_the_same_host_in_order),
 		cmocka_unit_test(test_held_packets_wait_and_are_counted),
