@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,6 +142,19 @@ static int64_t clock_ns(clockid_t id)
 
 	clock_gettime(id, &ts);
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int thread_hurry(void)
+{
+	int nice = getpriority(PRIO_PROCESS, 0); /* 0 is this thread (getpriority(2), NOTES) */
+
+	setpriority(PRIO_PROCESS, 0, -20);
+	return nice;
+}
+
+void thread_calm(int nice)
+{
+	setpriority(PRIO_PROCESS, 0, nice);
 }
 
 int64_t clock_mono_ns(void)

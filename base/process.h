@@ -37,6 +37,13 @@ int process_enter_ns(pid_t pid, const char *ns, struct error *err);
 /* Signal by number or name ("15", "TERM", "SIGTERM", "RTMIN+3"); 0 for an unknown one. */
 int signal_number(const char *name);
 
+/*
+ * For the milliseconds in which others wait for this thread (and threads that it starts): it
+ * goes before all that is not as urgent. thread_calm() takes what thread_hurry() gave.
+ */
+int thread_hurry(void);
+void thread_calm(int nice);
+
 /* CLOCK_MONOTONIC and CLOCK_REALTIME in nanoseconds. */
 int64_t clock_mono_ns(void);
 int64_t clock_real_ns(void);

@@ -139,6 +139,32 @@ int document_change(struct fabric *f, const char *key, store_change_fn *change, 
 	return error_set(err, EBUSY, "%s is being changed by others all the time; try again", key);
 }
 
+int document_change_known(struct fabric *f, const char *key, store_change_fn *change, void *ctx,
+			  struct error *err)
+{
+	CLEANUP_JSON json_t *known = NULL;
+	CLEANUP_JSON json_t *doc = NULL;
+	uint64_t version, now;
+	int r;
+
+	pthread_mutex_lock(&f->lock);
+	known = json_incref(json_object_get(f->docs, key));
+	version = (uint64_t)json_int(f->versions, key, 0);
+	pthread_mutex_unlock(&f->lock);
+	doc = known ? json_deep_copy(known) : NULL;
+	/* What an old copy is refused for may be in order by now. */
+	if (!doc || version == STORE_ABSENT || version == STORE_ANY || change(ctx, doc, NULL))
+		return document_change(f, key, change, ctx, NULL, err);
+	r = store_put(f->store, key, doc, version, &now, err);
+	if (r == -ECANCELED) {
+		error_clear(err);
+		return document_change(f, key, change, ctx, NULL, err);
+	}
+	if (r == 0)
+		written(f, key, doc, now);
+	return r;
+}
+
 int document_get(struct fabric *f, const char *key, json_t **value, struct error *err)
 {
 	return store_get(f->store, key, value, NULL, err);

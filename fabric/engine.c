@@ -76,14 +76,30 @@ int engine_reach(const char *socket_path, struct engine **out, struct error *err
 	return 0;
 }
 
-int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer, struct error *err)
+int engine_send(struct engine *e, const char *op, json_t *args, struct error *err)
 {
 	int r;
 
 	pthread_mutex_lock(&e->busy);
-	r = control_call(&e->control, op, args, answer, err);
+	r = control_send(&e->control, op, args, err);
+	if (r < 0)
+		pthread_mutex_unlock(&e->busy);
+	return r < 0 ? error_wrap(err, "checkpoint engine: %s", op) : 0;
+}
+
+int engine_receive(struct engine *e, const char *op, json_t **answer, struct error *err)
+{
+	int r = control_receive(&e->control, answer, err);
+
 	pthread_mutex_unlock(&e->busy);
 	return r < 0 ? error_wrap(err, "checkpoint engine: %s", op) : r;
+}
+
+int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer, struct error *err)
+{
+	int r = engine_send(e, op, args, err);
+
+	return r < 0 ? r : engine_receive(e, op, answer, err);
 }
 
 void engine_kill(struct engine *e)

@@ -26,6 +26,13 @@ int engine_reach(const char *socket, struct engine **out, struct error *err);
 /* One request; `args` (reference taken) and `answer` may be NULL. */
 int engine_call(struct engine *e, const char *op, json_t *args, json_t **answer, struct error *err);
 
+/*
+ * The same in two halves, in one thread: whoever has sent must receive, and nobody else's
+ * call gets through in between.
+ */
+int engine_send(struct engine *e, const char *op, json_t *args, struct error *err);
+int engine_receive(struct engine *e, const char *op, json_t **answer, struct error *err);
+
 /* Kills it, whatever it does: what it was building dies with it. */
 void engine_kill(struct engine *e);
 

@@ -225,9 +225,12 @@ struct fabric_migrate_options {
  *   {"State":"POSTCOPY","LeftBytes","LateBytes","Wanted"}
  * and at last the summary, which is also *out:
  *   {"Id","Container","From","To","TotalNs","Rounds","Bytes","MemoryBytes","BlackoutNs",
- *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs"},"Verified":bool,"Cold":bool,
+ *    "Split":{"FreezeNs","StorageNs","MemoryNs","RestoreNs","NetworkNs","CommitNs","OtherNs"},
+ *    "Verified":bool,"Cold":bool,
  *    "PostCopy":{"Ns","Bytes","Faults","MedianNs","MaxNs","ZeroFaults"} where it was,
  *    "Engine":{"dump":{…},"restore":{…}}}: the engines' own timings, see control.h
+ * Of the split, Storage and Memory are side by side; with the longer of them all the others
+ * add up to the blackout. Other is what has no name: messages, waiting for a processor.
  */
 typedef void fabric_progress(void *ctx, const json_t *progress);
 int fabric_migrate(struct fabric *f, const char *ref, const char *host,

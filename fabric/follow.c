@@ -69,18 +69,30 @@ void network_follow(struct fabric *f, const json_t *before, const json_t *after)
 		set_remote(f, before, NULL);
 }
 
+/* Late news of a migration after which the container has moved on. */
+static bool is_stale(struct fabric *f, const char *id, const char *from, const char *to)
+{
+	CLEANUP_FREE char *key = container_key(id);
+	CLEANUP_JSON json_t *doc = document_cached(f, key);
+	const char *is = up_on(doc);
+
+	return is && from && strcmp(is, from) && strcmp(is, to);
+}
+
 static int rpc_repoint(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
 		       struct error *err)
 {
 	struct fabric *f = ctx;
-	const char *host = NULL;
+	const char *host = NULL, *id = NULL;
 	int r = json_want_str(params, "host", true, &host, err);
 
-	(void)req;
 	(void)result;
+	if (!r)
+		r = json_want_str(params, "id", true, &id, err);
 	if (r < 0)
 		return r;
-	set_remote(f, params, host);
+	if (!is_stale(f, id, rpc_request_peer(req), host))
+		set_remote(f, params, host);
 	return 0;
 }
 
@@ -108,32 +120,52 @@ static void *repoint_one(void *arg)
 	return NULL;
 }
 
-void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, const char *except)
+json_t *network_others(struct fabric *f, const char *to_host, const char *except)
 {
 	CLEANUP_JSON json_t *hosts = NULL;
-	CLEANUP_JSON json_t *params =
-		json_pack("{s:s, s:s, s:O}", "host", to_host, "name", json_str(doc, "name", ""),
-			  "endpoints", json_object_get(doc, "endpoints"));
-	struct repoint jobs[HOSTS_MAX];
-	pthread_t threads[HOSTS_MAX];
-	size_t i, n = 0;
-	json_t *h;
+	json_t *others, *h;
+	size_t i;
 
 	if (!f->cluster || host_list(f->store, &hosts, NULL) < 0)
-		return;
+		return NULL;
+	others = json_array();
 	json_array_foreach (hosts, i, h) {
 		const char *name = json_str(h, "name", "");
 
-		if (!strcmp(name, f->host) || !strcmp(name, to_host) ||
-		    (except && !strcmp(name, except)) || !json_bool(h, "alive", false) ||
-		    n == HOSTS_MAX)
-			continue;
-		jobs[n] = (struct repoint){ f, name, params };
+		if (strcmp(name, f->host) && strcmp(name, to_host) &&
+		    (!except || strcmp(name, except)) && json_bool(h, "alive", false))
+			json_array_append_new(others, json_string(name));
+	}
+	return others;
+}
+
+void network_repoint_at(struct fabric *f, const json_t *doc, const char *to_host,
+			const json_t *others)
+{
+	CLEANUP_JSON json_t *params = json_pack(
+		"{s:s, s:s, s:s, s:O}", "host", to_host, "id", json_str(doc, "id", ""), "name",
+		json_str(doc, "name", ""), "endpoints", json_object_get(doc, "endpoints"));
+	struct repoint jobs[HOSTS_MAX];
+	pthread_t threads[HOSTS_MAX];
+	size_t i, n = 0;
+	json_t *name;
+
+	json_array_foreach (others, i, name) {
+		if (n == HOSTS_MAX)
+			break;
+		jobs[n] = (struct repoint){ f, json_string_value(name), params };
 		if (!pthread_create(&threads[n], NULL, repoint_one, &jobs[n]))
 			n++;
 	}
 	for (i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
+}
+
+void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, const char *except)
+{
+	CLEANUP_JSON json_t *others = network_others(f, to_host, except);
+
+	network_repoint_at(f, doc, to_host, others);
 }
 
 /* --- names -------------------------------------------------------------------------- */

@@ -90,6 +90,12 @@ int document_new(struct fabric *f, const char *key, json_t *doc, struct error *e
 /* Read, change, write with compare-and-swap; see store_change_fn. *value may be NULL. */
 int document_change(struct fabric *f, const char *key, store_change_fn *change, void *ctx,
 		    json_t **value, struct error *err);
+/*
+ * The same on the mirror's copy, without reading first: one round trip where that is the
+ * newest, else as document_change().
+ */
+int document_change_known(struct fabric *f, const char *key, store_change_fn *change, void *ctx,
+			  struct error *err);
 /* Fresh from the store. */
 int document_get(struct fabric *f, const char *key, json_t **value, struct error *err);
 /* Deletes; a missing one is fine. */
@@ -195,6 +201,11 @@ char *network_host_address(struct fabric *f, const char *host);
 void network_follow(struct fabric *f, const json_t *before, const json_t *after);
 /* Points all other hosts (but `except`) at the host that gets the endpoints' packets now. */
 void network_repoint(struct fabric *f, const json_t *doc, const char *to_host, const char *except);
+/* Whom network_repoint() would tell: names of live hosts (new reference), NULL: none known. */
+json_t *network_others(struct fabric *f, const char *to_host, const char *except);
+/* Tells these. */
+void network_repoint_at(struct fabric *f, const json_t *doc, const char *to_host,
+			const json_t *others);
 int network_lookup(void *ctx, const char *network_id, const char *name, json_t **ips);
 extern const struct rpc_method network_methods[];
 

@@ -240,7 +240,6 @@ static int prepare(struct migration *m, struct error *err)
 {
 	CLEANUP_FREE char *key = container_key(json_str(m->doc, "id", ""));
 	CLEANUP_JSON json_t *answer = NULL;
-	CLEANUP_FREE char *address = NULL;
 	json_t *args, *params;
 	int r = document_change(m->f, key, migration_mark, m, NULL, err);
 
@@ -253,10 +252,10 @@ static int prepare(struct migration *m, struct error *err)
 	r = migration_rpc(m, "migrate.prepare", params, PREPARE_TIMEOUT_NS, &answer, err);
 	if (r < 0)
 		return r;
-	address = network_host_address(m->f, m->to);
-	if (!address)
+	m->to_address = network_host_address(m->f, m->to);
+	if (!m->to_address)
 		return error_set(err, EHOSTUNREACH, "host %s has no address", m->to);
-	args = json_pack("{s:s, s:I, s:s, s:{s:s, s:s, s:s}}", "address", address, "port",
+	args = json_pack("{s:s, s:I, s:s, s:{s:s, s:s, s:s}}", "address", m->to_address, "port",
 			 (json_int_t)json_int(answer, "port", 0), "token", m->id, "tls", "cert",
 			 cluster_cert_path(m->f->cluster), "key", cluster_key_path(m->f->cluster),
 			 "ca", cluster_ca_path(m->f->cluster));
@@ -391,17 +390,26 @@ void migration_decide(struct migration *m)
 	}
 }
 
+/* B says so at once when packets flow again; what it does afterwards is no pause. */
+static void on_commit_progress(void *ctx, json_t *body)
+{
+	struct migration *m = ctx;
+
+	if (json_bool(body, "released", false))
+		m->released_ns = clock_mono_ns();
+}
+
 static int commit(struct migration *m, struct error *err)
 {
 	CLEANUP_JSON json_t *answer = NULL;
-	json_t *flows = NULL, *params = json_object();
+	CLEANUP_JSON json_t *params =
+		json_pack("{s:s, s:O*}", "migration", m->id, "flows", m->flows);
 	int r;
 
-	if (!netd_flows_export(m->f->netd, json_str(m->doc, "id", ""), &flows, NULL))
-		json_object_set_new(params, "flows", flows);
 	migrate_log_tail(m, params);
-	r = migration_rpc(m, "migrate.commit", params, COMMIT_TIMEOUT_NS, &answer, err);
-	m->blackout_ns = clock_mono_ns() - m->blackout_start_ns;
+	r = rpc_call_progress(m->f->client, m->to, "migrate.commit", params, COMMIT_TIMEOUT_NS,
+			      on_commit_progress, m, &answer, err);
+	m->blackout_ns = (m->released_ns ? m->released_ns : clock_mono_ns()) - m->blackout_start_ns;
 	if (r < 0)
 		return r;
 	m->committed = true;
@@ -410,8 +418,6 @@ static int commit(struct migration *m, struct error *err)
 	m->network_ns += json_int(answer, "release_ns", 0);
 	m->verified = json_bool(answer, "verified", false);
 	m->engine_restore = json_incref(json_object_get(answer, "timings"));
-	/* B's clock stops when packets flow again; what it does afterwards is no pause. */
-	m->blackout_ns -= json_int(answer, "after_ns", 0);
 	return 0;
 }
 
@@ -473,6 +479,7 @@ static void undo(struct migration *m)
 	if (m->marked &&
 	    migration_rpc(m, "migrate.abort", json_object(), STEP_TIMEOUT_NS, NULL, &err) < 0)
 		log_warn("migration %s: host %s cleans up by itself: %s", m->id, m->to, err.msg);
+	migration_repointed(m);
 	if (m->turned)
 		migrate_take_back(m->f, m->doc, m->to);
 	error_clear(&err);
@@ -494,15 +501,28 @@ static void clean_up(struct migration *m)
 	migration_enter(m, MIGRATION_CLEANUP);
 	if (m->engine && engine_call(m->engine, "kill", NULL, NULL, &err) < 0)
 		log_warn("migration %s: %s", m->id, err.msg);
+	migration_repointed(m);
 	container_unmake(m->f, m->doc);
 	unlink(socket);
+}
+
+/*
+ * What is left of the blackout: words between daemons and engines, and waiting for a
+ * processor. The others follow one another, but for storage, which is beside memory.
+ */
+static int64_t other_ns(const struct migration *m)
+{
+	int64_t named = m->freeze_ns + m->network_ns + m->restore_ns + m->commit_ns;
+
+	named += m->memory_ns > m->storage_ns ? m->memory_ns : m->storage_ns;
+	return m->blackout_ns > named ? m->blackout_ns - named : 0;
 }
 
 static json_t *summary(const struct migration *m)
 {
 	return json_pack(
 		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:b, "
-		"s:O*, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*, s:O*}, s:I}",
+		"s:O*, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:O*, s:O*, s:O*}, s:I}",
 		"State", "DONE", "Id", m->id, "Container", json_str(m->doc, "name", ""), "From",
 		m->f->host, "To", m->to, "TotalNs", (json_int_t)(clock_mono_ns() - m->start_ns),
 		"Rounds", (json_int_t)m->rounds, "Bytes", (json_int_t)m->bytes, "MemoryBytes",
@@ -510,9 +530,10 @@ static json_t *summary(const struct migration *m)
 		m->verified, "Cold", m->cold, "PostCopy", m->late, "Split", "FreezeNs",
 		(json_int_t)m->freeze_ns, "StorageNs", (json_int_t)m->storage_ns, "MemoryNs",
 		(json_int_t)m->memory_ns, "RestoreNs", (json_int_t)m->restore_ns, "NetworkNs",
-		(json_int_t)m->network_ns, "CommitNs", (json_int_t)m->commit_ns, "Engine", "dump",
-		m->engine_dump, "restore", m->engine_restore, "storage", m->storage_laps,
-		"PrecopyNs", (json_int_t)m->precopy_ns);
+		(json_int_t)m->network_ns, "CommitNs", (json_int_t)m->commit_ns, "OtherNs",
+		(json_int_t)other_ns(m), "Engine", "dump", m->engine_dump, "restore",
+		m->engine_restore, "storage", m->storage_laps, "PrecopyNs",
+		(json_int_t)m->precopy_ns);
 }
 
 /* --- the machine -------------------------------------------------------------------- */
@@ -520,7 +541,7 @@ static json_t *summary(const struct migration *m)
 static int run_live(struct migration *m, json_t **out, struct error *err)
 {
 	CLEANUP_JSON json_t *obstacles = NULL;
-	int r;
+	int r, nice;
 
 	migration_enter(m, MIGRATION_ADMIT);
 	r = preflight(m, &obstacles, err);
@@ -537,8 +558,11 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 	r = prepare(m, err);
 	if (!r) {
 		migration_enter(m, MIGRATION_PRECOPY);
+		migration_warm(m);
 		r = migration_precopy(m, err);
+		migration_warmed(m);
 	}
+	nice = thread_hurry();
 	rcu_expedite(true);
 	if (!r) {
 		migration_enter(m, MIGRATION_BLACKOUT);
@@ -549,6 +573,7 @@ static int run_live(struct migration *m, json_t **out, struct error *err)
 		r = commit(m, err);
 	}
 	rcu_expedite(false);
+	thread_calm(nice);
 	if (r < 0 && m->marked)
 		migration_decide(m);
 	if (!m->committed) {
@@ -665,6 +690,9 @@ static int attempt(struct fabric *f, const json_t *doc, const char *host,
 	json_decref(m.storage_laps);
 	json_decref(m.engine_restore);
 	json_decref(m.late);
+	json_decref(m.flows);
+	json_decref(m.others);
+	free(m.to_address);
 	return r;
 }
 

@@ -25,6 +25,11 @@ struct migration {
 	json_t *doc, *live; /* document; what the container manager says */
 	json_t *engine_dump, *engine_restore, *storage_laps; /* where the time went */
 	json_t *late;					     /* what post-copy took */
+	json_t *flows;					     /* with the outside, for B */
+	char *to_address;
+	json_t *others; /* hosts that are told of the move */
+	pthread_t warm, repoint;
+	bool warming, repointing; /* these threads are to be joined */
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
@@ -40,7 +45,7 @@ struct migration {
 	int64_t log_sent; /* bytes of the container's log that B has */
 	bool cold, verified;
 	int64_t start_ns, blackout_start_ns;
-	int64_t rounds, bytes, memory_bytes, blackout_ns;
+	int64_t rounds, bytes, memory_bytes, blackout_ns, released_ns;
 	int64_t precopy_ns, freeze_ns, storage_ns, memory_ns, restore_ns, network_ns, commit_ns;
 };
 
@@ -74,6 +79,13 @@ int migration_precopy(struct migration *m, struct error *err);
 
 /* Packets turned, tasks frozen, volumes and the rest of the state at B. */
 int migration_blackout(struct migration *m, struct error *err);
+
+/* Begins to make ready what a blackout would have to wait for: connections, whom to tell. */
+void migration_warm(struct migration *m);
+void migration_warmed(struct migration *m);
+
+/* Waits until the other hosts have been told where the container is. */
+void migration_repointed(struct migration *m);
 
 /* -EPROTO with the first of them in the message. */
 int migration_refuse(const json_t *list, struct error *err);

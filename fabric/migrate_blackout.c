@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The blackout of a migration, at the source: packets turned to B, tasks stopped, and then
- * side by side what is left of the state sent and the volumes handed over:
+ * The blackout of a migration, at the source: packets turned to B while the tasks are being
+ * stopped, and then side by side what is left of the state sent and the volumes handed over:
  *
- *   engine    dump ─────────────────────────────────────────►
- *   volumes   FIFREEZE, quiesce ┬ B: preview, mount ─────────►
- *                               └ demote, then B: claim ─────►
+ *   engine    freeze ─────────────┐ dump ───────────────────────────────────────►
+ *   packets   B: hold ─ turned ───┴ egress blocked; flows read
+ *   volumes                         FIFREEZE, quiesce ┬ B: preview, mount ───────►
+ *                                                     └ demote, then B: claim ───►
+ *   others                          told where the container is now ─────────────┄►
  *
- * What was done is noted in struct migration; its undo is in fabric/migrate.c.
+ * Nothing reads a socket before packets are turned, tasks stopped and egress is blocked. What
+ * was done is noted in struct migration; its undo is in fabric/migrate.c.
  */
 #include "fabric/migrate.h"
 
@@ -16,6 +19,42 @@
 #include "base/fd.h"
 
 #define STEP_TIMEOUT_NS 10000000000ll
+#define HOLD_TIMEOUT_NS 5000000000ll /* the tasks stand still already */
+#define WARM_NS		1000000000ll
+
+/* --- before it ---------------------------------------------------------------------- */
+
+static void *warm_thread(void *arg)
+{
+	struct migration *m = arg;
+	int64_t end = clock_mono_ns() + WARM_NS;
+	json_t *name;
+	size_t i;
+
+	/* At once at most: storage, claim and commit. */
+	rpc_client_warm(m->f->client, m->to,
+			json_array_size(json_object_get(m->doc, "volumes")) ? 3 : 1, WARM_NS);
+	m->others = network_others(m->f, m->to, NULL);
+	json_array_foreach (m->others, i, name)
+		if (clock_mono_ns() < end)
+			rpc_client_warm(m->f->client, json_string_value(name), 1,
+					end - clock_mono_ns());
+	return NULL;
+}
+
+void migration_warm(struct migration *m)
+{
+	m->warming = pthread_create(&m->warm, NULL, warm_thread, m) == 0;
+}
+
+void migration_warmed(struct migration *m)
+{
+	if (m->warming)
+		pthread_join(m->warm, NULL);
+	m->warming = false;
+}
+
+/* --- volumes ------------------------------------------------------------------------ */
 
 struct storage {
 	struct migration *m;
@@ -71,15 +110,14 @@ static void *storage_thread(void *arg)
 		s->freeze_ns += t1 - t0;
 		s->quiesce_ns += clock_mono_ns() - t1;
 	}
-	s->result = json_array_size(volumes) ? -pthread_create(&thread, NULL, lock_thread, s) : 0;
+	s->result = -pthread_create(&thread, NULL, lock_thread, s);
 	if (s->result < 0) {
 		error_sys(&s->err, -s->result, "starting a thread");
 		return NULL;
 	}
 	s->result = migration_rpc(m, "migrate.storage", json_object(), STEP_TIMEOUT_NS, &taken,
 				  &s->err);
-	if (json_array_size(volumes))
-		pthread_join(thread, NULL);
+	pthread_join(thread, NULL);
 	if (s->result >= 0 && s->locks < 0) {
 		s->result = s->locks;
 		s->err = s->locks_err;
@@ -94,79 +132,113 @@ static void *storage_thread(void *arg)
 	return NULL;
 }
 
-/* Packets are turned; tasks stopped, the rest of the state sent, volumes handed over. */
-static int stop_and_send(struct migration *m, struct error *err)
+/* --- the blackout ------------------------------------------------------------------- */
+
+/*
+ * Tasks stop while B begins to hold packets and they are turned there: neither needs the
+ * other. What a task still sends is let through until all stand still.
+ */
+static int turn_and_stop(struct migration *m, struct error *err)
 {
 	const char *id = json_str(m->doc, "id", "");
-	CLEANUP_FREE char *to_address = network_host_address(m->f, m->to);
 	CLEANUP_JSON json_t *freeze = NULL;
-	CLEANUP_JSON json_t *dump = NULL;
-	CLEANUP_FREE char *socket = migrate_socket(m->f, id);
-	CLEANUP_FREE char *folder = str_format("%s/migrations", m->f->run_dir);
-	json_t *args;
-	struct storage storage = { .m = m };
-	pthread_t thread;
-	int64_t t;
-	int r;
+	int r = engine_send(m->engine, "freeze", NULL, err), stopped;
 
-	r = netd_forward(m->f->netd, id, to_address, err);
 	if (r < 0)
 		return r;
-	m->network_ns = clock_mono_ns() - m->blackout_start_ns;
-
-	r = engine_call(m->engine, "freeze", NULL, &freeze, err);
-	if (r < 0)
-		return r;
-	m->frozen = true;
+	r = migration_rpc(m, "migrate.hold", json_object(), HOLD_TIMEOUT_NS, NULL, err);
+	if (!r) {
+		m->turned = true;
+		r = netd_forward(m->f->netd, id, m->to_address, err);
+	}
+	stopped = engine_receive(m->engine, "freeze", &freeze, r < 0 ? NULL : err);
+	m->frozen = stopped >= 0;
 	m->freeze_ns = json_int(freeze, "freeze_ns", 0);
-	r = netd_block_egress(m->f->netd, id, true, err);
-	if (!r && m->postcopy)
-		r = dir_make(folder, 0700, err);
-	if (r < 0)
-		return r;
-	r = pthread_create(&thread, NULL, storage_thread, &storage);
-	if (r)
-		return error_sys(err, r, "starting a thread");
-	t = clock_mono_ns();
-	args = json_pack("{s:b, s:b, s:s}", "verify", m->options.verify, "postcopy", m->postcopy,
-			 "socket", socket);
-	r = engine_call(m->engine, "dump", args, &dump, err);
-	m->memory_ns = clock_mono_ns() - t;
-	pthread_join(thread, NULL);
-	m->storage_ns = storage.ns;
-	if (r >= 0 && storage.result < 0)
-		r = error_set(err, -storage.result, "%s", storage.err.msg);
-	if (r < 0)
-		return r;
-	m->bytes += json_int(dump, "bytes", 0);
-	m->postcopy = json_bool(dump, "postcopy", false);
-	m->engine_dump = json_incref(json_object_get(dump, "timings"));
-	return 0;
+	if (r >= 0)
+		r = stopped;
+	if (r >= 0)
+		r = netd_block_egress(m->f->netd, id, true, err);
+	m->network_ns = clock_mono_ns() - m->blackout_start_ns - m->freeze_ns;
+	return r;
 }
 
 static void *repoint_thread(void *arg)
 {
 	struct migration *m = arg;
 
-	network_repoint(m->f, m->doc, m->to, NULL);
+	network_repoint_at(m->f, m->doc, m->to, m->others);
 	return NULL;
+}
+
+/* Until the other hosts have heard of it, what they send here is passed on. */
+static int repoint_begin(struct migration *m, struct error *err)
+{
+	int r = pthread_create(&m->repoint, NULL, repoint_thread, m);
+
+	m->repointing = !r;
+	return r ? error_sys(err, r, "starting a thread") : 0;
+}
+
+void migration_repointed(struct migration *m)
+{
+	if (m->repointing)
+		pthread_join(m->repoint, NULL);
+	m->repointing = false;
+}
+
+/* All that is left of the state, by the engine; *dump: its answer. */
+static int dump(struct migration *m, json_t **answer, struct error *err)
+{
+	CLEANUP_FREE char *socket = migrate_socket(m->f, json_str(m->doc, "id", ""));
+	CLEANUP_FREE char *folder = str_format("%s/migrations", m->f->run_dir);
+	int64_t start = clock_mono_ns();
+	int r = m->postcopy ? dir_make(folder, 0700, err) : 0;
+
+	if (!r)
+		r = engine_send(m->engine, "dump",
+				json_pack("{s:b, s:b, s:s}", "verify", m->options.verify,
+					  "postcopy", m->postcopy, "socket", socket),
+				err);
+	if (r < 0)
+		return r;
+	/* No packet passes any more: these are all. */
+	netd_flows_export(m->f->netd, json_str(m->doc, "id", ""), &m->flows, NULL);
+	r = engine_receive(m->engine, "dump", answer, err);
+	m->memory_ns = clock_mono_ns() - start;
+	return r;
+}
+
+static int send_rest(struct migration *m, struct error *err)
+{
+	bool volumes = json_array_size(json_object_get(m->doc, "volumes")) > 0;
+	CLEANUP_JSON json_t *answer = NULL;
+	struct storage storage = { .m = m };
+	pthread_t thread;
+	int r = volumes ? pthread_create(&thread, NULL, storage_thread, &storage) : 0;
+
+	if (r)
+		return error_sys(err, r, "starting a thread");
+	r = repoint_begin(m, err);
+	if (!r)
+		r = dump(m, &answer, err);
+	if (volumes)
+		pthread_join(thread, NULL);
+	m->storage_ns = storage.ns;
+	if (r >= 0 && storage.result < 0)
+		r = error_set(err, -storage.result, "%s", storage.err.msg);
+	if (r < 0)
+		return r;
+	m->bytes += json_int(answer, "bytes", 0);
+	m->postcopy = json_bool(answer, "postcopy", false);
+	m->engine_dump = json_incref(json_object_get(answer, "timings"));
+	return 0;
 }
 
 int migration_blackout(struct migration *m, struct error *err)
 {
-	pthread_t thread;
 	int r;
 
 	m->blackout_start_ns = clock_mono_ns();
-	r = migration_rpc(m, "migrate.hold", json_object(), STEP_TIMEOUT_NS, NULL, err);
-	if (r < 0)
-		return r;
-	m->turned = true;
-	/* Until the other hosts have heard of it, what they send here is passed on. */
-	r = pthread_create(&thread, NULL, repoint_thread, m);
-	if (r)
-		return error_sys(err, r, "starting a thread");
-	r = stop_and_send(m, err);
-	pthread_join(thread, NULL);
-	return r;
+	r = turn_and_stop(m, err);
+	return r < 0 ? r : send_rest(m, err);
 }

@@ -7,9 +7,13 @@
  *   migrate.prepare  image, container files, endpoint (standby), volumes (standby), a stub
  *                    process, an engine that listens for the source's
  *   migrate.hold     packets are queued from now on
- *   migrate.storage  volumes taken (tentatively), mounted in the stub's namespace
+ *   migrate.storage  volumes taken (tentatively), mounted in the stub's namespace; without
+ *                    volumes there is no such call
  *   migrate.claim    meanwhile the source has given their locks away: taken
  *   migrate.commit   everything is built; the document is swapped; it runs
+ *
+ * From the moment the storage is there a thread waits for the engine to have built everything,
+ * and arms it, so that a commit finds it done.
  *   migrate.abort    all of it away again
  *
  * What comes between is given up when the document stops naming the migration (the source
@@ -39,8 +43,12 @@ struct incoming {
 	pid_t stub;
 	bool committed; /* the document names us: only forward */
 	bool claimed;	/* the locks of its volumes are ours */
-	bool ending;	/* somebody is taking it down */
-	int users;	/* RPC handlers that work on it */
+	bool arming;	/* arm_thread() was started */
+	int armed;	/* what came of it: 1, or -errno with arm_error; 0: not yet */
+	struct error arm_error;
+	json_t *restored; /* the engine's word on what it has built */
+	bool ending;	  /* somebody is taking it down */
+	int users;	  /* RPC handlers that work on it */
 };
 
 /* --- clocks ------------------------------------------------------------------------- */
@@ -143,6 +151,7 @@ static bool incoming_end(struct fabric *f, struct incoming *in, int own_users)
 		return false;
 	}
 	in->ending = true;
+	pthread_cond_broadcast(&f->changed);
 	while (in->users > own_users)
 		pthread_cond_wait(&f->changed, &f->lock);
 	for (p = &f->incoming; *p; p = &(*p)->next) {
@@ -158,6 +167,7 @@ static bool incoming_end(struct fabric *f, struct incoming *in, int own_users)
 static void incoming_free(struct incoming *in)
 {
 	engine_free(in->engine);
+	json_decref(in->restored);
 	free(in->id);
 	free(in->container);
 	free(in->from);
@@ -410,6 +420,86 @@ static int rpc_prepare(void *ctx, struct rpc_request *req, json_t *params, json_
 	return 0;
 }
 
+/* --- armed -------------------------------------------------------------------------- */
+
+struct arm_job {
+	struct fabric *f;
+	struct incoming *in; /* one of its users */
+};
+
+static void *arm_thread(void *arg)
+{
+	struct arm_job *job = arg;
+	struct incoming *in = job->in;
+	struct fabric *f = job->f;
+	CLEANUP_FREE char *path = migrate_socket(f, in->container);
+	CLEANUP_FREE char *folder = str_format("%s/migrations", f->run_dir);
+	CLEANUP_FREE char *note = migrate_note(f, in->container);
+	struct error err = { 0 };
+	json_t *restored = NULL;
+	int r = dir_make(folder, 0700, &err);
+
+	if (!r)
+		r = engine_call(in->engine, "storage_ready", NULL, NULL, &err);
+	if (!r)
+		r = engine_call(in->engine, "wait_restored",
+				json_pack("{s:s, s:s}", "socket", path, "note", note), &restored,
+				&err);
+	pthread_mutex_lock(&f->lock);
+	in->restored = restored;
+	in->armed = r < 0 ? r : 1;
+	in->arm_error = err;
+	in->users--;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+	free(job);
+	return NULL;
+}
+
+/* Its storage is there. */
+static int begin_arming(struct fabric *f, struct incoming *in, struct error *err)
+{
+	struct arm_job *job;
+	pthread_t thread;
+	bool begun;
+	int r;
+
+	pthread_mutex_lock(&f->lock);
+	begun = in->arming;
+	in->arming = true;
+	in->users += !begun;
+	pthread_mutex_unlock(&f->lock);
+	if (begun)
+		return 0;
+	job = mem_zalloc(sizeof(*job));
+	*job = (struct arm_job){ f, in };
+	r = pthread_create(&thread, NULL, arm_thread, job);
+	if (!r) {
+		pthread_detach(thread);
+		return 0;
+	}
+	free(job);
+	pthread_mutex_lock(&f->lock);
+	in->arming = false;
+	in->users--;
+	pthread_mutex_unlock(&f->lock);
+	return error_sys(err, r, "starting a thread");
+}
+
+static int wait_armed(struct fabric *f, struct incoming *in, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&f->lock);
+	while (in->arming && !in->armed && !in->ending)
+		pthread_cond_wait(&f->changed, &f->lock);
+	r = in->armed;
+	if (r < 0 && err)
+		*err = in->arm_error;
+	pthread_mutex_unlock(&f->lock);
+	return r ? r : error_set(err, ECANCELED, "a commit before the storage was there");
+}
+
 /* --- hold, storage ------------------------------------------------------------------ */
 
 static int incoming_want(struct fabric *f, const json_t *params, struct incoming **in,
@@ -427,16 +517,20 @@ static int rpc_hold(void *ctx, struct rpc_request *req, json_t *params, json_t *
 {
 	struct fabric *f = ctx;
 	struct incoming *in;
-	int r = incoming_want(f, params, &in, err);
+	int r = incoming_want(f, params, &in, err), nice;
 
 	(void)req;
 	(void)result;
 	if (r < 0)
 		return r;
+	nice = thread_hurry();
 	rcu_expedite(true);
 	if (json_array_size(json_object_get(in->doc, "endpoints")))
 		r = netd_hold(f->netd, in->container, err);
 	rcu_expedite(false);
+	if (!r && !json_array_size(json_object_get(in->doc, "volumes")))
+		r = begin_arming(f, in, err);
+	thread_calm(nice);
 	incoming_put(f, in);
 	return r;
 }
@@ -466,7 +560,7 @@ static int take_volumes(struct fabric *f, struct incoming *in, json_t **laps, st
 	}
 	*laps = json_pack("{s:I, s:I}", "promote_ns", (json_int_t)promote_ns, "mount_ns",
 			  (json_int_t)mount_ns);
-	return engine_call(in->engine, "storage_ready", NULL, NULL, err);
+	return begin_arming(f, in, err);
 }
 
 static int rpc_claim(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -495,14 +589,16 @@ static int rpc_storage(void *ctx, struct rpc_request *req, json_t *params, json_
 {
 	struct fabric *f = ctx;
 	struct incoming *in;
-	int r = incoming_want(f, params, &in, err);
+	int r = incoming_want(f, params, &in, err), nice;
 
 	(void)req;
 	if (r < 0)
 		return r;
+	nice = thread_hurry();
 	rcu_expedite(true);
 	r = take_volumes(f, in, result, err);
 	rcu_expedite(false);
+	thread_calm(nice);
 	incoming_put(f, in);
 	return r;
 }
@@ -539,7 +635,7 @@ int migrate_swap(struct fabric *f, const char *container, const char *from, cons
 		int r;
 
 		error_clear(err);
-		r = document_change(f, key, swap_host, &s, NULL, err);
+		r = document_change_known(f, key, swap_host, &s, err);
 		/* Unknown whether it was written: the same swap again finds out. */
 		if (r != -ETIMEDOUT && r != -EHOSTUNREACH)
 			return r;
@@ -594,38 +690,33 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc)
 	migrate_settle(f, doc);
 }
 
-static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t **result,
-		  struct error *err)
+static int commit(struct fabric *f, struct incoming *in, struct rpc_request *req, json_t *params,
+		  json_t **result, struct error *err)
 {
 	CLEANUP_FREE char *path = migrate_socket(f, in->container);
-	CLEANUP_FREE char *folder = str_format("%s/migrations", f->run_dir);
-	CLEANUP_FREE char *note = migrate_note(f, in->container);
-	CLEANUP_JSON json_t *restored = NULL;
+	CLEANUP_JSON json_t *released = json_pack("{s:b}", "released", 1);
 	CLEANUP_JSON json_t *ran = NULL;
 	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
 	struct error why = { 0 };
 	int64_t t0 = clock_mono_ns(), t1, t2, t3, run_ns;
-	int r;
+	int r, nice;
 
 	if (json_array_size(json_object_get(in->doc, "volumes")) && !in->claimed)
 		return error_set(err, EPROTO, "a commit before the volumes' locks changed hands");
-	r = engine_call(in->engine, "wait_restored", NULL, &restored, err);
-	if (r < 0)
-		return r;
-	t1 = clock_mono_ns();
+	nice = thread_hurry();
 	if (connected && json_object_get(params, "flows"))
 		netd_flows_import(f->netd, in->container, json_object_get(params, "flows"), NULL);
 	append_log(f, in->container, params);
-	r = dir_make(folder, 0700, err);
-	if (!r)
-		r = engine_call(in->engine, "arm",
-				json_pack("{s:s, s:s}", "socket", path, "note", note), NULL, err);
-	if (!r) {
+	r = wait_armed(f, in, err);
+	t1 = clock_mono_ns();
+	if (r >= 0) {
 		migrate_hold_point(f, "ARMED");
 		r = migrate_swap(f, in->container, in->from, in->id, err);
 	}
-	if (r < 0)
+	if (r < 0) {
+		thread_calm(nice);
 		return r;
+	}
 	in->committed = true;
 	migrate_hold_point(f, "SWAPPED");
 	t2 = clock_mono_ns();
@@ -644,13 +735,14 @@ static int commit(struct fabric *f, struct incoming *in, json_t *params, json_t 
 	if (connected && netd_release(f->netd, in->container, &why) < 0)
 		log_error("container %.12s: %s", in->container, why.msg);
 	t3 = clock_mono_ns();
+	rpc_progress(req, released);
+	thread_calm(nice);
 	migrate_settle(f, in->doc);
-	*result = json_pack("{s:I, s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
+	*result = json_pack("{s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
 			    (json_int_t)(t1 - t0 + run_ns), "commit_ns", (json_int_t)(t2 - t1),
-			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "after_ns",
-			    (json_int_t)clock_mono_ns() - t3, "verified",
-			    json_bool(restored, "verified", false), "timings",
-			    json_object_get(restored, "timings"));
+			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "verified",
+			    json_bool(in->restored, "verified", false), "timings",
+			    json_object_get(in->restored, "timings"));
 	return 0;
 }
 
@@ -661,11 +753,10 @@ static int rpc_commit(void *ctx, struct rpc_request *req, json_t *params, json_t
 	struct incoming *in;
 	int r = incoming_want(f, params, &in, err);
 
-	(void)req;
 	if (r < 0)
 		return r;
 	rcu_expedite(true);
-	r = commit(f, in, params, result, err);
+	r = commit(f, in, req, params, result, err);
 	rcu_expedite(false);
 	if (r < 0 && !in->committed) {
 		abort_incoming(f, in, 1);

@@ -129,6 +129,12 @@ void rpc_client_free(struct rpc_client *c); /* no call may be running; NULL is f
 int rpc_call(struct rpc_client *c, const char *host, const char *method, json_t *params,
 	     int64_t timeout_ns, json_t **result, struct error *err);
 
+/*
+ * Makes idle connections to that host until there are `n`: for calls that must not wait for
+ * a handshake. What fails is left to the calls themselves.
+ */
+void rpc_client_warm(struct rpc_client *c, const char *host, unsigned n, int64_t timeout_ns);
+
 /* The same with progress events, given to fn (body borrowed) in the calling thread. */
 typedef void rpc_progress_fn(void *ctx, json_t *body);
 int rpc_call_progress(struct rpc_client *c, const char *host, const char *method, json_t *params,

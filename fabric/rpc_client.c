@@ -139,6 +139,30 @@ int rpc_client_connect(struct rpc_client *c, const char *host, int64_t deadline_
 	return 0;
 }
 
+static unsigned count_idle(struct rpc_client *c, const char *host)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&c->lock);
+	for (struct idle *i = c->idle; i; i = i->next)
+		n += strcmp(i->host, host) == 0;
+	pthread_mutex_unlock(&c->lock);
+	return n;
+}
+
+void rpc_client_warm(struct rpc_client *c, const char *host, unsigned n, int64_t timeout_ns)
+{
+	int64_t deadline_ns = clock_mono_ns() + timeout_ns;
+
+	for (unsigned have = count_idle(c, host); have < n; have++) {
+		struct tls *tls;
+
+		if (rpc_client_connect(c, host, deadline_ns, &tls, NULL) < 0)
+			return;
+		put_idle(c, host, tls);
+	}
+}
+
 /* --- calls -------------------------------------------------------------------------- */
 
 /* Reads progress and the result. 0 or the callee's error; *broken: the connection is no good. */

@@ -132,6 +132,7 @@ static void show_summary(const json_t *s)
 	show_split(split, "restore", "RestoreNs");
 	show_split(split, "network", "NetworkNs");
 	show_split(split, "commit", "CommitNs");
+	show_split(split, "other", "OtherNs");
 	if (json_object_get(s, "PostCopy"))
 		show_postcopy(json_object_get(s, "PostCopy"));
 	if (json_bool(s, "Verified", false))

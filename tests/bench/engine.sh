@@ -33,7 +33,7 @@ blackout() { jq -r '.summary.BlackoutNs / 1e6' "$TMP/$1.json" | median; }
 where() { # where NAME: medians of the parts of the blackout
 	local k
 	printf '%-12s' "$1" >&2
-	for k in FreezeNs StorageNs MemoryNs RestoreNs NetworkNs CommitNs; do
+	for k in FreezeNs StorageNs MemoryNs RestoreNs NetworkNs CommitNs OtherNs; do
 		printf ' %s %.1f' "${k%Ns}" "$(jq -r ".summary.Split.$k" "$TMP/$1.json" | median | awk '{ print $1 / 1e6 }')" >&2
 	done
 	printf ' | blackout %.1f ms\n' "$(blackout "$1")" >&2

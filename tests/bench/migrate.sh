@@ -26,7 +26,7 @@ row() { # row NAME FILE-OF-MS BAR
 where() { # where NAME: medians of the parts of the blackout
 	local k
 	printf '%s:' "$1" >&2
-	for k in FreezeNs StorageNs MemoryNs RestoreNs NetworkNs CommitNs; do
+	for k in FreezeNs StorageNs MemoryNs RestoreNs NetworkNs CommitNs OtherNs; do
 		printf ' %s %.1f ms' "${k%Ns}" "$(jq -r ".summary.Split.$k" "$TMP/$1.json" | median | awk '{ print $1 / 1e6 }')" >&2
 	done
 	printf ' | blackout %.1f ms, bytes/memory %.2f\n' "$(jq -r .summary.BlackoutNs "$TMP/$1.json" | median | awk '{ print $1 / 1e6 }')" \

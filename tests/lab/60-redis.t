@@ -26,6 +26,7 @@ for i in $(seq "$MOVES"); do
 	t=$from from=$to to=$t
 	sleep 0.2
 done
+is "$(jq '.summary | .BlackoutNs - (.Split | .FreezeNs + ([.MemoryNs, .StorageNs] | max) + .RestoreNs + .NetworkNs + .CommitNs + .OtherNs)' <<<"$out")" 0 "the split tells where all of the blackout went"
 pid=$(pgrep -f "tests/load redis $IP 6379" | head -n 1)
 kill -TERM "$pid"
 wait $CLIENT
