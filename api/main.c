@@ -133,17 +133,10 @@ static void raise_limits(void)
 static int run(const struct config *c, struct error *err)
 {
 	static const struct route *const tables[] = {
-		docker_system_routes,
-		docker_container_routes,
-		docker_stream_routes,
-		docker_exec_routes,
-		docker_image_routes,
-		docker_volume_routes,
-		docker_network_routes,
-		docker_registry_routes,
-		docker_checkpoint_routes,
-		docker_refused_routes,
-		ferry_routes,
+		docker_system_routes,	  docker_container_routes, docker_stream_routes,
+		docker_exec_routes,	  docker_image_routes,	   docker_volume_routes,
+		docker_network_routes,	  docker_registry_routes,  docker_archive_routes,
+		docker_checkpoint_routes, docker_refused_routes,   ferry_routes,
 	};
 	struct server_config sc = { .tables = tables,
 				    .ntables = sizeof(tables) / sizeof(tables[0]) };

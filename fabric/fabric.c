@@ -16,8 +16,9 @@
 #include "fabric/internal.h"
 
 static const struct rpc_method *const method_tables[] = {
-	container_create_methods, container_methods, image_methods,	 image_registry_methods,
-	network_methods,	  migrate_methods,   checkpoint_methods, restore_methods,
+	container_create_methods, container_methods,  image_methods,
+	image_registry_methods,	  files_methods,      network_methods,
+	migrate_methods,	  checkpoint_methods, restore_methods,
 };
 
 /* --- parts of this host ---------------------------------------------------------------------- */

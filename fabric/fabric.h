@@ -97,6 +97,16 @@ int fabric_image_distribution(struct fabric *f, const char *ref, const json_t *l
 /* EACCES: the registry at `host` does not take this login. */
 int fabric_image_login(struct fabric *f, const char *host, const json_t *login, struct error *err);
 
+/* An image made here: of a container's changes, or of a tar of files. */
+struct fabric_commit {
+	const char *name; /* "name[:tag]"; NULL: none */
+	const char *author, *comment, *created_by;
+	const json_t *config; /* how it is run; NULL: as the image below */
+	bool pause;	      /* the container stands still meanwhile */
+};
+int fabric_image_import(struct fabric *f, const struct fabric_commit *c, int fd, char **id,
+			struct error *err);
+
 /* --- containers ----------------------------------------------------------------------- */
 /* `ref` is a name, an id, or an unambiguous beginning of an id. */
 
@@ -151,6 +161,18 @@ int fabric_container_inspect(struct fabric *f, const char *ref, json_t **out, st
 int fabric_container_list(struct fabric *f, bool all, const json_t *filters, json_t **out,
 			  struct error *err);
 int fabric_container_stats(struct fabric *f, const char *ref, json_t **out, struct error *err);
+/* Files: paths and results as in runtime/container/container.h. */
+int fabric_archive_stat(struct fabric *f, const char *ref, const char *path, json_t **out,
+			struct error *err);
+int fabric_archive_get(struct fabric *f, const char *ref, const char *path, int fd,
+		       struct error *err);
+int fabric_archive_put(struct fabric *f, const char *ref, const char *path, int fd, bool keep_kind,
+		       struct error *err);
+int fabric_container_export(struct fabric *f, const char *ref, int fd, struct error *err);
+int fabric_container_changes(struct fabric *f, const char *ref, json_t **out, struct error *err);
+/* *id: "sha256:..." (caller frees). */
+int fabric_container_commit(struct fabric *f, const char *ref, const struct fabric_commit *c,
+			    char **id, struct error *err);
 int fabric_container_top(struct fabric *f, const char *ref, const char *ps_args, json_t **out,
 			 struct error *err);
 int fabric_container_resize(struct fabric *f, const char *ref, int rows, int cols,

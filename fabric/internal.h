@@ -185,6 +185,7 @@ int image_ensure(struct fabric *f, const char *ref, const char *from_host, json_
 		 struct error *err);
 extern const struct rpc_method image_methods[];
 extern const struct rpc_method image_registry_methods[];
+extern const struct rpc_method files_methods[];
 
 /* --- network.c, follow.c ------------------------------------------------------------------ */
 

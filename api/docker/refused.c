@@ -5,9 +5,6 @@
  */
 #include "api/docker/docker.h"
 
-#define NO_COPY                                                                                    \
-	"copying files in and out of containers is not built yet; use a volume, or 'docker exec' " \
-	"with tar"
 #define NO_BUILD                                                                                   \
 	"building images is not built into ferry yet; build elsewhere and bring the image with "   \
 	"'docker load'"
@@ -23,15 +20,8 @@
 	}
 
 const struct route docker_refused_routes[] = {
-	REFUSE("GET", "/containers/{}/archive", NO_COPY),
-	REFUSE("PUT", "/containers/{}/archive", NO_COPY),
-	REFUSE("GET", "/containers/{}/export",
-	       "exporting a container's file system is not built yet; use 'docker exec' with tar"),
-	REFUSE("GET", "/containers/{}/changes",
-	       "listing the changes of a container's file system is not built yet"),
 	REFUSE("GET", "/containers/{}/attach/ws",
 	       "attaching by WebSocket is not built yet; use POST /containers/ID/attach"),
-	REFUSE("POST", "/commit", "making an image from a container is not built yet"),
 	REFUSE("POST", "/build", NO_BUILD),
 	REFUSE("POST", "/build/prune", NO_BUILD),
 	REFUSE("POST", "/build/cancel", NO_BUILD),

@@ -173,10 +173,12 @@ static int pull(struct request *req, struct error *err)
 	struct job *j;
 	int r;
 
-	if (query_str(&req->query, "fromSrc"))
-		return error_set(err, ENOSYS,
-				 "importing a file system as an image is not built yet; 'docker "
-				 "load' takes image archives");
+	if (query_str(&req->query, "fromSrc")) {
+		CLEANUP_JSON json_t *line = json_pack("{s:O}", "status", req->uploaded);
+		CLEANUP_FREE char *text = json_text(line);
+
+		return reply_text(req, 200, "application/json", text, strlen(text));
+	}
 	if (!from)
 		return error_set(err, EINVAL, "parameter fromImage is missing");
 	j = mem_zalloc(sizeof(*j));
@@ -246,7 +248,11 @@ static int distribution(struct request *req, struct error *err)
 }
 
 const struct route docker_registry_routes[] = {
-	{ .method = "POST", .pattern = "/images/create", .handler = pull },
+	{ .method = "POST",
+	  .pattern = "/images/create",
+	  .handler = pull,
+	  .body = BODY_UPLOAD,
+	  .upload = docker_import_upload },
 	{ .method = "POST", .pattern = "/images/{*}/push", .handler = push },
 	{ .method = "POST", .pattern = "/auth", .handler = login, .body = BODY_JSON },
 	{ .method = "GET", .pattern = "/distribution/{*}/json", .handler = distribution },

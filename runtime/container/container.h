@@ -252,4 +252,29 @@ int container_exec_resize(struct container_manager *m, const char *exec_id, unsi
 int container_mount_into(pid_t pid, const char *source, const char *dest, bool readonly,
 			 struct error *err);
 
+/* --- files (files.c) ----------------------------------------------------------------- */
+
+/*
+ * Paths are Docker's: from the container's root, whatever they begin with; a trailing "/" or
+ * "/." asks for the folder that a link leads to. In a running container they reach into
+ * volumes, in a stopped one only into its own root, and it cannot start or be removed
+ * while one of these is at work. ENOENT: "Could not find the file".
+ */
+
+/* {"name","size","mode" (of Go: os.FileMode),"mtime","linkTarget"} */
+int container_path_stat(struct container_manager *m, const char *id, const char *path, json_t **out,
+			struct error *err);
+/* Writes what is at `path` to `fd` as a tar; unpacks the tar that comes from `fd` there. */
+int container_archive_get(struct container_manager *m, const char *id, const char *path, int fd,
+			  struct error *err);
+/* keep_kind: EINVAL where a folder would be replaced by something else, or the reverse. */
+int container_archive_put(struct container_manager *m, const char *id, const char *path, int fd,
+			  bool keep_kind, struct error *err);
+/* The root file system, without what is mounted in it, as a tar. */
+int container_export(struct container_manager *m, const char *id, int fd, struct error *err);
+/* What differs from the image, as a layer: a tar with whiteouts. */
+int container_layer(struct container_manager *m, const char *id, int fd, struct error *err);
+/* The same as [{"Path","Kind": 0 modified, 1 added, 2 deleted}]. */
+int container_changes(struct container_manager *m, const char *id, json_t **out, struct error *err);
+
 #endif

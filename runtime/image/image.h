@@ -117,6 +117,23 @@ int image_lower_dirs(struct image_store *s, const char *ref, char ***dirs, size_
 		     struct error *err);
 void image_dirs_free(char **dirs, size_t n);
 
+/* --- making images ------------------------------------------------------------------- */
+
+struct image_change {
+	const char *parent;   /* the image below; NULL: nothing */
+	const char *name;     /* "name[:tag]" for the new image; NULL: none */
+	const json_t *config; /* its run config (Cmd, Env, ...); NULL: the parent's */
+	const char *author, *comment, *created_by, *container; /* or NULL */
+};
+
+/*
+ * Makes an image of one more layer, whose tar (plain or packed, with whiteouts) comes from
+ * `fd`. *id: "sha256:..." (caller frees). ENOENT: no such parent; ESTALE: it was removed
+ * meanwhile; EINVAL: the tar breaks its format, and what image_load() says.
+ */
+int image_commit(struct image_store *s, const struct image_change *change, int fd, char **id,
+		 struct error *err);
+
 /* --- registries ---------------------------------------------------------------------- */
 
 struct image_registries {

@@ -2,15 +2,16 @@
 /* Images on their way into the store; install.h is the contract. */
 #include "runtime/image/install.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "base/tar.h"
 #include "runtime/image/manifest.h"
 #include "runtime/image/ref.h"
-#include "runtime/image/unpack.h"
 
 struct image_layer {
 	char chain[IMAGE_HEX_LEN + 1];
@@ -96,6 +97,18 @@ void image_install_packed(struct image_install *in, const char *diff, json_t *pa
 	json_decref(packed);
 }
 
+static int unpack_tar(const char *tar, const char *dir, const struct image_limits *limits,
+		      uint64_t *bytes, struct error *err)
+{
+	const struct tar_options o = { .whiteouts = true, .max_entries = limits->max_entries };
+	CLEANUP_CLOSE int fd = open(tar, O_RDONLY | O_CLOEXEC);
+	CLEANUP_CLOSE int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || root < 0)
+		return error_sys(err, errno, "opening %s", fd < 0 ? tar : dir);
+	return tar_unpack(fd, root, &o, bytes, err);
+}
+
 static int unpack_layer(struct image_install *in, struct image_layer *y, struct error *err)
 {
 	const struct image_file *f = y->file;
@@ -111,7 +124,7 @@ static int unpack_layer(struct image_install *in, struct image_layer *y, struct 
 	if (mkdir(dir, 0711) < 0 || chmod(dir, 0711) < 0 || mkdir(fs, 0755) < 0 ||
 	    chmod(fs, 0755) < 0)
 		return error_sys(err, errno, "making %s", fs);
-	r = image_layer_unpack(f->staged, fs, &in->s->limits, &y->bytes, err);
+	r = unpack_tar(f->staged, fs, &in->s->limits, &y->bytes, err);
 	if (r < 0)
 		return error_wrap(err, "layer \"%s\"", f->path);
 	y->unpacked = true;

@@ -10,30 +10,9 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "base/tar.h"
 #include "runtime/image/digest.h"
 #include "runtime/image/ref.h"
-
-char *image_path_clean(const char *path, int absolute)
-{
-	CLEANUP_BUF struct buf b = { 0 };
-
-	if (*path == '/' && !absolute)
-		return NULL;
-	for (const char *p = path; *p;) {
-		size_t n = strcspn(p, "/");
-
-		if (n == 2 && p[0] == '.' && p[1] == '.')
-			return NULL;
-		if (n && !(n == 1 && p[0] == '.')) {
-			if (b.len)
-				buf_add(&b, "/", 1);
-			buf_add(&b, p, n);
-		}
-		p += n;
-		p += strspn(p, "/");
-	}
-	return b.data ? TAKE_PTR(b.data) : str_dup("");
-}
 
 static json_t *append_new(json_t *array, json_t *value)
 {
@@ -48,7 +27,7 @@ static int add_path(json_t *array, const json_t *value, const char *what, struct
 
 	if (!json_is_string(value))
 		return error_set(err, EINVAL, "manifest.json: %s must be a path", what);
-	clean = image_path_clean(json_string_value(value), 0);
+	clean = tar_path_clean(json_string_value(value), 0);
 	if (!clean || !*clean)
 		return error_set(err, EINVAL,
 				 "manifest.json: %s \"%.200s\" is no path inside the "

@@ -35,10 +35,4 @@ json_t *image_parse_oci_manifest(const char *text, size_t len, struct error *err
 /* An image config, checked and otherwise as it is; rootfs.diff_ids are all valid. */
 json_t *image_parse_config(const char *text, size_t len, struct error *err);
 
-/*
- * A path inside an archive without "./" and double or trailing slashes (caller frees);
- * NULL where it has a ".." component, or (unless `absolute`) begins with "/".
- */
-char *image_path_clean(const char *path, int absolute);
-
 #endif

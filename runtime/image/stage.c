@@ -12,29 +12,13 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "base/tar.h"
 #include "runtime/image/manifest.h"
 
 #define CHUNK	   (256u << 10)
 #define MAX_FILES  100000 /* of the outer archive: blobs and small documents */
 #define MAX_LINKS  16
 #define NO_ARCHIVE "not an image archive (a tar, plain or compressed)"
-
-int image_archive_error(struct archive *a, struct error *err, const char *fmt, ...)
-{
-	const char *text = archive_error_string(a);
-	CLEANUP_FREE char *what = NULL;
-	int code = archive_errno(a);
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&what, fmt, ap) < 0)
-		abort();
-	va_end(ap);
-	/* libarchive says EILSEQ for a broken format, -1 for anything without an errno */
-	if (code != EIO && code != ENOMEM && code != ENOSPC && code != EBADF)
-		code = EINVAL;
-	return error_set(err, code, "%s: %s", what, text ? text : "unreadable");
-}
 
 struct source {
 	int fd;
@@ -111,7 +95,7 @@ static int inner_error(struct inner *in, struct archive *a, const char *path, st
 {
 	if (in->too_much)
 		return too_much(in->st, path, err);
-	return image_archive_error(in->outer_failed ? in->outer : a, err, "entry \"%s\"", path);
+	return tar_error(in->outer_failed ? in->outer : a, err, "entry \"%s\"", path);
 }
 
 /* Copies through the decompressor `a` into fd, hashing both sides. */
@@ -250,15 +234,16 @@ int image_stage_blob(const struct image_stage *st, size_t number, int from, cons
 	int r = 0;
 
 	memset(f, 0, sizeof(*f));
-	f->path = str_format("sha256:%s", hex);
+	f->path = str_format("%s%s", hex ? "sha256:" : "the layer", hex ? hex : "");
 	fd = stage_open(&own, f, err);
 	if (fd < 0)
 		return fd;
-	if (fstat(from, &info) == 0 && info.st_size == 0)
+	if (fstat(from, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0)
 		stage_empty(f);
 	else
 		r = stage_inner(&in, f, fd, err);
-	if ((r == 0 && strcmp(f->raw, hex) != 0) || (r == -EINVAL && !has_digest(from, hex)))
+	if (hex &&
+	    ((r == 0 && strcmp(f->raw, hex) != 0) || (r == -EINVAL && !has_digest(from, hex))))
 		r = error_set(err, EBADMSG, "blob sha256:%s: wrong digest", hex);
 	return r;
 }
@@ -288,7 +273,7 @@ static char *link_target(const char *path, const char *target, bool is_symlink)
 	size_t dir = slash ? (size_t)(slash - path) : 0;
 
 	if (!is_symlink)
-		return image_path_clean(target, 0);
+		return tar_path_clean(target, 0);
 	if (*target == '/')
 		return NULL;
 	/* Docker wrote "../HEX/layer.tar": leading ".." are resolved here, others refused */
@@ -303,7 +288,7 @@ static char *link_target(const char *path, const char *target, bool is_symlink)
 	}
 	buf_add(&b, path, dir);
 	buf_addf(&b, "/%s", target);
-	return image_path_clean(b.data, 1);
+	return tar_path_clean(b.data, 1);
 }
 
 static int stage_entry(struct image_stage *st, struct archive *a, struct archive_entry *e,
@@ -311,7 +296,7 @@ static int stage_entry(struct image_stage *st, struct archive *a, struct archive
 {
 	const char *name = archive_entry_pathname(e);
 	const char *hard = archive_entry_hardlink(e), *soft = archive_entry_symlink(e);
-	CLEANUP_FREE char *path = name ? image_path_clean(name, 0) : NULL;
+	CLEANUP_FREE char *path = name ? tar_path_clean(name, 0) : NULL;
 	struct image_file *f;
 	int r;
 
@@ -354,7 +339,7 @@ int image_stage_read(struct image_stage *st, int fd, struct error *err)
 
 	archive_read_support_format_tar(a);
 	if (archive_read_open(a, &src, NULL, source_read, NULL) != ARCHIVE_OK)
-		r = image_archive_error(a, err, NO_ARCHIVE);
+		r = tar_error(a, err, NO_ARCHIVE);
 	while (r == 0) {
 		ar = archive_read_next_header(a, &e);
 		if (ar == ARCHIVE_EOF)
@@ -362,10 +347,9 @@ int image_stage_read(struct image_stage *st, int fd, struct error *err)
 		if (ar >= ARCHIVE_WARN)
 			r = stage_entry(st, a, e, err);
 		else if (st->n)
-			r = image_archive_error(a, err, "behind entry \"%s\"",
-						st->files[st->n - 1].path);
+			r = tar_error(a, err, "behind entry \"%s\"", st->files[st->n - 1].path);
 		else
-			r = image_archive_error(a, err, NO_ARCHIVE);
+			r = tar_error(a, err, NO_ARCHIVE);
 	}
 	/* Padding behind the end of the tar: read it, or the writer of a pipe gets EPIPE. */
 	while (r == 0) {

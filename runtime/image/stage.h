@@ -34,7 +34,8 @@ int image_stage_read(struct image_stage *st, int fd, struct error *err);
 /*
  * One blob, read from `from` to its end, as file `number` of the folder. *f is the
  * caller's (to be put into st->files at that place), also after a failure; EBADMSG where
- * its digest is not `hex`. Several threads may stage at once.
+ * its digest is not `hex` (NULL: any will do, and `from` may be a pipe). Several threads may stage
+ * at once.
  */
 int image_stage_blob(const struct image_stage *st, size_t number, int from, const char *hex,
 		     struct image_file *f, struct error *err);
@@ -52,12 +53,5 @@ struct image_file *image_stage_find(struct image_stage *st, const char *path, st
 /* The text of a small staged file (caller frees). */
 int image_stage_text(struct image_stage *st, const struct image_file *f, char **text, size_t *len,
 		     struct error *err);
-
-/*
- * The error of a libarchive call on `a` (EINVAL for a broken format, else the errno)
- * with what it was about.
- */
-int image_archive_error(struct archive *a, struct error *err, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "base/tar.h"
 #include "runtime/image/manifest.h"
 #include "runtime/image/ref.h"
 
@@ -39,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (image_ref_normalize(shown, &again, &err) < 0 || strcmp(whole, again) != 0)
 			abort(); /* what is shown means the same */
 	}
-	path = image_path_clean(text, 1);
+	path = tar_path_clean(text, 1);
 	if (path && (*path == '/' || strstr(path, "//") || strcmp(path, "..") == 0 ||
 		     strncmp(path, "../", 3) == 0 || strstr(path, "/../")))
 		abort();

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacking a layer for overlayfs. libarchive reads the tar; the files are made here,
- * because every path must be resolved with the layer's folder as its root
- * (openat2 RESOLVE_IN_ROOT): a symlink in the layer, an absolute one too, can then never
- * lead outside. Only the folder of an entry is resolved; its last component is never
- * followed.
+ * Unpacking a tar below a folder; tar.h is the contract. libarchive reads it; the files are
+ * made here, because every path must be resolved with the folder as its root (openat2
+ * RESOLVE_IN_ROOT): a symlink, an absolute one too, can then never lead outside. Only the
+ * folder of an entry is resolved; its last component is never followed.
  *
  * OCI whiteouts (image spec, layer.md) become what overlayfs means by them
  * (Documentation/filesystems/overlayfs.rst): ".wh.NAME" a character device 0/0 called
  * NAME, ".wh..wh..opq" the xattr trusted.overlay.opaque=y on its folder. A whiteout
  * hides what is below, never what the same layer brings, whatever comes first.
  */
-#include "runtime/image/unpack.h"
+#include "base/tar.h"
 
-#include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <locale.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,8 +26,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
-#include "runtime/image/manifest.h"
-#include "runtime/image/stage.h"
 
 struct dir_times {
 	char *path;
@@ -37,16 +34,56 @@ struct dir_times {
 
 struct unpack {
 	int root;
+	const struct tar_options *o;
 	uint64_t bytes;
 	struct dir_times *dirs; /* set at the end: making a file changes its folder's mtime */
 	size_t ndirs, cap;
 };
 
-static int open_in(int root, const char *path, int flags)
+int tar_error(struct archive *a, struct error *err, const char *fmt, ...)
+{
+	const char *text = archive_error_string(a);
+	CLEANUP_FREE char *what = NULL;
+	int code = archive_errno(a);
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&what, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	/* libarchive says EILSEQ for a broken format, -1 for anything without an errno */
+	if (code != EIO && code != ENOMEM && code != ENOSPC && code != EBADF)
+		code = EINVAL;
+	return error_set(err, code, "%s: %s", what, text ? text : "unreadable");
+}
+
+char *tar_path_clean(const char *path, bool absolute)
+{
+	CLEANUP_BUF struct buf b = { 0 };
+
+	if (*path == '/' && !absolute)
+		return NULL;
+	for (const char *p = path; *p;) {
+		size_t n = strcspn(p, "/");
+
+		if (n == 2 && p[0] == '.' && p[1] == '.')
+			return NULL;
+		if (n && !(n == 1 && p[0] == '.')) {
+			if (b.len)
+				buf_add(&b, "/", 1);
+			buf_add(&b, p, n);
+		}
+		p += n;
+		p += strspn(p, "/");
+	}
+	return b.data ? TAKE_PTR(b.data) : str_dup("");
+}
+
+int tar_open_in(int root, const char *path, int flags, bool mounts)
 {
 	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-				.resolve =
-					RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV };
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
+					   (mounts ? 0 : RESOLVE_NO_XDEV) };
 	int fd;
 
 	do {
@@ -55,10 +92,15 @@ static int open_in(int root, const char *path, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Opens the folder `path`, making what is missing of it. The fd, or -errno. */
-static int open_parent(int root, const char *path)
+static int open_in(const struct unpack *u, const char *path, int flags)
 {
-	int fd = open_in(root, path, O_RDONLY | O_DIRECTORY);
+	return tar_open_in(u->root, path, flags, u->o->mounts);
+}
+
+/* Opens the folder `path`, making what is missing of it. The fd, or -errno. */
+static int open_parent(const struct unpack *u, const char *path)
+{
+	int fd = open_in(u, path, O_RDONLY | O_DIRECTORY);
 	CLEANUP_FREE char *upto = NULL;
 
 	if (fd != -ENOENT)
@@ -70,7 +112,7 @@ static int open_parent(int root, const char *path)
 
 		if (p > upto)
 			p[-1] = '\0';
-		above = open_in(root, p > upto ? upto : "", O_RDONLY | O_DIRECTORY);
+		above = open_in(u, p > upto ? upto : "", O_RDONLY | O_DIRECTORY);
 		if (p > upto)
 			p[-1] = '/';
 		if (above < 0)
@@ -85,7 +127,7 @@ static int open_parent(int root, const char *path)
 			*end = '/';
 		p = end ? end + 1 : NULL;
 	}
-	return open_in(root, path, O_RDONLY | O_DIRECTORY);
+	return open_in(u, path, O_RDONLY | O_DIRECTORY);
 }
 
 static int set_opaque(int dir, const char *name, const char *shown, struct error *err)
@@ -120,14 +162,18 @@ static int whiteout(int parent, const char *name, const char *shown, struct erro
  * Makes room for an entry. *keep: a folder is there and the entry is one as well;
  * *opaque: a whiteout was there, so the folder to come hides the one below.
  */
-static int make_room(int parent, const char *name, bool is_dir, bool *keep, bool *opaque,
-		     const char *shown, struct error *err)
+static int make_room(const struct unpack *u, int parent, const char *name, bool is_dir, bool *keep,
+		     bool *opaque, const char *shown, struct error *err)
 {
 	struct stat st;
 
 	*keep = *opaque = false;
 	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : error_sys(err, EINVAL, "entry \"%s\"", shown);
+	if (u->o->keep_kind && S_ISDIR(st.st_mode) != is_dir)
+		return error_set(err, EINVAL, "cannot overwrite %s \"%s\" with %s",
+				 is_dir ? "non-directory" : "directory", shown,
+				 is_dir ? "directory" : "non-directory");
 	if (S_ISDIR(st.st_mode)) {
 		CLEANUP_FREE char *path = str_format("/proc/self/fd/%d/%s", parent, name);
 
@@ -160,7 +206,7 @@ static int write_file(struct unpack *u, struct archive *a, struct archive_entry 
 		const char *p = block;
 
 		if (r < ARCHIVE_WARN)
-			return image_archive_error(a, err, "entry \"%s\"", shown);
+			return tar_error(a, err, "entry \"%s\"", shown);
 		while (n) {
 			ssize_t w = pwrite(fd, p, n, off);
 
@@ -180,10 +226,20 @@ static int write_file(struct unpack *u, struct archive *a, struct archive_entry 
 	return 0;
 }
 
+/* A path of the archive as one below the root; NULL where it leaves it. */
+static char *place(const struct unpack *u, const char *raw)
+{
+	CLEANUP_FREE char *clean = tar_path_clean(raw, true);
+
+	if (!clean || !u->o->into || !*u->o->into)
+		return TAKE_PTR(clean);
+	return *clean ? str_format("%s/%s", u->o->into, clean) : str_dup(u->o->into);
+}
+
 static int hard_link(struct unpack *u, const char *target, int parent, const char *name,
 		     const char *shown, struct error *err)
 {
-	CLEANUP_FREE char *clean = image_path_clean(target, 1);
+	CLEANUP_FREE char *clean = place(u, target);
 	CLEANUP_CLOSE int dir = -1;
 	char *leaf;
 
@@ -194,7 +250,7 @@ static int hard_link(struct unpack *u, const char *target, int parent, const cha
 	leaf = strrchr(clean, '/');
 	if (leaf)
 		*leaf++ = '\0';
-	dir = open_in(u->root, leaf ? clean : "", O_RDONLY | O_DIRECTORY);
+	dir = open_in(u, leaf ? clean : "", O_RDONLY | O_DIRECTORY);
 	if (dir < 0 || linkat(dir, leaf ? leaf : clean, parent, name, 0) < 0)
 		return error_set(err, EINVAL,
 				 "entry \"%s\": its hard link \"%.300s\" names nothing in this "
@@ -267,7 +323,7 @@ static int make_node(struct unpack *u, struct archive *a, struct archive_entry *
 	const char *hard = archive_entry_hardlink(e), *soft = archive_entry_symlink(e);
 	mode_t type = archive_entry_filetype(e);
 	bool keep, opaque;
-	int r = make_room(parent, name, type == AE_IFDIR && !hard, &keep, &opaque, path, err);
+	int r = make_room(u, parent, name, type == AE_IFDIR && !hard, &keep, &opaque, path, err);
 
 	if (r < 0)
 		return r;
@@ -307,7 +363,7 @@ static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entr
 			struct error *err)
 {
 	const char *raw = archive_entry_pathname(e);
-	CLEANUP_FREE char *path = raw ? image_path_clean(raw, 1) : NULL;
+	CLEANUP_FREE char *path = raw ? place(u, raw) : NULL;
 	CLEANUP_FREE char *dir = NULL;
 	CLEANUP_CLOSE int parent = -1;
 	const char *name;
@@ -315,18 +371,21 @@ static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entr
 	if (!path)
 		return error_set(err, EINVAL, "entry \"%.300s\": the path leaves the layer",
 				 raw ? raw : "?");
+	/* A folder that was there before keeps what it has. */
+	if (u->o->into && !strcmp(path, u->o->into) && archive_entry_filetype(e) == AE_IFDIR)
+		return 0;
 	if (!*path) { /* the layer's top folder itself */
 		if (archive_entry_filetype(e) != AE_IFDIR)
 			return error_set(err, EINVAL, "entry \"%.300s\" would replace the root",
 					 raw);
 		return set_metadata(u, e, u->root, ".", "", err);
 	}
-	if (str_starts(path, ".wh..wh.plnk/"))
+	if (u->o->whiteouts && str_starts(path, ".wh..wh.plnk/"))
 		return 0;
 	name = strrchr(path, '/');
 	dir = name ? str_format("%.*s", (int)(name - path), path) : str_dup("");
 	name = name ? name + 1 : path;
-	parent = open_parent(u->root, dir);
+	parent = open_parent(u, dir);
 	if (parent == -ENOSPC || parent == -EIO || parent == -EMFILE || parent == -EDQUOT)
 		return error_sys(err, -parent, "entry \"%.300s\": making its folder", path);
 	if (parent < 0)
@@ -334,13 +393,12 @@ static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entr
 				 "entry \"%.300s\": its folder cannot be opened inside the layer "
 				 "(%s)",
 				 path, strerror(-parent));
-	if (str_starts(name, ".wh."))
+	if (u->o->whiteouts && str_starts(name, ".wh."))
 		return whiteout(parent, name, path, err);
 	return make_node(u, a, e, parent, name, path, err);
 }
 
-static int unpack_all(struct unpack *u, struct archive *a, const struct image_limits *limits,
-		      struct error *err)
+static int unpack_all(struct unpack *u, struct archive *a, struct error *err)
 {
 	struct archive_entry *e;
 	uint64_t n = 0;
@@ -348,24 +406,24 @@ static int unpack_all(struct unpack *u, struct archive *a, const struct image_li
 
 	while ((r = archive_read_next_header(a, &e)) != ARCHIVE_EOF) {
 		if (r < ARCHIVE_WARN)
-			return image_archive_error(a, err, "reading the layer's tar");
+			return tar_error(a, err, "reading the layer's tar");
 		/* A name that is no valid UTF-8 would be stored as another: no */
 		if (r == ARCHIVE_WARN && archive_error_string(a) &&
 		    strstr(archive_error_string(a), "can't be converted"))
-			return image_archive_error(a, err, "entry %llu of the layer",
-						   (unsigned long long)n + 1);
-		if (++n > limits->max_entries)
+			return tar_error(a, err, "entry %llu of the layer",
+					 (unsigned long long)n + 1);
+		if (++n > u->o->max_entries && u->o->max_entries)
 			return error_set(err, EFBIG,
 					 "the layer has more than %llu entries, the configured "
 					 "maximum",
-					 (unsigned long long)limits->max_entries);
+					 (unsigned long long)u->o->max_entries);
 		r = unpack_entry(u, a, e, err);
 		if (r < 0)
 			return r;
 	}
 	for (size_t i = u->ndirs; i > 0; i--) {
 		CLEANUP_CLOSE int fd =
-			open_in(u->root, u->dirs[i - 1].path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+			open_in(u, u->dirs[i - 1].path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 
 		if (fd >= 0) /* else a later entry took its place */
 			futimens(fd, u->dirs[i - 1].t);
@@ -373,12 +431,9 @@ static int unpack_all(struct unpack *u, struct archive *a, const struct image_li
 	return 0;
 }
 
-int image_layer_unpack(const char *tar, const char *dir, const struct image_limits *limits,
-		       uint64_t *bytes, struct error *err)
+int tar_unpack(int fd, int root, const struct tar_options *o, uint64_t *bytes, struct error *err)
 {
-	CLEANUP_CLOSE int fd = open(tar, O_RDONLY | O_CLOEXEC);
-	CLEANUP_CLOSE int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct unpack u = { .root = root };
+	struct unpack u = { .root = root, .o = o };
 	/* libarchive recodes pax names, which are UTF-8, to the locale's character set */
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), old = (locale_t)0;
 	struct archive *a;
@@ -391,14 +446,20 @@ int image_layer_unpack(const char *tar, const char *dir, const struct image_limi
 	if (!a)
 		abort();
 	archive_read_support_format_tar(a);
-	if (fd < 0 || root < 0 || fstat(fd, &st) < 0)
-		r = error_sys(err, errno, "opening %s", fd < 0 ? tar : dir);
-	else if (st.st_size == 0) /* an empty layer; libarchive knows no tar of 0 bytes */
+	if (o->packed) {
+		archive_read_support_filter_gzip(a);
+		archive_read_support_filter_zstd(a);
+		archive_read_support_filter_xz(a);
+		archive_read_support_filter_bzip2(a);
+	}
+	if (fstat(fd, &st) < 0)
+		r = error_sys(err, errno, "reading the tar");
+	else if (S_ISREG(st.st_mode) && st.st_size == 0) /* libarchive knows no tar of 0 bytes */
 		r = 0;
 	else if (archive_read_open_fd(a, fd, 256 << 10) != ARCHIVE_OK)
-		r = image_archive_error(a, err, "the layer is no tar");
+		r = tar_error(a, err, "it is no tar");
 	else
-		r = unpack_all(&u, a, limits, err);
+		r = unpack_all(&u, a, err);
 	archive_read_free(a);
 	if (utf8) {
 		uselocale(old);
@@ -407,6 +468,7 @@ int image_layer_unpack(const char *tar, const char *dir, const struct image_limi
 	for (size_t i = 0; i < u.ndirs; i++)
 		free(u.dirs[i].path);
 	free(u.dirs);
-	*bytes = u.bytes;
+	if (bytes)
+		*bytes = u.bytes;
 	return r;
 }
