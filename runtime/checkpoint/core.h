@@ -82,6 +82,13 @@ struct thread {
 	bool in_call;		      /* a remote call runs: nothing else may be asked of it */
 	bool stepping;		      /* … and it is a single one, not a batch */
 	uint64_t sigmask;
+	/* Source: the interrupted call that a restart block stands for (restart.c); 0: none. When
+	 * it ends by the host's clock; 0: not known, or its arguments tell. */
+	struct thread_restart {
+		long nr;
+		int clock;
+		uint64_t end_ns;
+	} restart;
 	long new_pid;		 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
 	int stop_signal;	 /* group stop: which signal; 0: it was running */
 	uint64_t rseq, rseq_len; /* its area, which the kernel writes */
@@ -180,6 +187,9 @@ long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
 int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
 			 unsigned long c, unsigned long d, unsigned long e, unsigned long f);
 long thread_settle(struct thread *t);
+/* The same of one that waits, interrupted at once: -ERESTART… as the kernel has it in rax. */
+long thread_interrupted_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
+				unsigned long c, unsigned long d);
 /* Before the first remote call: all signals but SIGTRAP are held off until put_back. */
 int thread_hold_signals(struct thread *t);
 /* Puts registers and mask back as they were and lets go. */

@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/attributes.h"
+#include "runtime/checkpoint/restart.h"
 
 /* Processes that are asked at once. */
 #define ABREAST 8
@@ -435,6 +436,7 @@ static int one_thread(struct state *s, struct thread *th, struct asked *q, Ck__T
 		return r;
 	ck__thread__init(m);
 	m->vtid = (uint32_t)th->vtid;
+	restart_dump(s->d, th, &regs, m);
 	arch_regs_restart(&regs);
 	m->regs = bytes(&s->a, &regs, sizeof(regs));
 	if (ptrace(PTRACE_GETREGSET, th->tid, (void *)NT_X86_XSTATE, &iov) < 0)

@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "runtime/checkpoint/bpf/peek.skel.h"
 
-#define KINDS	    (PEEK_CRED + 1)
+#define KINDS	    (PEEK_RESTART + 1)
 #define PEEK_PERCPU 4 /* for PEEK_AIO: where the memory of each processor lies */
 
 static struct loaded {
@@ -38,6 +38,7 @@ static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 	       : kind == PEEK_UNIX    ? s->progs.peek_unix
 	       : kind == PEEK_INOTIFY ? s->progs.peek_inotify
 	       : kind == PEEK_CRED    ? s->progs.peek_cred
+	       : kind == PEEK_RESTART ? s->progs.peek_restart
 				      : s->progs.peek_mqueue;
 }
 
@@ -90,13 +91,13 @@ static int percpu_learn(struct peek_bpf *s)
 }
 
 /* Of one process only where the kernel can (6.1), so that not all are gone through. */
-static struct bpf_link *attach(struct peek_bpf *s, enum peek_kind kind)
+static struct bpf_link *attach(struct peek_bpf *s, enum peek_kind kind, int pid)
 {
-	union bpf_iter_link_info info = { .task.pid = (uint32_t)getpid() };
+	union bpf_iter_link_info info = { .task.pid = (uint32_t)pid };
 	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info, .link_info_len = sizeof(info));
 	struct bpf_link *link = NULL;
 
-	if (kind == PEEK_INOTIFY)
+	if (pid)
 		link = bpf_program__attach_iter(program(s, kind), &opts);
 	return link ? link : bpf_program__attach_iter(program(s, kind), NULL);
 }
@@ -119,7 +120,7 @@ static int load(struct loaded *l, enum peek_kind kind)
 		n = percpu_learn(l->skel);
 	if (n < 0)
 		return n;
-	l->link = attach(l->skel, kind);
+	l->link = attach(l->skel, kind, kind == PEEK_INOTIFY ? getpid() : 0);
 	return l->link ? 0 : -errno;
 }
 
@@ -179,15 +180,14 @@ int peek_inotify_from(int fd, uint32_t from, struct error *err)
 	return 0;
 }
 
-int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
-	 void *ctx, struct error *err)
+static int peek_link(struct bpf_link *link,
+		     int (*fn)(void *ctx, const struct peek_record *r, const void *data), void *ctx,
+		     struct error *err)
 {
 	CLEANUP_BUF struct buf all = { 0 };
 	struct peek_record rec;
-	int n = peek_load(kind, err);
+	int n = read_all(bpf_link__fd(link), &all, err);
 
-	if (n == 0)
-		n = read_all(bpf_link__fd(loaded[kind].link), &all, err);
 	if (n < 0)
 		return n;
 	for (size_t at = 0; at + sizeof(rec) <= all.len; at += sizeof(rec) + rec.len) {
@@ -199,4 +199,29 @@ int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, 
 			return n;
 	}
 	return 0;
+}
+
+int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
+	 void *ctx, struct error *err)
+{
+	int n = peek_load(kind, err);
+
+	return n < 0 ? n : peek_link(loaded[kind].link, fn, ctx, err);
+}
+
+int peek_process(enum peek_kind kind, int pid,
+		 int (*fn)(void *ctx, const struct peek_record *r, const void *data), void *ctx,
+		 struct error *err)
+{
+	struct bpf_link *link;
+	int n = peek_load(kind, err);
+
+	if (n < 0)
+		return n;
+	link = attach(loaded[kind].skel, kind, pid);
+	if (!link)
+		return error_sys(err, errno, "reading the state of process %d", pid);
+	n = peek_link(link, fn, ctx, err);
+	bpf_link__destroy(link);
+	return n;
 }

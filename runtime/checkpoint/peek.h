@@ -34,6 +34,17 @@ enum peek_kind {
 	/* Every thread: pid, tid, keys in its a: session, b: process, c: thread keyring,
 	 * d: the session keyring's serial. PEEK_CRED_WORDS words of its security modules. */
 	PEEK_CRED = 16,
+	/* Every thread: pid, tid; struct peek_restart follows. */
+	PEEK_RESTART,
+};
+
+/* How a call goes on that was interrupted, if it was one that the kernel restarts so: the
+ * kernel's function, and what each of them finds, of which one is meant. Times are those of
+ * the host's clocks at which the call ends. */
+struct peek_restart {
+	char fn[32];
+	uint64_t futex_ns, sleep_ns, poll_s, poll_ns;
+	int32_t sleep_clock, poll_timed;
 };
 
 struct peek_unix {
@@ -74,5 +85,10 @@ int peek_inotify_from(int fd, uint32_t from, struct error *err);
 /* Calls fn for every record; stops at its first negative result, and gives that. */
 int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),
 	 void *ctx, struct error *err);
+/* The same of the threads of one process (as the caller's pid namespace numbers it), where
+ * the kernel can tell them apart, else of all. Of kinds that go through threads only. */
+int peek_process(enum peek_kind kind, int pid,
+		 int (*fn)(void *ctx, const struct peek_record *r, const void *data), void *ctx,
+		 struct error *err);
 
 #endif

@@ -157,15 +157,23 @@ static void thread_needs(struct dump *d, struct thread *th)
 	uint64_t tid_address = 0, rsp = th->regs.rsp;
 	size_t len = 0;
 	void *head = NULL;
+	long nr;
 
 	/* The red zone below, and the next frames. */
 	now(d, t, rsp - 128, 2 * PAGE);
 	now(d, t, th->regs.rip, 16);
 	now(d, t, th->regs.fs_base, 64);
-	if ((long)th->regs.orig_rax == SYS_futex) {
+	nr = th->restart.nr ? th->restart.nr : (long)th->regs.orig_rax;
+	if (nr == SYS_futex) {
 		now(d, t, th->regs.rdi, 4);
 		now(d, t, th->regs.r8, 4);
 	}
+	/* What restart_enter() changes for an instant. */
+	if (nr == SYS_poll && th->regs.rsi < 65536)
+		now(d, t, th->regs.rdi, th->regs.rsi * sizeof(struct pollfd));
+	if (th->restart.nr)
+		now(d, t, nr == SYS_nanosleep ? th->regs.rsi : th->regs.r10,
+		    sizeof(struct timespec));
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(rs), &rs) > 0)
 		now(d, t, rs.rseq_abi_pointer, rs.rseq_abi_size);
 	if (syscall(SYS_get_robust_list, th->tid, &head, &len) == 0)

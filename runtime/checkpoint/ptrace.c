@@ -121,8 +121,9 @@ int thread_hold_signals(struct thread *t)
 	return 0;
 }
 
-int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
-			 unsigned long c, unsigned long d, unsigned long e, unsigned long f)
+/* Points the thread at a call. */
+static int prepare(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
+		   unsigned long d, unsigned long e, unsigned long f)
 {
 	struct user_regs_struct regs;
 	int r;
@@ -143,7 +144,14 @@ int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned lo
 	regs.r8 = e;
 	regs.r9 = f;
 	regs.eflags &= ~(0x100ul | 0x400ul); /* TF, DF */
-	r = set_regs(t, &regs);
+	return set_regs(t, &regs);
+}
+
+int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
+			 unsigned long c, unsigned long d, unsigned long e, unsigned long f)
+{
+	int r = prepare(t, nr, a, b, c, d, e, f);
+
 	if (r < 0)
 		return r;
 	if (ptrace(PTRACE_SINGLESTEP, t->tid, NULL, NULL) < 0)
@@ -212,6 +220,51 @@ long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
 	int r = thread_syscall_start(t, nr, a, b, c, d, e, f);
 
 	return r < 0 ? r : thread_settle(t);
+}
+
+/* Lets it go until its next stop. */
+static int step(struct thread *t, int how, int *status)
+{
+	int r;
+
+	if (ptrace(how, t->tid, NULL, NULL) < 0)
+		return -errno;
+	do
+		r = waitpid(t->tid, status, __WALL);
+	while (r < 0 && errno == EINTR);
+	if (r >= 0 && !WIFEXITED(*status) && !WIFSIGNALED(*status))
+		return 0;
+	t->traced = t->stopped = false;
+	return -ESRCH;
+}
+
+/*
+ * Stopped when it enters the call, and told to stop again before it goes on: so it finds a
+ * signal pending, and waits for nothing.
+ */
+long thread_interrupted_syscall(struct thread *t, long nr, unsigned long a, unsigned long b,
+				unsigned long c, unsigned long d)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+	int status = 0, r = prepare(t, nr, a, b, c, d, 0, 0);
+
+	while (r == 0 && WSTOPSIG(status) != SIGTRAP) {
+		r = step(t, PTRACE_SYSCALL, &status);
+		if (r == 0 && status >> 16 == PTRACE_EVENT_STOP)
+			status = 0; /* a job-control stop that was pending */
+		else if (r == 0 && WSTOPSIG(status) != SIGTRAP)
+			return -EFAULT;
+	}
+	if (r == 0)
+		r = thread_interrupt(t);
+	if (r == 0)
+		r = step(t, PTRACE_CONT, &status);
+	if (r == 0 && status >> 16 != PTRACE_EVENT_STOP)
+		r = -EFAULT;
+	if (r == 0 && ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
+		r = -errno;
+	return r < 0 ? r : (long)regs.rax;
 }
 
 int thread_put_back(struct thread *t)

@@ -28,6 +28,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "runtime/checkpoint/attributes.h"
+#include "runtime/checkpoint/restart.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77 /* Linux 6.16 */
 
@@ -650,7 +651,7 @@ static int last_start(struct restore *r, struct task *t, void *room, struct erro
 	return e < 0 ? error_sys(err, -e, "setting the credentials of process %d", t->vpid) : 0;
 }
 
-static int registers(struct thread *th, const Ck__Thread *m, struct error *err)
+static int registers(struct restore *r, struct thread *th, const Ck__Thread *m, struct error *err)
 {
 	static uint8_t xstate[65536];
 	struct iovec iov = { xstate, m->has_xstate_bytes ? m->xstate_bytes : m->xstate.len };
@@ -665,6 +666,7 @@ static int registers(struct thread *th, const Ck__Thread *m, struct error *err)
 	memcpy(&th->regs, m->regs.data, sizeof(th->regs));
 	th->sigmask = m->sigmask;
 	th->touched = true;
+	restart_enter(r, th, m);
 	return attributes_schedule(th, m, err);
 }
 
@@ -673,7 +675,6 @@ static int last_end(struct restore *r, struct task *t, void *room, struct error 
 	const struct last *l = room;
 	int e = remote_batch_wait(&((struct last *)room)->b);
 
-	(void)r;
 	if (e < 0)
 		return error_sys(err, -e, "setting the credentials of process %d", t->vpid);
 	e = creds_done(&l->b, l->ncreds, err);
@@ -683,7 +684,7 @@ static int last_end(struct restore *r, struct task *t, void *room, struct error 
 		close(TAKE_FD(t->sock));
 	t->sock_num = -1;
 	for (size_t i = 0; i < t->nthreads && e == 0; i++)
-		e = registers(&t->threads[i], t->state->threads[i], err);
+		e = registers(r, &t->threads[i], t->state->threads[i], err);
 	return e;
 }
 

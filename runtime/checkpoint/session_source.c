@@ -26,6 +26,7 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/postcopy.h"
+#include "runtime/checkpoint/restart.h"
 #include "runtime/checkpoint/track.h"
 
 /* What a blackout costs beyond memory, before there is a measurement: the freeze, and
@@ -420,6 +421,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	budget = budget > 0 ? budget : 50000000;
 	timeout = timeout > 0 ? timeout : 120000000000;
 	throttle_begin(d);
+	restart_prepare();
 	while (!converged) {
 		int64_t t0 = clock_mono_ns(), took;
 		uint64_t sent0 = stream_bytes(d->s), plain0 = stream_plain_bytes(d->s), sent, plain;
@@ -511,6 +513,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	d->lap_ns = t0;
 	parts_begin(d);
 	dump_shared_hash_start(d);
+	restart_look(d);
 	r = dump_collect_fds(d, err);
 	dump_lap(d, "fds_ns");
 	if (r == 0)

@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_CRED = 16 };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_CRED = 16, PEEK_RESTART };
 
 struct peek_record {
 	__u32 kind;
@@ -457,6 +457,63 @@ int peek_inotify(struct bpf_iter__task_file *ctx)
 	w.head = (void *)group + bpf_core_field_offset(struct fsnotify_group, notification_list);
 	w.at = BPF_CORE_READ(group, notification_list.next);
 	bpf_loop(1 << 16, inotify_one, &w, 0);
+	return 0;
+}
+
+// --- how an interrupted call goes on ---------------------------------------------------------
+// What is used of it, under names that a kernel may have or not.
+struct restart_block___used {
+	void *fn;
+	union {
+		struct {
+			__u64 time;
+		} futex;
+		struct {
+			__s32 clockid;
+			__u64 expires;
+		} nanosleep;
+		struct {
+			int has_timeout;
+			unsigned long tv_sec, tv_nsec;
+		} poll;
+	};
+} __attribute__((preserve_access_index));
+
+struct peek_restart {
+	char fn[32];
+	__u64 futex_ns, sleep_ns, poll_s, poll_ns;
+	__s32 sleep_clock, poll_timed;
+};
+
+static const char symbol[] = "%ps";
+
+SEC("iter/task")
+int peek_restart(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct peek_record rec = { .kind = PEEK_RESTART };
+	struct restart_block___used *b;
+	struct peek_restart r = {};
+	__u64 fn;
+
+	if (!task)
+		return 0;
+	b = (void *)&task->restart_block;
+	fn = (__u64)BPF_CORE_READ(b, fn);
+	bpf_snprintf(r.fn, sizeof(r.fn), symbol, &fn, sizeof(fn));
+	r.futex_ns = BPF_CORE_READ(b, futex.time);
+	r.sleep_ns = BPF_CORE_READ(b, nanosleep.expires);
+	r.sleep_clock = BPF_CORE_READ(b, nanosleep.clockid);
+	if (bpf_core_field_exists(b->poll.tv_nsec)) {
+		r.poll_s = BPF_CORE_READ(b, poll.tv_sec);
+		r.poll_ns = BPF_CORE_READ(b, poll.tv_nsec);
+		r.poll_timed = BPF_CORE_READ(b, poll.has_timeout);
+	}
+	rec.tid = number(BPF_CORE_READ(task, thread_pid));
+	rec.pid = number(BPF_CORE_READ(task, group_leader, thread_pid));
+	rec.len = sizeof(r);
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
+	bpf_seq_write(ctx->meta->seq, &r, sizeof(r));
 	return 0;
 }
 
