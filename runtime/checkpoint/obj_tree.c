@@ -16,6 +16,7 @@
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/obj_types.h"
 #include "runtime/checkpoint/tree.h"
+#include "runtime/checkpoint/tree_attr.h"
 
 static struct {
 	char *key; /* source or mount point, so that it is found again */
@@ -198,10 +199,16 @@ static int tree_receive(struct restore *r, const void *body, size_t len, struct 
 	return tree_dest_apply(restore_root_fd(r), body, len, err);
 }
 
+static int tree_seal(struct restore *r, struct error *err)
+{
+	return tree_attr_seal(restore_root_fd(r), err);
+}
+
 const struct checkpoint_part obj_tree_part = {
 	.name = "tree",
 	.round = tree_round,
 	.dump = tree_dump,
 	.dump_undo = tree_undo,
 	.receive = tree_receive,
+	.seal = tree_seal,
 };

@@ -195,6 +195,8 @@ struct checkpoint_part {
 	int (*receive)(struct restore *r, const void *body, size_t len, struct error *err);
 	/* Destination: everything has come; `files` are about to be opened. */
 	int (*complete)(struct restore *r, struct error *err);
+	/* Destination: all objects are made, before the commit. */
+	int (*seal)(struct restore *r, struct error *err);
 	/* Destination: the tasks run; the engine is about to end. */
 	void (*leave)(struct restore *r);
 };

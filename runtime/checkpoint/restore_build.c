@@ -95,6 +95,22 @@ static int complete_parts(struct restore *r, struct error *err)
 	return 0;
 }
 
+static int seal_parts(struct restore *r, struct error *err)
+{
+	for (size_t k = 0; k < 2; k++) {
+		const struct checkpoint_part *const *p =
+			k ? checkpoint_parts_sockets : checkpoint_parts_files;
+
+		for (; *p; p++) {
+			int e = (*p)->seal ? (*p)->seal(r, err) : 0;
+
+			if (e < 0)
+				return e;
+		}
+	}
+	return 0;
+}
+
 int restore_rest(struct restore *r, struct error *err)
 {
 	int64_t t0 = clock_mono_ns(), t1, t2;
@@ -115,6 +131,8 @@ int restore_rest(struct restore *r, struct error *err)
 		e = restore_objects(r, err);
 	if (e == 0)
 		e = restore_shared_finish(r, err);
+	if (e == 0)
+		e = seal_parts(r, err);
 	t2 = clock_mono_ns();
 	for (size_t i = 0; i < r->tasks.n && e == 0; i++)
 		if (!r->tasks.t[i]->to_be_zombie)

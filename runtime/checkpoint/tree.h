@@ -18,8 +18,8 @@
  * opaque folders of the source's layer become removals. Frames name their place and are
  * applied in order; applying holds no state.
  *
- * Not carried: file attributes of chattr, names longer than PATH_MAX, overlay layers with
- * redirects or metacopy (refused).
+ * Not carried: names longer than PATH_MAX, overlay layers with redirects or metacopy
+ * (refused). Files that are immutable or append only become so at the very end (tree_attr.h).
  */
 #ifndef FERRY_CHECKPOINT_TREE_H
 #define FERRY_CHECKPOINT_TREE_H

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/tree.h"
+#include "runtime/checkpoint/tree_attr.h"
 
 #define STAY (RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 
@@ -205,7 +206,8 @@ static int write_file(const struct place *at, const Cko__TreeEntry *e, struct er
 	if (start && e->inode &&
 	    (e->inode->size > INT64_MAX || ftruncate(fd, (off_t)e->inode->size) < 0))
 		return error_sys(err, errno, "setting the size");
-	return write_extents(fd, e, err);
+	n = write_extents(fd, e, err);
+	return n < 0 ? n : tree_space_set(fd, e, err);
 }
 
 static int make_symlink(const struct place *at, const Cko__TreeEntry *e, struct error *err)
@@ -290,9 +292,10 @@ static int make_node(const struct place *at, const Cko__TreeEntry *e, struct err
 	return 0;
 }
 
-static int set_attributes(int root, const struct place *at, const Cko__TreeEntry *e,
-			  struct error *err)
+static int set_attributes(int root, const char *dest, const struct place *at,
+			  const Cko__TreeEntry *e, struct error *err)
 {
+	int n;
 	struct stat st;
 	CLEANUP_CLOSE int fd =
 		*e->path ? look(at, &st) : obj_open_in_root(root, ".", O_PATH | O_DIRECTORY, 0, 0);
@@ -303,10 +306,12 @@ static int set_attributes(int root, const struct place *at, const Cko__TreeEntry
 		return error_sys(err, fd < 0 ? -fd : EBADMSG, "setting attributes");
 	if (*e->path && (st.st_mode & S_IFMT) != (e->inode->mode & S_IFMT))
 		return error_set(err, EBUSY, "another kind of file stands there");
-	return obj_inode_apply(fd, e->inode, err);
+	n = obj_inode_apply(fd, e->inode, err);
+	return n < 0 ? n
+		     : tree_attr_set(fd, e->inode->mode, dest, e->path, e->inode->attributes, err);
 }
 
-static int apply_writable(int root, const Cko__TreeEntry *e, struct error *err)
+static int apply_writable(int root, const char *dest, const Cko__TreeEntry *e, struct error *err)
 {
 	CLEANUP_PLACE struct place at = { .parent = -1 };
 	int n;
@@ -314,7 +319,9 @@ static int apply_writable(int root, const Cko__TreeEntry *e, struct error *err)
 	if (!path_is_plain(e->path))
 		return error_set(err, EBADMSG, "bad path");
 	if (!*e->path)
-		return e->kind == CKO__TREE_KIND__TREE_ATTR ? set_attributes(root, &at, e, err) : 0;
+		return e->kind == CKO__TREE_KIND__TREE_ATTR
+			       ? set_attributes(root, dest, &at, e, err)
+			       : 0;
 	n = place_find(root, e->path, &at, err);
 	if (n)
 		return n < 0 ? n : 0;
@@ -335,7 +342,7 @@ static int apply_writable(int root, const Cko__TreeEntry *e, struct error *err)
 	case CKO__TREE_KIND__TREE_NODE:
 		return make_node(&at, e, err);
 	case CKO__TREE_KIND__TREE_ATTR:
-		return set_attributes(root, &at, e, err);
+		return set_attributes(root, dest, &at, e, err);
 	default:
 		return error_set(err, EBADMSG, "unknown kind %d", (int)e->kind);
 	}
@@ -345,12 +352,12 @@ static int apply_writable(int root, const Cko__TreeEntry *e, struct error *err)
  * On a read-only root nothing can have changed since the runtime made it: what it put
  * there itself (mount points) is there on both sides.
  */
-static int apply(int root, const Cko__TreeEntry *e, struct error *err)
+static int apply(int root, const char *dest, const Cko__TreeEntry *e, struct error *err)
 {
 	CLEANUP_PLACE struct place at = { .parent = -1 };
 	CLEANUP_CLOSE int there = -1;
 	struct stat st;
-	int n = apply_writable(root, e, err);
+	int n = apply_writable(root, dest, e, err);
 
 	if (n != -EROFS)
 		return n;
@@ -375,7 +382,7 @@ int tree_dest_apply(int root_fd, const void *frame, size_t len, struct error *er
 	if (root < 0)
 		return error_sys(err, -root, "opening folder %s of the container", m->dest);
 	for (size_t i = 0; i < m->n_entries; i++)
-		if (apply(root, m->entries[i], err) < 0)
+		if (apply(root, m->dest, m->entries[i], err) < 0)
 			return error_wrap(err, "/%s of the tree at %s", m->entries[i]->path,
 					  m->dest);
 	return 0;

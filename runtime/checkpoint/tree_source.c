@@ -32,6 +32,7 @@
 #include "base/process.h"
 #include "runtime/checkpoint/obj_common.h"
 #include "runtime/checkpoint/tree.h"
+#include "runtime/checkpoint/tree_attr.h"
 
 #define BLOCK	   65536u
 #define FRAME_SOFT (1u << 20)
@@ -285,6 +286,9 @@ static void out_drop(struct out *o)
 			free(t->extents[k]);
 		}
 		free(t->extents);
+		for (size_t k = 0; k < t->n_allocated; k++)
+			free(t->allocated[k]);
+		free(t->allocated);
 		obj_inode_free(t->inode);
 		free(t->path);
 		if (t->target != (char *)protobuf_c_empty_string)
@@ -441,6 +445,8 @@ static int send_content(struct out *o, struct entry *e, int fd, const struct sta
 			t = out_entry(o, CKO__TREE_KIND__TREE_DATA, e->path);
 		}
 	}
+	tree_space_get(fd, t);
+	o->bytes += t->n_allocated * 32;
 	e->sent_data = true;
 	return 0;
 }
@@ -532,6 +538,7 @@ static int send_attr(struct out *o, const struct entry *e, struct error *err)
 		return fd == -ENOENT && !o->pass->final ? 0 : error_sys(err, -fd, "/%s", e->path);
 	t = out_entry(o, CKO__TREE_KIND__TREE_ATTR, e->path);
 	t->inode = obj_inode_dump(fd, &e->st, !S_ISLNK(e->st.st_mode));
+	t->inode->attributes = tree_attr_get(fd, e->st.st_mode);
 	for (size_t i = 0; i < t->inode->n_xattrs; i++)
 		o->bytes += t->inode->xattrs[i]->value.len + 64;
 	return 0;
