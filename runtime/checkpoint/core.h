@@ -71,6 +71,8 @@ struct vma *vmas_add(struct vmas *l, const struct vma *v); /* takes over v->path
 const struct vma *vmas_find(const struct vmas *l, uint64_t addr);
 /* The first area that ends behind addr. */
 size_t vmas_from(const struct vmas *l, uint64_t addr);
+/* Whether pages in it can be the task's own. */
+bool vma_has_private_pages(const struct vma *v);
 
 struct thread {
 	pid_t tid, vtid;
@@ -97,18 +99,23 @@ struct thread {
 };
 
 /* Pages that the destination has, one bit each, of one VMA-independent 2 MiB chunk. */
+#define CHUNK_BYTES (512 * PAGE)
+#define NO_CHUNK    (~0ull)
 struct chunk {
 	uint64_t addr;
 	uint64_t bits[8];
 };
 struct pageset {
-	struct chunk *c; /* open addressing, addr ~0: empty */
+	struct chunk *c; /* open addressing, addr NO_CHUNK: empty */
 	size_t n, cap;
 };
 void pageset_free(struct pageset *s);
 bool pageset_has(const struct pageset *s, uint64_t addr);
 void pageset_set(struct pageset *s, uint64_t start, uint64_t npages, bool on);
 bool pageset_any(const struct pageset *s, uint64_t start, uint64_t npages);
+/* The 512 bits of the chunk at addr, and adding such. */
+const uint64_t *pageset_bits(const struct pageset *s, uint64_t addr);
+void pageset_add(struct pageset *s, uint64_t addr, const uint64_t bits[8]);
 /* True where every page of c is in s. */
 bool pageset_covers(const struct pageset *s, const struct chunk *c);
 
@@ -143,6 +150,7 @@ struct task {
 	struct buf guard_runs;	  /* pairs */
 	struct pageset here;	  /* source, last round: pages that are there */
 	struct pageset sent;	  /* source: what the destination has */
+	struct pageset guarded;	  /* source: where a guard page was ever seen */
 	struct pageset late;	  /* post-copy: what comes after the tasks run */
 	unsigned long scratch;	  /* address in the task, 0: none */
 	bool scratch_asked;	  /* it is being mapped */
@@ -402,6 +410,7 @@ struct dump {
 	bool postcopy; /* the last round may leave pages for later */
 	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
+	struct last_look *last;
 };
 int dump_check(struct dump *d, json_t **answer, struct error *err);
 int dump_connect(struct dump *d, json_t *args, struct error *err);
@@ -434,6 +443,10 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err);
 /* mem_copy.c: a run of private pages: `data`, or zeros or nothing by `flags`. */
 int dump_private_run(struct dump *d, struct task *t, uint64_t start, uint64_t npages,
 		     uint16_t flags, const void *data, struct error *err);
+/* mem_last.c: everything stands still; a thread begins to look for written pages of large
+ * processes. */
+void last_look_begin(struct dump *d);
+void last_look_end(struct dump *d);
 /* mem_shared.c */
 int dump_shared_scan(struct dump *d, struct error *err);
 int dump_shared_memory(struct dump *d, struct error *err);

@@ -104,11 +104,33 @@ static int send_late(struct copy *c, uint64_t start, uint64_t end)
 	return r;
 }
 
-static bool has_private_pages(const struct vma *v)
+/*
+ * In a mapping of a file a page that is not there may have been dropped by the program since
+ * it was sent; the file's is its content again. Sent anew it is right either way.
+ */
+static void send_again(struct task *t, struct page_found run)
 {
-	return !(v->flags & MAP_SHARED) &&
-	       (v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHARED) &&
-	       !(v->advice & (ADVICE_DROPPABLE | ADVICE_IO));
+	uint64_t end = run.end;
+
+	for (; run.start < end; run.start = run.end) {
+		bool sent = pageset_has(&t->sent, run.start);
+
+		for (run.end = run.start + PAGE;
+		     run.end < end && pageset_has(&t->sent, run.end) == sent;)
+			run.end += PAGE;
+		if (sent)
+			buf_add(&t->runs, &run, sizeof(run));
+	}
+}
+
+static void found_guard(struct copy *c, uint64_t start, uint64_t end)
+{
+	pageset_set(&c->t->guarded, start, (end - start) / PAGE, true);
+	/* With a tracker only the last round sees them all. */
+	if (c->t->tracker && !c->d->final)
+		return;
+	buf_add(&c->t->guard_runs, &start, sizeof(start));
+	buf_add(&c->t->guard_runs, &end, sizeof(end));
 }
 
 /* A run of pages, cut to the areas of the task that have pages of their own. */
@@ -117,26 +139,24 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 	struct copy *c = ctx;
 	struct vmas *l = &c->t->vmas;
 
-	if (what & PAGES_GUARD) {
-		buf_add(&c->t->guard_runs, &start, sizeof(start));
-		buf_add(&c->t->guard_runs, &end, sizeof(end));
-	}
+	if (what & PAGES_GUARD)
+		found_guard(c, start, end);
 	if (what & (PAGES_FILE | PAGES_GUARD))
 		return 0;
-	/* Runs come in the order of addresses, but a scan may begin again further down: what was
-	 * written in between is told then, and never again. */
+	/* Most runs come in the order of addresses. */
 	if (c->at && l->v[c->at - 1].end > start)
-		c->at = 0;
+		c->at = vmas_from(l, start);
 	while (c->at < l->n && l->v[c->at].end <= start)
 		c->at++;
 	for (size_t i = c->at; i < l->n && l->v[i].start < end; i++) {
-		struct page_found run = { .start = start > l->v[i].start ? start : l->v[i].start,
-					  .end = end < l->v[i].end ? end : l->v[i].end,
+		const struct vma *v = &l->v[i];
+		struct page_found run = { .start = start > v->start ? start : v->start,
+					  .end = end < v->end ? end : v->end,
 					  .what = what };
 
-		if (!has_private_pages(&l->v[i]))
+		if (!vma_has_private_pages(v))
 			continue;
-		if (c->d->final && huge_bytes(&l->v[i]) && !(what & PAGES_WRITTEN)) {
+		if (c->d->final && huge_bytes(v) && !(what & PAGES_WRITTEN)) {
 			huge_doubt(c->t, &run);
 			continue;
 		}
@@ -144,38 +164,10 @@ static int found(void *ctx, uint64_t start, uint64_t end, int what)
 			pageset_set(&c->t->here, run.start, (run.end - run.start) / PAGE, true);
 		if ((what & PAGES_WRITTEN) || !c->t->tracker)
 			buf_add(&c->t->runs, &run, sizeof(run));
+		else if (c->d->final && (what & PAGES_SWAPPED) && v->kind != VMA_ANON)
+			send_again(c->t, run);
 	}
 	return 0;
-}
-
-/*
- * All of the address space but the areas of shared objects: their pages are the objects',
- * and there may be a hundred thousand of them in each of many processes. These are only
- * looked at for guard pages, where `guards`. Huge pages that the tracker does not see all
- * count as written, and are compared by content.
- */
-static int scan_space(struct copy *c, pages_fn *scan, bool guards, track_fn *fn)
-{
-	struct task *t = c->t;
-	bool again = !c->d->final;
-	uint64_t at = SPACE_START;
-	int r = 0;
-
-	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
-		const struct vma *v = &t->vmas.v[i];
-		bool unseen = huge_bytes(v) && !(v->flags & MAP_SHARED) && !huge_is_watched(t, v);
-
-		if ((!(v->flags & MAP_SHARED) && !unseen) || v->start < at || v->end > SPACE_END)
-			continue;
-		if (v->start > at)
-			r = scan(t, at, v->start, again, fn, c);
-		if (r == 0 && unseen && fn == found)
-			r = pages_all(t, v->start, v->end, fn, c);
-		else if (r == 0 && guards && !unseen)
-			r = guards_scan(t, v->start, v->end, fn, c);
-		at = v->end;
-	}
-	return r < 0 ? r : scan(t, at, SPACE_END, again, fn, c);
 }
 
 /* Pages of areas that are new to the tracker. */
@@ -208,7 +200,8 @@ static void watch(struct copy *c)
 
 	if (!t->tracker || !t->tracker->ops->watch)
 		return;
-	if (t->nwatched && scan_space(c, pages_scan_unwatched, false, unwatched) < 0)
+	if (t->nwatched &&
+	    space_scan(t, t->tracker->ops->scan_unwatched, LOOK_AGAIN, unwatched, c) < 0)
 		t->runs.len = 0; /* ended: the next round sees it */
 	bare = (const struct page_found *)(void *)t->runs.data;
 	nbare = t->runs.len / sizeof(*bare);
@@ -217,7 +210,7 @@ static void watch(struct copy *c)
 		const struct vma *v = &t->vmas.v[i];
 		bool known;
 
-		if (!has_private_pages(v) || (huge_bytes(v) && !huge_is_watched(t, v)))
+		if (!vma_has_private_pages(v) || (huge_bytes(v) && !huge_is_watched(t, v)))
 			continue;
 		while (k < t->nwatched && t->watched[2 * k] < v->start)
 			k++;
@@ -229,6 +222,8 @@ static void watch(struct copy *c)
 			if (t->tracker->ops->watch(t, v->start, v->end) < 0)
 				continue; /* vanished, or cannot be: always counts as written */
 			watched++;
+			/* One from before looks as if it had not been written since. */
+			guards_scan(t, v->start, v->end, found, c);
 		}
 		now[2 * n] = v->start;
 		now[2 * n++ + 1] = v->end;
@@ -323,7 +318,10 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 		watch(&c);
 	/* An area that has become another one since the map was read is not watched either, and
 	 * so counts as written when the map is read again. */
-	r = scan_space(&c, pages_scan, d->final || !t->tracker, found);
+	r = d->final ? last_look(d, t, found, &c)
+		     : space_scan(t, pages_scan,
+				  LOOK_AGAIN | LOOK_HUGE | (t->tracker ? 0 : LOOK_GUARDS), found,
+				  &c);
 	if (r < 0 && d->final)
 		return error_sys(err, -r, "looking for changed pages of process %d", t->vpid);
 	/* One that did not come to its end knows less than it should. */

@@ -2,7 +2,9 @@
 /* Which dirty tracker is used, and looking at pages with it or without one. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/track.h"
 
 /* The best first. */
@@ -89,8 +91,30 @@ int pages_all(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *
 	return r == -ENOTTY ? pages_read(t, start, end, fn, ctx) : r;
 }
 
-int pages_scan_unwatched(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
-			 void *ctx)
+bool space_leaves_aside(const struct task *t, const struct vma *v, int how)
 {
-	return t->tracker->ops->scan_unwatched(t, start, end, again, fn, ctx);
+	return (v->flags & MAP_SHARED) ||
+	       (huge_bytes(v) && ((how & LOOK_BUT_HUGE) || !huge_is_watched(t, v)));
+}
+
+int space_scan(struct task *t, pages_fn *scan, int how, track_fn *fn, void *ctx)
+{
+	uint64_t at = SPACE_START;
+	bool again = how & LOOK_AGAIN;
+	int r = 0;
+
+	for (size_t i = 0; i < t->vmas.n && r == 0; i++) {
+		const struct vma *v = &t->vmas.v[i];
+
+		if (!space_leaves_aside(t, v, how) || v->start < at || v->end > SPACE_END)
+			continue;
+		if (v->start > at)
+			r = scan(t, at, v->start, again, fn, ctx);
+		if (r == 0 && !(v->flags & MAP_SHARED) && (how & LOOK_HUGE))
+			r = pages_all(t, v->start, v->end, fn, ctx);
+		else if (r == 0 && (v->flags & MAP_SHARED) && (how & LOOK_GUARDS))
+			r = guards_scan(t, v->start, v->end, fn, ctx);
+		at = v->end;
+	}
+	return r < 0 ? r : scan(t, at, SPACE_END, again, fn, ctx);
 }

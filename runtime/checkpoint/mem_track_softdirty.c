@@ -31,8 +31,7 @@
 #define ENTRY_FRAME	 ((1ull << 55) - 1)
 #define ENTRY_WHO	 (ENTRY_FRAME | ENTRY_FILE | ENTRY_SWAPPED | ENTRY_PRESENT)
 
-#define CHUNK_PAGES 512ul
-#define CHUNK_BYTES (CHUNK_PAGES * PAGE)
+#define CHUNK_PAGES (CHUNK_BYTES / PAGE)
 
 /* What stood where at the last scan, 2 MiB at a time; open addressing, addr ~0: empty. */
 struct frames {

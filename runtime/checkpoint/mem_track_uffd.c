@@ -11,10 +11,12 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -47,98 +49,189 @@ struct scan_arg {
 
 #define REGIONS 1024
 
-static int scan_inverted(struct task *t, uint64_t start, uint64_t end, uint64_t flags,
-			 uint64_t inverted, uint64_t mask, uint64_t anyof, track_fn *fn, void *ctx)
+struct question {
+	uint64_t flags, inverted, mask, anyof, kinds;
+};
+
+/* Kernels before 6.15 cannot show guard pages, and refuse the question. */
+static uint64_t guard_kind(void)
 {
-	/* What is not asked for is not looked up: with guards alone no page is touched. */
-	uint64_t kinds =
-		anyof == SCAN_GUARD ? 0 : SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED;
-	static struct scan_region regions[REGIONS];
+	static int answer; /* 0: not asked yet */
+	struct scan_region region;
+	struct scan_arg a = { .size = sizeof(a), .category_anyof_mask = SCAN_GUARD };
+	CLEANUP_CLOSE int map = -1;
 
-	while (start < end) {
-		struct scan_arg a = {
-			.size = sizeof(a),
-			.flags = flags,
-			.start = start,
-			.end = end,
-			.vec = (uint64_t)(uintptr_t)regions,
-			.vec_len = REGIONS,
-			.category_inverted = inverted,
-			.category_mask = mask,
-			.category_anyof_mask = anyof,
-			.return_mask = kinds | (anyof & SCAN_GUARD),
-		};
-		int n = ioctl(t->pagemap_fd, SCAN_IOCTL, &a);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		for (int i = 0; i < n; i++) {
-			uint64_t c = regions[i].categories;
-			int what = c & SCAN_GUARD     ? PAGES_GUARD
-				   : c & SCAN_PFNZERO ? PAGES_ZERO
-				   : c & SCAN_FILE    ? PAGES_FILE
-						      : PAGES_ANON;
-			int r;
-
-			/* Not write-protected also means: never watched. */
-			what |= c & SCAN_WRITTEN ? PAGES_WRITTEN : 0;
-			what |= c & SCAN_WPALLOWED ? 0 : PAGES_UNWATCHED | PAGES_WRITTEN;
-			r = fn(ctx, regions[i].start, regions[i].end, what);
-			if (r < 0)
-				return r;
-		}
-		/*
-		 * With room left for regions the walk has come to the end, whatever walk_end
-		 * says: the kernel (6.7 to 6.18 at least) leaves it where its own buffer of 512
-		 * regions was last full. To go on from there would scan the rest twice.
-		 */
-		if (n < REGIONS || a.walk_end <= start)
-			break;
-		start = a.walk_end;
+	if (!answer) {
+		map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		a.start = (uintptr_t)&a & ~(PAGE - 1);
+		a.end = a.start + PAGE;
+		a.vec = (uintptr_t)&region;
+		a.vec_len = 1;
+		a.return_mask = SCAN_GUARD;
+		answer = ioctl(map, SCAN_IOCTL, &a) >= 0 ? 1 : -1;
 	}
-	return 0;
+	return answer > 0 ? SCAN_GUARD : 0;
 }
 
-static int scan(struct task *t, uint64_t start, uint64_t end, uint64_t flags, uint64_t mask,
-		uint64_t anyof, track_fn *fn, void *ctx)
+static int what_is(uint64_t c)
 {
-	return scan_inverted(t, start, end, flags, 0, mask, anyof, fn, ctx);
+	int what = c & SCAN_GUARD     ? PAGES_GUARD
+		   : c & SCAN_PFNZERO ? PAGES_ZERO
+		   : c & SCAN_FILE    ? PAGES_FILE
+				      : PAGES_ANON;
+
+	/* Not write-protected also means: never watched. */
+	what |= c & SCAN_WRITTEN ? PAGES_WRITTEN : 0;
+	what |= c & SCAN_WPALLOWED ? 0 : PAGES_UNWATCHED | PAGES_WRITTEN;
+	return what | (c & SCAN_SWAPPED ? PAGES_SWAPPED : 0);
 }
+
+/*
+ * One call, from a->start, which is moved on; the number of regions, or -errno. The walk goes
+ * on behind the last of them and not at walk_end: the kernel (6.7 to 6.18 at least) leaves
+ * that where its own buffer of 512 regions was last full, and part would be shown twice.
+ */
+static int regions_next(int pagemap_fd, struct scan_arg *a)
+{
+	const struct scan_region *v = (const struct scan_region *)(uintptr_t)a->vec;
+	int n;
+
+	do
+		n = ioctl(pagemap_fd, SCAN_IOCTL, a);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	/* With room left for regions it has come to the end. */
+	a->start = (uint64_t)n < a->vec_len ? a->end : v[n - 1].end;
+	return n;
+}
+
+static int scan(struct task *t, uint64_t start, uint64_t end, const struct question *q,
+		track_fn *fn, void *ctx)
+{
+	static struct scan_region regions[REGIONS];
+	struct scan_arg a = {
+		.size = sizeof(a),
+		.flags = q->flags,
+		.start = start,
+		.end = end,
+		.vec = (uint64_t)(uintptr_t)regions,
+		.vec_len = REGIONS,
+		.category_inverted = q->inverted,
+		.category_mask = q->mask,
+		.category_anyof_mask = q->anyof,
+		.return_mask = q->kinds,
+	};
+	int r = 0;
+
+	while (a.start < end && r == 0) {
+		int n = regions_next(t->pagemap_fd, &a);
+
+		r = n < 0 ? n : 0;
+		for (int i = 0; i < n && r == 0; i++)
+			r = fn(ctx, regions[i].start, regions[i].end,
+			       what_is(regions[i].categories));
+	}
+	return r;
+}
+
+#define KINDS (SCAN_FILE | SCAN_PFNZERO | SCAN_WRITTEN | SCAN_WPALLOWED | SCAN_SWAPPED)
+#define THERE (SCAN_PRESENT | SCAN_SWAPPED)
 
 int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
 {
-	/* A kernel before 6.15 cannot show guard pages. */
-	int r = scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED | SCAN_GUARD, fn, ctx);
+	struct question q = { .anyof = THERE | guard_kind(), .kinds = KINDS | guard_kind() };
 
-	return r == -EINVAL ? scan(t, start, end, 0, 0, SCAN_PRESENT | SCAN_SWAPPED, fn, ctx) : r;
+	return scan(t, start, end, &q, fn, ctx);
 }
 
 static int uffd_scan(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
 		     void *ctx)
 {
-	if (again)
-		return scan(t, start, end, SCAN_WP_MATCHING, SCAN_WRITTEN,
-			    SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
-	return pages_scan_plain(t, start, end, fn, ctx);
+	struct question q = { .flags = SCAN_WP_MATCHING,
+			      .mask = SCAN_WRITTEN,
+			      .anyof = THERE,
+			      .kinds = KINDS | guard_kind() };
+
+	return again ? scan(t, start, end, &q, fn, ctx) : pages_scan_plain(t, start, end, fn, ctx);
 }
 
 /* The kernel passes by whole areas that are watched: no page of them is looked at. */
 static int uffd_scan_unwatched(struct task *t, uint64_t start, uint64_t end, bool again,
 			       track_fn *fn, void *ctx)
 {
+	struct question q = { .inverted = SCAN_WPALLOWED,
+			      .mask = SCAN_WPALLOWED,
+			      .anyof = THERE | guard_kind(),
+			      .kinds = KINDS | guard_kind() };
+
 	(void)again;
-	return scan_inverted(t, start, end, 0, SCAN_WPALLOWED, SCAN_WPALLOWED,
-			     SCAN_PRESENT | SCAN_SWAPPED, fn, ctx);
+	return scan(t, start, end, &q, fn, ctx);
+}
+
+static int uffd_scan_watched(struct task *t, uint64_t start, uint64_t end, bool again, track_fn *fn,
+			     void *ctx)
+{
+	struct question q = { .mask = SCAN_WPALLOWED,
+			      .anyof = THERE | guard_kind(),
+			      .kinds = KINDS | guard_kind() };
+
+	(void)again;
+	return scan(t, start, end, &q, fn, ctx);
+}
+
+/*
+ * The one question for which the kernel has a short way: per entry of a page table it looks at
+ * the mark of protection, and not at the page. Empty entries of watched areas count as
+ * written (they have no mark), areas without page tables are passed by.
+ */
+static int uffd_find_written(int pagemap_fd, uint64_t start, uint64_t end, struct buf *out)
+{
+	struct scan_region regions[REGIONS / 4];
+	struct scan_arg a = {
+		.size = sizeof(a),
+		.start = start,
+		.end = end,
+		.vec = (uint64_t)(uintptr_t)regions,
+		.vec_len = REGIONS / 4,
+		.category_mask = SCAN_WRITTEN,
+		.return_mask = SCAN_WRITTEN,
+	};
+
+	while (a.start < end) {
+		int n = regions_next(pagemap_fd, &a);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++)
+			buf_add(out, &regions[i], 2 * sizeof(uint64_t));
+	}
+	return 0;
+}
+
+/* Before 6.9 the short way looked for the mark of a present page in swap entries too, where
+ * other bits are in its place. */
+static bool uffd_finds_written(void)
+{
+	static int answer; /* 0: not asked yet */
+	struct utsname u;
+	int a = 0, b = 0;
+
+	if (!answer) {
+		uname(&u);
+		answer = sscanf(u.release, "%d.%d", &a, &b) == 2 && (a > 6 || (a == 6 && b >= 9))
+				 ? 1
+				 : -1;
+	}
+	return answer > 0;
 }
 
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx)
 {
-	int r = scan(t, start, end, 0, 0, SCAN_GUARD, fn, ctx);
+	/* What is not asked for is not looked up: no page is touched. */
+	struct question q = { .anyof = guard_kind(), .kinds = guard_kind() };
 
-	/* A kernel without this has no guard pages, or cannot show them (6.13, 6.14). */
-	return r == -EINVAL || r == -ENOTTY ? 0 : r;
+	return guard_kind() ? scan(t, start, end, &q, fn, ctx) : 0;
 }
 
 static bool uffd_available(void)
@@ -204,5 +297,8 @@ const struct tracker_ops tracker_uffd = {
 	.watch = uffd_watch,
 	.scan = uffd_scan,
 	.scan_unwatched = uffd_scan_unwatched,
+	.scan_watched = uffd_scan_watched,
+	.find_written = uffd_find_written,
+	.finds_written = uffd_finds_written,
 	.detach = uffd_detach,
 };

@@ -61,6 +61,13 @@ const struct vma *vmas_find(const struct vmas *l, uint64_t addr)
 	return i < l->n && l->v[i].start <= addr ? &l->v[i] : NULL;
 }
 
+bool vma_has_private_pages(const struct vma *v)
+{
+	return !(v->flags & MAP_SHARED) &&
+	       (v->kind == VMA_ANON || v->kind == VMA_FILE || v->kind == VMA_SHARED) &&
+	       !(v->advice & (ADVICE_DROPPABLE | ADVICE_IO));
+}
+
 void task_free(struct task *t)
 {
 	if (!t)
@@ -74,6 +81,7 @@ void task_free(struct task *t)
 	free(t->stat);
 	vmas_free(&t->vmas);
 	pageset_free(&t->sent);
+	pageset_free(&t->guarded);
 	free(t->guards);
 	buf_free(&t->runs);
 	buf_free(&t->guard_runs);
@@ -97,9 +105,6 @@ void task_free(struct task *t)
 }
 
 /* --- page sets ------------------------------------------------------------------------- */
-#define CHUNK	 (512 * PAGE)
-#define NO_CHUNK (~0ull)
-
 void pageset_free(struct pageset *s)
 {
 	free(s->c);
@@ -108,7 +113,7 @@ void pageset_free(struct pageset *s)
 
 static struct chunk *chunk_slot(const struct pageset *s, uint64_t addr)
 {
-	size_t i = (size_t)((addr / CHUNK * 0x9e3779b97f4a7c15ull) >> 20) & (s->cap - 1);
+	size_t i = (size_t)((addr / CHUNK_BYTES * 0x9e3779b97f4a7c15ull) >> 20) & (s->cap - 1);
 
 	while (s->c[i].addr != NO_CHUNK && s->c[i].addr != addr)
 		i = (i + 1) & (s->cap - 1);
@@ -122,7 +127,7 @@ bool pageset_has(const struct pageset *s, uint64_t addr)
 
 	if (!s->cap)
 		return false;
-	c = chunk_slot(s, addr - addr % CHUNK);
+	c = chunk_slot(s, addr - addr % CHUNK_BYTES);
 	return c->addr != NO_CHUNK && (c->bits[bit / 64] >> (bit % 64) & 1);
 }
 
@@ -149,11 +154,11 @@ static struct chunk *chunk_get(struct pageset *s, uint64_t addr, bool make)
 		return NULL;
 	if (make && s->n * 2 >= s->cap)
 		pageset_grow(s);
-	c = chunk_slot(s, addr - addr % CHUNK);
+	c = chunk_slot(s, addr - addr % CHUNK_BYTES);
 	if (c->addr == NO_CHUNK) {
 		if (!make)
 			return NULL;
-		*c = (struct chunk){ .addr = addr - addr % CHUNK };
+		*c = (struct chunk){ .addr = addr - addr % CHUNK_BYTES };
 		s->n++;
 	}
 	return c;
@@ -181,6 +186,28 @@ void pageset_set(struct pageset *s, uint64_t start, uint64_t npages, bool on)
 			n -= k;
 		}
 	}
+}
+
+const uint64_t *pageset_bits(const struct pageset *s, uint64_t addr)
+{
+	static const uint64_t none[8];
+	const struct chunk *c = s->cap ? chunk_slot(s, addr) : NULL;
+
+	return c && c->addr != NO_CHUNK ? c->bits : none;
+}
+
+void pageset_add(struct pageset *s, uint64_t addr, const uint64_t bits[8])
+{
+	uint64_t any = 0;
+	struct chunk *c;
+
+	for (int i = 0; i < 8; i++)
+		any |= bits[i];
+	if (!any)
+		return;
+	c = chunk_get(s, addr, true);
+	for (int i = 0; i < 8; i++)
+		c->bits[i] |= bits[i];
 }
 
 bool pageset_any(const struct pageset *s, uint64_t start, uint64_t npages)

@@ -325,6 +325,7 @@ static int send_memory(struct dump *d, struct error *err)
 		r = dump_shared_scan(d, err);
 	if (r == 0)
 		r = dump_scan_all(d, err);
+	last_look_end(d);
 	if (r == 0 && d->final && d->postcopy)
 		r = late_choose(d, err);
 	/* They map it while we send. Not earlier: whoever runs has the page of its rseq area
@@ -514,6 +515,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	parts_begin(d);
 	dump_shared_hash_start(d);
 	restart_look(d);
+	last_look_begin(d);
 	r = dump_collect_fds(d, err);
 	dump_lap(d, "fds_ns");
 	if (r == 0)
@@ -633,6 +635,7 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 	d->s = NULL;
 	save_free(TAKE_PTR(d->save));
 	/* A later try starts from nothing. */
+	last_look_end(d);
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);
 	d->round = 0;
@@ -702,6 +705,7 @@ void dump_free(struct dump *d)
 {
 	late_stop(d);
 	ns_leave();
+	last_look_end(d);
 	dump_drop_fds(d);
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);

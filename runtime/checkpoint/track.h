@@ -14,7 +14,10 @@ enum {
 	PAGES_FILE = 4,	   /* a page of the mapped file, not the area's own */
 	PAGES_WRITTEN = 8, /* written since the last scan that watched, or never watched */
 	PAGES_UNWATCHED = 16,
-	PAGES_GUARD = 32, /* MADV_GUARD_INSTALL; not shown with `again` */
+	PAGES_GUARD = 32, /* MADV_GUARD_INSTALL */
+	/* Not in memory; only some trackers tell. In a mapping of a file the kernel's mark for
+	 * "no page, watched" looks the same. */
+	PAGES_SWAPPED = 64,
 };
 /* A run of pages as a scan showed it: what task->runs holds. */
 struct page_found {
@@ -37,8 +40,16 @@ struct tracker_ops {
 	int (*watch)(struct task *t, uint64_t start, uint64_t end);
 	/* pages_scan() of a task that has this tracker. */
 	pages_fn *scan;
-	/* Shows only pages of areas that are not watched, all else is passed by. With `watch`. */
-	pages_fn *scan_unwatched;
+	/* With `watch`: the same, without `again`, of areas only that are not watched; that are. */
+	pages_fn *scan_unwatched, *scan_watched;
+	/*
+	 * With `watch`, may be NULL: the ranges (pairs, in order) of [start, end) of areas that
+	 * are watched in which pages may have been written, or be no longer there, since the last
+	 * scan with `again`; a page that is not in them is as it was then, but for guard pages, or
+	 * has no page table. By /proc/PID/pagemap, in any thread. Asked before: does this kernel?
+	 */
+	int (*find_written)(int pagemap_fd, uint64_t start, uint64_t end, struct buf *out);
+	bool (*finds_written)(void);
 	/* All of the task was scanned with `again`. NULL: nothing to do. */
 	int (*scanned)(struct task *t);
 	void (*detach)(struct task *t);
@@ -69,9 +80,23 @@ void tracker_detach(struct task *t);
  * every page counts as written.
  */
 pages_fn pages_scan;
-/* Pages of areas that the task's tracker (which has `watch`) does not watch. */
-pages_fn pages_scan_unwatched;
-/* The same, but shows guard pages only, and touches nothing else: areas of shared objects. */
+/*
+ * `scan` of all of the address space but what is left aside: the areas of shared objects,
+ * because their pages are the objects', and there may be a hundred thousand of them in each of
+ * many processes; and huge pages that the tracker does not see, which all count as written,
+ * and are compared by content.
+ */
+enum {
+	LOOK_AGAIN = 1,	   /* `again` */
+	LOOK_GUARDS = 2,   /* guard pages of shared areas are shown */
+	LOOK_HUGE = 4,	   /* huge pages that are left aside are shown, by pages_all() */
+	LOOK_BUT_HUGE = 8, /* all huge pages are left aside */
+};
+bool space_leaves_aside(const struct task *t, const struct vma *v, int how);
+int space_scan(struct task *t, pages_fn *scan, int how, track_fn *fn, void *ctx);
+/* mem_last.c: the last round's space_scan(), by the shortest way there is. */
+int last_look(struct dump *d, struct task *t, track_fn *fn, void *ctx);
+/* pages_scan(), but shows guard pages only, and touches nothing else. */
 int guards_scan(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
 /* pages_scan() without a tracker: by PAGEMAP_SCAN; -ENOTTY: a kernel before 6.7. */
 int pages_scan_plain(struct task *t, uint64_t start, uint64_t end, track_fn *fn, void *ctx);
