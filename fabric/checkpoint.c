@@ -247,7 +247,7 @@ static int resume(struct checkpoint *c, bool discard, struct error *err)
 	int r;
 
 	checkpoint_let_go(c->m.f, c->m.doc);
-	r = engine_call(c->m.engine, "resume", json_pack("{s:b}", "discard", discard), NULL, err);
+	r = migrate_resume(&c->m, json_pack("{s:b}", "discard", discard), err);
 	container_unpause(c->m.f->containers, json_str(c->m.doc, "id", ""), NULL);
 	c->frozen = false;
 	c->pause_ns = clock_mono_ns() - c->pause_start_ns;

@@ -483,8 +483,7 @@ static void undo(struct migration *m)
 	if (m->turned)
 		migrate_take_back(m->f, m->doc, m->to);
 	error_clear(&err);
-	if (m->engine && (m->frozen || m->marked) &&
-	    engine_call(m->engine, "resume", NULL, NULL, &err) < 0)
+	if (m->engine && (m->frozen || m->marked) && migrate_resume(m, NULL, &err) < 0)
 		log_error("migration %s: %s", m->id, err.msg);
 	if (m->postcopy)
 		unlink(socket);

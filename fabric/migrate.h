@@ -128,6 +128,12 @@ void migrate_drop_skeleton(struct fabric *f, const json_t *doc, const char *from
 /* After the commit, at the destination, by a ferryd that was restarted in between. */
 void migrate_roll_forward(struct fabric *f, const json_t *doc);
 
+/* resume.c: the tasks run again, by m->engine, or by a new one where it has died. Takes over
+ * args, the engine's (NULL: none). */
+int migrate_resume(struct migration *m, json_t *args, struct error *err);
+/* By a new one; live: container_inspect(). */
+int migrate_resume_anew(struct fabric *f, const json_t *live, struct error *err);
+
 /* --- post-copy: migrate_late.c -------------------------------------------------------- */
 
 /* At A, after the commit: until B has all memory. -ECONNRESET and the like: it is lost. */

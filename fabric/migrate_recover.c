@@ -35,6 +35,7 @@ static void roll_back(struct fabric *f, const json_t *doc, const char *from)
 {
 	const char *id = json_str(doc, "id", "");
 	CLEANUP_FREE char *path = migrate_socket(f, id);
+	CLEANUP_JSON json_t *live = NULL;
 	struct engine *e = NULL;
 	struct error err = { 0 };
 
@@ -42,8 +43,13 @@ static void roll_back(struct fabric *f, const json_t *doc, const char *from)
 	if (container_is_up(doc))
 		migrate_take_back(f, doc, from);
 	/* One that has left pages for post-copy outlives its ferryd: it knows what to undo. */
-	if (!engine_reach(path, &e, NULL) && engine_call(e, "resume", NULL, NULL, &err) < 0)
+	if (!engine_reach(path, &e, NULL)) {
+		if (engine_call(e, "resume", NULL, NULL, &err) < 0)
+			log_warn("container %s: %s", json_str(doc, "name", ""), err.msg);
+	} else if (container_is_up(doc) && !container_inspect(f->containers, id, &live, NULL) &&
+		   migrate_resume_anew(f, live, &err) < 0) {
 		log_warn("container %s: %s", json_str(doc, "name", ""), err.msg);
+	}
 	engine_free(e);
 	unlink(path);
 	error_clear(&err);

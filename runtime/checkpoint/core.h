@@ -83,6 +83,7 @@ struct thread {
 	bool touched;		      /* its live registers or mask differ from those */
 	bool in_call;		      /* a remote call runs: nothing else may be asked of it */
 	bool stepping;		      /* … and it is a single one, not a batch */
+	bool by_guard;		      /* … and remote_guard.c makes it */
 	uint64_t sigmask;
 	/* Source: the interrupted call that a restart block stands for (restart.c); 0: none. When
 	 * it ends by the host's clock; 0: not known, or its arguments tell. */
@@ -93,6 +94,7 @@ struct thread {
 	} restart;
 	long new_pid;		 /* PTRACE_EVENT_FORK/CLONE seen during a remote call */
 	int stop_signal;	 /* group stop: which signal; 0: it was running */
+	int again;		 /* a signal that remote calls have swallowed; 0: none */
 	uint64_t rseq, rseq_len; /* its area, which the kernel writes */
 	uint64_t bnd;		 /* destination: capability bounding set it has now */
 	bool seen;
@@ -158,6 +160,8 @@ struct task {
 	unsigned long code_for;	  /* the scratch area that has the code of batches */
 	bool code_refused;	  /* no page may be made executable */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
+	bool guarded;		  /* source: it must survive our death */
+	struct guard *guard;	  /* remote_guard.c */
 	uint64_t *guards;	  /* pairs */
 	size_t nguards;
 	/* destination */

@@ -19,6 +19,7 @@
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_aio.h"
+#include "runtime/checkpoint/remote_guard.h"
 #include "runtime/checkpoint/track.h"
 
 /* How long asynchronous requests are waited for while tasks stand still: at a look during
@@ -40,10 +41,12 @@ void dump_give_tracker(struct dump *d, struct task *t)
 		return;
 	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
 		return;
+	t->guarded = true;
 	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
 		tracker_attach(t);
 		if (t->vpid == 1 && !d->filters_known)
 			d->filters_known = filters_read(th, &d->filters, NULL) == 0;
+		guard_end_task(t);
 		thread_detach(th);
 	} else if (th->traced) {
 		ptrace(PTRACE_DETACH, th->tid, NULL, NULL);
@@ -129,6 +132,7 @@ static int stop_new(struct dump *d, size_t *stopped, size_t *gone, struct error 
 
 			if (th->traced)
 				continue;
+			d->tasks.t[i]->guarded = true;
 			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
 				if (one.code == ESRCH) {
 					(*gone)++;
@@ -197,9 +201,11 @@ void dump_let_go(struct dump *d)
 	/* All at once, then each is waited for. */
 	for (size_t i = 0; i < d->tasks.n; i++)
 		task_drop_scratch(d->tasks.t[i]);
-	for (size_t i = 0; i < d->tasks.n; i++)
+	for (size_t i = 0; i < d->tasks.n; i++) {
+		guard_end_task(d->tasks.t[i]);
 		for (size_t k = 0; k < d->tasks.t[i]->nthreads; k++)
 			thread_detach(&d->tasks.t[i]->threads[k]);
+	}
 	d->seized = false;
 }
 

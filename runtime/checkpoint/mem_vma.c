@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_huge.h"
+#include "runtime/checkpoint/remote_guard.h"
 #include "runtime/checkpoint/track.h"
 
 #ifndef MAP_DROPPABLE
@@ -72,6 +73,7 @@ void task_free(struct task *t)
 {
 	if (!t)
 		return;
+	guard_end_task(t);
 	for (size_t i = 0; i < t->nthreads; i++)
 		thread_detach(&t->threads[i]);
 	if (t->tracker)
@@ -390,7 +392,8 @@ int task_parse_vmas(struct task *t, char *text, bool quick, struct vmas *l)
 		cur = add_area(t, l, &v);
 		if (quick && cur && !inherit_flags(cur, &t->vmas))
 			return -EAGAIN;
-		if (v.kind == VMA_VDSO && !t->syscall_ip)
+		/* After an execve() it is somewhere else. */
+		if (v.kind == VMA_VDSO && (t->syscall_ip < v.start || t->syscall_ip >= v.end))
 			t->syscall_ip = syscall_find(t, v.start, v.end);
 	}
 	return 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Holding threads by ptrace and running single system calls inside them. A remote call
- * points the thread at a `syscall` instruction of its own vdso and steps over it once:
- * nothing is written into the task. The registers and the signal mask that the thread
- * had when it was stopped are kept and put back when it is let go.
+ * Holding threads by ptrace and running single system calls inside them. In a stub of the
+ * destination a remote call points the thread at a `syscall` instruction of its own vdso and
+ * steps over it once; at the source remote_guard.c makes it. The registers and the signal
+ * mask that the thread had when it was stopped are kept and put back when it is let go.
  */
 #include <elf.h>
 #include <signal.h>
@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/remote_guard.h"
 
 /* Everything but SIGTRAP is held off while remote calls run: a forced SIGTRAP that is
  * blocked would reset the task's handler for it (kernel/signal.c, force_sig_info). */
@@ -121,7 +122,7 @@ int thread_hold_signals(struct thread *t)
 	return 0;
 }
 
-/* Points the thread at a call. */
+/* Points the thread of a stub, or of a task that cannot be guarded, at a call. */
 static int prepare(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
 		   unsigned long d, unsigned long e, unsigned long f)
 {
@@ -150,13 +151,18 @@ static int prepare(struct thread *t, long nr, unsigned long a, unsigned long b, 
 int thread_syscall_start(struct thread *t, long nr, unsigned long a, unsigned long b,
 			 unsigned long c, unsigned long d, unsigned long e, unsigned long f)
 {
-	int r = prepare(t, nr, a, b, c, d, e, f);
+	int r;
 
+	thread_settle(t);
+	if (guard_takes(t))
+		return guard_call(t, nr, (const unsigned long[]){ a, b, c, d, e, f });
+	r = prepare(t, nr, a, b, c, d, e, f);
 	if (r < 0)
 		return r;
 	if (ptrace(PTRACE_SINGLESTEP, t->tid, NULL, NULL) < 0)
 		return -errno;
 	t->in_call = t->stepping = true;
+	t->by_guard = false;
 	return 0;
 }
 
@@ -196,22 +202,27 @@ long thread_settle(struct thread *t)
 {
 	struct user_regs_struct regs;
 	struct iovec iov = { &regs, sizeof(regs) };
-	int r;
+	bool single = t->stepping;
+	long r;
 
 	if (!t->in_call)
 		return 0;
-	r = wait_trap(t);
+	r = t->by_guard ? guard_settle(t) : wait_trap(t);
 	t->in_call = false;
-	if (r < 0 || !t->stepping)
+	if (r < 0 || !single)
 		return r;
-	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
-		return -errno;
+	if (!t->by_guard) {
+		if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_PRSTATUS, &iov) < 0)
+			return -errno;
+		r = (long)regs.rax;
+	}
 	if (t->task->scratch_asked && t == &t->task->threads[0]) {
 		t->task->scratch_asked = false;
-		t->task->scratch = (long)regs.rax > 0 ? regs.rax : 0;
+		t->task->scratch = r > 0 ? (unsigned long)r : 0;
 		t->task->scratch_whole = t->task->scratch != 0;
+		guard_note_scratch(t->task);
 	}
-	return (long)regs.rax;
+	return r;
 }
 
 long thread_syscall(struct thread *t, long nr, unsigned long a, unsigned long b, unsigned long c,
@@ -273,10 +284,15 @@ int thread_put_back(struct thread *t)
 
 	thread_settle(t);
 	if (t->stopped && t->touched) {
-		r = set_regs(t, &t->regs);
-		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0 && r == 0)
+		/* The mask first: with the true registers nothing would put it back any more. */
+		if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)8, &t->sigmask) < 0)
+			r = -errno;
+		if (set_regs(t, &t->regs) < 0 && r == 0)
 			r = -errno;
 		t->touched = false;
+		if (t->again)
+			syscall(SYS_tgkill, t->task->pid, t->tid, t->again);
+		t->again = 0;
 	}
 	return r;
 }
@@ -390,8 +406,10 @@ unsigned long remote_scratch(struct task *t)
 			   0x22 | 0x100000 /* PRIVATE|ANON|FIXED_NOREPLACE */, -1ul, 0);
 	if (r < 0)
 		r = remote_syscall(t, SYS_mmap, 0, REMOTE_AREA, 3, 0x22, -1ul, 0);
-	if (r > 0)
+	if (r > 0) {
 		t->scratch = (unsigned long)r;
+		guard_note_scratch(t);
+	}
 	return t->scratch;
 }
 
@@ -401,6 +419,7 @@ void task_drop_scratch(struct task *t)
 		thread_syscall_start(&t->threads[0], SYS_munmap, t->scratch, REMOTE_AREA, 0, 0, 0,
 				     0);
 	t->scratch = t->code_for = 0;
+	guard_note_scratch(t);
 }
 
 int remote_read(struct task *t, unsigned long addr, void *buf, size_t len)

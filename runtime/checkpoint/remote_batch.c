@@ -14,7 +14,7 @@
  *           └──────────────────────┘ REMOTE_AREA
  *
  * Where the page cannot be made executable (a security module) the calls are made one
- * by one.
+ * by one. At the source the code is remote_guard.c's instead.
  */
 #include <elf.h>
 #include <string.h>
@@ -24,6 +24,7 @@
 #include <sys/uio.h>
 
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/remote_guard.h"
 
 _Static_assert(REMOTE_CALLS * sizeof(struct remote_call) == 2 * PAGE, "two pages of calls");
 
@@ -142,20 +143,24 @@ static int run_code(struct thread *th, size_t n)
 	    ptrace(PTRACE_CONT, th->tid, NULL, NULL) < 0)
 		return -errno;
 	th->in_call = true;
-	th->stepping = false;
+	th->stepping = th->by_guard = false;
 	return 0;
 }
 
 int remote_batch_start(struct remote_batch *b)
 {
 	int r = b->full ? -E2BIG : 0;
+	bool guarded;
 
 	thread_settle(b->th);
-	b->by_code = r == 0 && b->n && code_ready(b->th->task);
+	guarded = guard_takes(b->th);
+	b->by_code = r == 0 && b->n && (guarded || code_ready(b->th->task));
 	if (!b->by_code)
 		return r;
 	r = move_out(b, false);
-	return r < 0 ? r : run_code(b->th, b->n);
+	if (r < 0)
+		return r;
+	return guarded ? guard_batch(b->th, calls_at(b->th->task), b->n) : run_code(b->th, b->n);
 }
 
 /* The calls one by one. */

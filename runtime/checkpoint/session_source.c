@@ -26,6 +26,7 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/postcopy.h"
+#include "runtime/checkpoint/remote_guard.h"
 #include "runtime/checkpoint/restart.h"
 #include "runtime/checkpoint/track.h"
 
@@ -610,12 +611,13 @@ static int end_save(struct dump *d, bool discard, json_t **answer, struct error 
 
 int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err)
 {
+	bool taken_over = !d->seized && !d->round;
 	struct error unsaved = { 0 };
 	int r;
 
 	late_stop(d);
 	ns_leave();
-	if (!d->seized && !d->round)
+	if (taken_over)
 		take_over(d);
 	parts_undo(d);
 	dump_undo_objects(d);
@@ -626,6 +628,8 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 	r = cgroup_freeze(&d->cg, false, err);
 	d->frozen = d->final = false;
 	dump_drop_fds(d);
+	for (size_t i = 0; i < d->tasks.n && taken_over; i++)
+		guard_clean(d->tasks.t[i]);
 	/* It runs; now there is time for the disk. */
 	if (end_save(d, discard, answer, &unsaved) < 0 && r == 0) {
 		*err = unsaved;
