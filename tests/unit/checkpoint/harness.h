@@ -116,7 +116,7 @@ static inline void trial_await(const struct trial *t)
 /* --- the test's side --------------------------------------------------------------------- */
 static inline void trial_sleep_until(bool (*done)(struct trial *t), struct trial *t)
 {
-	for (int i = 0; i < 15000 && !done(t); i++)
+	for (int i = 0; i < 60000 && !done(t); i++) /* QEMU is slow */
 		usleep(2000);
 }
 
