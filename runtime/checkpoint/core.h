@@ -160,7 +160,7 @@ struct task {
 	unsigned long code_for;	  /* the scratch area that has the code of batches */
 	bool code_refused;	  /* no page may be made executable */
 	unsigned long syscall_ip; /* a `syscall` instruction in its vdso */
-	bool guarded;		  /* source: it must survive our death */
+	bool outlives;		  /* source: it must survive our death */
 	struct guard *guard;	  /* remote_guard.c */
 	uint64_t *guards;	  /* pairs */
 	size_t nguards;

@@ -41,7 +41,7 @@ void dump_give_tracker(struct dump *d, struct task *t)
 		return;
 	if (thread_seize(th, SOURCE_OPTIONS, NULL) < 0)
 		return;
-	t->guarded = true;
+	t->outlives = true;
 	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
 		tracker_attach(t);
 		if (t->vpid == 1 && !d->filters_known)
@@ -132,7 +132,7 @@ static int stop_new(struct dump *d, size_t *stopped, size_t *gone, struct error 
 
 			if (th->traced)
 				continue;
-			d->tasks.t[i]->guarded = true;
+			d->tasks.t[i]->outlives = true;
 			if (thread_seize(th, SOURCE_OPTIONS, &one) < 0) {
 				if (one.code == ESRCH) {
 					(*gone)++;

@@ -348,7 +348,7 @@ bool guard_takes(struct thread *th)
 	int r;
 
 	/* A filter that is not put aside might forbid what the way back needs. */
-	if (!th->stopped || !th->task->guarded || !th->filters_aside)
+	if (!th->stopped || !th->task->outlives || !th->filters_aside)
 		return false;
 	r = ready(th->task);
 	return r == 0 || r == -EAGAIN;
@@ -442,7 +442,7 @@ void guard_clean(struct task *t)
 	if (t->zombie || !th || task_read_vmas(t, false, NULL) < 0 || !t->syscall_ip ||
 	    thread_seize(th, PTRACE_O_SUSPEND_SECCOMP, NULL) < 0)
 		return;
-	t->guarded = true;
+	t->outlives = true;
 	if (thread_interrupt(th) == 0 && thread_wait_stop(th, NULL) == 0) {
 		if (guard_takes(th) && t->guard->left && guard_call(th, SYS_getpid, none) == 0)
 			thread_settle(th);

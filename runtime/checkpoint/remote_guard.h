@@ -5,7 +5,7 @@
 
 #include "runtime/checkpoint/core.h"
 
-/* Whether this stopped thread's calls go that way. No: task->guarded is not set (a stub,
+/* Whether this stopped thread's calls go that way. No: task->outlives is not set (a stub,
  * which dies with its engine), or there is no room in the vdso, or seccomp is in force. */
 bool guard_takes(struct thread *th);
 /*
