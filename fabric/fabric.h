@@ -238,6 +238,7 @@ struct fabric_migrate_options {
 	bool no_auto_converge; /* do not throttle the container */
 	bool verify;	       /* checksum everything on both sides before the commit */
 	bool check;	       /* only preflight */
+	int streams;	       /* connections for memory; 0: as many as are of use */
 	char tracker[12];      /* dirty tracker ("uffd", "softdirty", "none"); "": the best */
 };
 /*

@@ -259,6 +259,7 @@ static int prepare(struct migration *m, struct error *err)
 			 (json_int_t)json_int(answer, "port", 0), "token", m->id, "tls", "cert",
 			 cluster_cert_path(m->f->cluster), "key", cluster_key_path(m->f->cluster),
 			 "ca", cluster_ca_path(m->f->cluster));
+	json_set_int(args, "streams", m->options.streams);
 	return engine_call(m->engine, "connect", args, NULL, err);
 }
 
@@ -756,6 +757,7 @@ int fabric_migrate(struct fabric *f, const char *ref, const char *host,
 			   "check", options->check, "postcopy", options->postcopy,
 			   "late_on_timeout", options->late_on_timeout);
 	json_set_str(params, "tracker", options->tracker);
+	json_set_int(params, "streams", options->streams);
 	if (options->postcopy || options->late_on_timeout)
 		timeout += LATE_NS;
 	return rpc_call_progress(f->client, json_str(doc, "host", ""), "migrate.start", params,
@@ -775,6 +777,7 @@ int migrate_rpc_start(void *ctx, struct rpc_request *req, json_t *params, json_t
 		.check = json_bool(params, "check", false),
 		.postcopy = json_bool(params, "postcopy", false),
 		.late_on_timeout = json_bool(params, "late_on_timeout", false),
+		.streams = (int)json_int(params, "streams", 0),
 	};
 	CLEANUP_FREE char *key = container_key(json_str(params, "container", ""));
 	CLEANUP_JSON json_t *doc = NULL;

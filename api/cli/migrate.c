@@ -26,6 +26,7 @@ static int help(void)
 	     "  --no-auto-converge    do not slow the container down so that copying catches up\n"
 	     "  --tracker auto|uffd|softdirty|none\n"
 	     "                        how written memory is found; auto: the best the kernel has\n"
+	     "  --streams N           connections for memory, 1 to 16; else as many as are of use\n"
 	     "  --verify              checksum memory, files and registers on both sides\n"
 	     "  --check               only tell what would stand in the way\n"
 	     "  --quiet, -q           no progress\n"
@@ -178,6 +179,7 @@ int cmd_migrate(int argc, char **argv)
 		{ "no-auto-converge", no_argument, NULL, 'n' },
 		{ "auto-converge", no_argument, NULL, 'a' },
 		{ "tracker", required_argument, NULL, 'T' },
+		{ "streams", required_argument, NULL, 's' },
 		{ "verify", no_argument, NULL, 'v' },
 		{ "check", no_argument, NULL, 'c' },
 		{ "quiet", no_argument, NULL, 'q' },
@@ -189,7 +191,7 @@ int cmd_migrate(int argc, char **argv)
 	struct view v = { 0 };
 	struct error err = { 0 };
 	bool check = false;
-	int64_t ns;
+	int64_t ns, n;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
@@ -207,6 +209,8 @@ int cmd_migrate(int argc, char **argv)
 			json_set_bool(body, "check", check = true);
 		else if (c == 'T')
 			json_set_str(body, "tracker", optarg);
+		else if (c == 's' && !str_to_i64(optarg, 1, 16, &n))
+			json_set_int(body, "streams", n);
 		else if (c == 'f' && !strcmp(optarg, "json"))
 			v.json = true;
 		else if (c == 'o' && (!strcmp(optarg, "force") || !strcmp(optarg, "refuse") ||

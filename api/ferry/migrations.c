@@ -87,12 +87,14 @@ static int want_bool(const json_t *j, const char *key, bool dflt, bool *out, str
 static int read_options(const json_t *j, struct fabric_migrate_options *o, struct error *err)
 {
 	const char *on_timeout = "refuse", *tracker = "auto";
-	int64_t downtime_ms = 0, timeout_ms = 0;
+	int64_t downtime_ms = 0, timeout_ms = 0, streams = 0;
 	bool converge = true;
 	int r = json_want_int(j, "downtime_ms", false, 0, 3600000, &downtime_ms, err);
 
 	if (!r)
 		r = json_want_int(j, "timeout_ms", false, 0, 7 * 86400000ll, &timeout_ms, err);
+	if (!r)
+		r = json_want_int(j, "streams", false, 0, 16, &streams, err);
 	if (!r)
 		r = json_want_str(j, "on_timeout", false, &on_timeout, err);
 	if (!r)
@@ -123,6 +125,7 @@ static int read_options(const json_t *j, struct fabric_migrate_options *o, struc
 		snprintf(o->tracker, sizeof(o->tracker), "%s", tracker);
 	o->downtime_ns = downtime_ms * 1000000;
 	o->timeout_ns = timeout_ms * 1000000;
+	o->streams = (int)streams;
 	o->force_on_timeout = !strcmp(on_timeout, "force");
 	o->late_on_timeout = !strcmp(on_timeout, "postcopy");
 	o->no_auto_converge = !converge;

@@ -264,6 +264,7 @@ CHECKED(fdtable, Ck__FdTable)
 CHECKED(object, Ck__Object)
 CHECKED(hash, Ck__Hash)
 
+/* Lane, LaneGo and LaneEnd are not among them: a file has one connection. */
 static const struct {
 	uint16_t frame;
 	const ProtobufCMessageDescriptor *type;

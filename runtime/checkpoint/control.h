@@ -23,7 +23,10 @@
  *     ← {"obstacles":[{"pid","fd","object","why","remedy"}…],"memory_bytes","tasks",
  *        "xsave_mask","xsave_bytes"}
  *     pid and fd as seen inside the container, fd -1: none.
- *  connect {"address":"10.0.0.2","port":N | "fd":N (an inherited socket), "token", "tls"}
+ *  connect {"address":"10.0.0.2","port":N | "fd":N (an inherited socket), "token", "tls",
+ *           "streams":N}
+ *     streams: connections for page data, 1 to 16 (lane.h); absent or 0: as many as are of use
+ *     here. The destination may take fewer. With "fd": "lane_fds":[N…] are the further ones.
  *  or, into a file or a pipe, with no destination that answers:
  *  save {"path":P | "fd":N, "key":PEM file of the host's private key, "cert":PEM file of its
  *        certificate (neither: unsigned)}
@@ -66,7 +69,7 @@
  *
  * DESTINATION:
  *  prepare {"init_pid":N (the --stub init),"cgroup","externals":[{"name":"stdin",
- *           "fd_of_stub":0}…],"listen":"10.0.0.2" | "fd":N, "token","tls"}
+ *           "fd_of_stub":0}…],"listen":"10.0.0.2" | "fd":N ("lane_fds":[N…]), "token","tls"}
  *     ← {"port":N,"xsave_mask","xsave_bytes"}; a source may connect from now on
  *     or, instead of "listen", from a checkpoint that was saved:
  *           "load":{"path":P | "fd":N, "ca":PEM file of the cluster's CA,

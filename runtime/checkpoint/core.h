@@ -3,12 +3,13 @@
  * Inside the engine: tasks, memory, and the two sides' state. Only the core's own files
  * include this; files of object types use object.h.
  *
- * One engine process serves one side of one migration, in one thread: ptrace belongs to
- * a thread, and nothing here needs a second one.
+ * One engine process serves one side of one migration, in one thread, because ptrace belongs
+ * to a thread. Others only read or write memory: lane.h, dump_shared_hash_start(), postcopy.h.
  */
 #ifndef FERRY_CHECKPOINT_CORE_H
 #define FERRY_CHECKPOINT_CORE_H
 
+#include <pthread.h>
 #include <sys/user.h>
 
 #include "runtime/checkpoint/checkpoint.pb-c.h"
@@ -415,6 +416,8 @@ struct dump {
 	struct late_source *late;
 	struct save *save; /* the stream goes into a file; nobody answers */
 	struct last_look *last;
+	struct yield *yield;
+	struct lanes_out *lanes; /* lane.h; NULL: the one connection */
 };
 int dump_check(struct dump *d, json_t **answer, struct error *err);
 int dump_connect(struct dump *d, json_t *args, struct error *err);
@@ -442,8 +445,10 @@ int dump_scan_all(struct dump *d, struct error *err);
 
 /* mem_copy.c: notes which pages are to be sent. */
 int dump_task_scan(struct dump *d, struct task *t, struct error *err);
-/* mem_copy.c: one task's layout and changed pages; counts into d->round_page_bytes. */
-int dump_task_memory(struct dump *d, struct task *t, struct error *err);
+/* mem_copy.c: one task's layout; then its changed pages, without those with content where
+ * these are `gone` already (lane.h). Counts into d->round_page_bytes. */
+int dump_task_layout(struct dump *d, struct task *t, struct error *err);
+int dump_task_memory(struct dump *d, struct task *t, bool gone, struct error *err);
 /* mem_copy.c: a run of private pages: `data`, or zeros or nothing by `flags`. */
 int dump_private_run(struct dump *d, struct task *t, uint64_t start, uint64_t npages,
 		     uint16_t flags, const void *data, struct error *err);
@@ -534,6 +539,10 @@ struct restore {
 	struct load *load;	     /* the stream comes from a file; nobody is answered */
 	unsigned int depth;	     /* of restore_fd() in itself */
 	struct addresses *addresses; /* it is restored with others; NULL: as they were */
+	struct yield *yield;
+	struct lanes_in *lanes;	   /* lane.h; NULL: the one connection */
+	json_t *lane_fds;	   /* in tests: their sockets */
+	pthread_mutex_t pages_got; /* of every task's `got`, which lanes change too */
 };
 int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct error *err);
 /* What to poll for restore_pump(); *ready: no need to. */
@@ -574,6 +583,8 @@ int restore_zombies(struct restore *r, struct error *err);
 /* mem_restore.c */
 int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err);
 int restore_pages(struct restore *r, const struct frame *f, struct error *err);
+/* The same from a thread that is not the tasks' tracer: private pages with content only. */
+int restore_pages_content(struct restore *r, const struct frame *f, struct error *err);
 int restore_pending_files(struct restore *r, struct task *t, struct error *err);
 /* Last protections, advice, mlock, guards; scratch is gone afterwards only by
  * restore_drop_scratch(). */

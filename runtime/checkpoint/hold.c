@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +20,7 @@
 #include "runtime/checkpoint/mem_aio.h"
 #include "runtime/checkpoint/remote_guard.h"
 #include "runtime/checkpoint/track.h"
+#include "runtime/checkpoint/yield.h"
 
 /* How long asynchronous requests are waited for while tasks stand still: at a look during
  * pre-copy, and at the freeze. */
@@ -169,7 +169,7 @@ int dump_freeze(struct dump *d, json_t **answer, struct error *err)
 
 	d->seized = true;
 	/* Every client waits for us from now on. */
-	setpriority(PRIO_PROCESS, 0, -20);
+	yield_set(&d->yield, YIELD_FIRST);
 	do {
 		r = tasks_scan_running(&d->tasks, &d->cg, d->init_pid, err);
 		if (r == 0)

@@ -11,11 +11,11 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/mem_copy.h"
 #include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
-
-#define BATCH 256ul /* pages read at once */
+#include "runtime/checkpoint/yield.h"
 
 struct copy {
 	struct dump *d;
@@ -38,52 +38,106 @@ int dump_private_run(struct dump *d, struct task *t, uint64_t start, uint64_t np
 			   data ? npages * PAGE : 0, err);
 }
 
-static int send_run(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags,
-		    const void *data)
+/* Zero pages, or some that are no longer there. */
+static int send_bare(struct copy *c, uint64_t start, uint64_t npages, uint16_t flags)
 {
-	return dump_private_run(c->d, c->t, start, npages, flags, data, c->err);
+	return dump_private_run(c->d, c->t, start, npages, flags, NULL, c->err);
+}
+
+/* --- pages with content -------------------------------------------------------------- */
+void mem_copier_init(struct mem_copier *c, struct dump *d, struct stream *s, bool main)
+{
+	*c = (struct mem_copier){ .d = d, .s = s, .main = main };
+	c->buf = main ? d->page_buf : mem_zalloc(MEM_BATCH * PAGE);
+}
+
+void mem_copier_free(struct mem_copier *c)
+{
+	if (!c->main)
+		free(c->buf);
+	buf_free(&c->zeros);
+	buf_free(&c->gone);
+}
+
+void mem_copier_settle(struct mem_copier *c)
+{
+	const struct mem_gone *g = (const struct mem_gone *)(void *)c->gone.data;
+
+	c->d->page_bytes += c->bytes;
+	c->d->round_page_bytes += c->bytes;
+	for (size_t i = 0; i < c->gone.len / sizeof(*g); i++)
+		pageset_set(&g[i].t->sent, g[i].addr, 1, false);
+	c->gone.len = 0;
+	c->bytes = 0;
 }
 
 /* Splits what was read into runs of zero pages and of others. */
-static int send_pages(struct copy *c, uint64_t start, uint64_t npages, const uint8_t *data)
+static int send_pages(struct mem_copier *c, const struct task *t, uint64_t start, uint64_t npages,
+		      struct error *err)
 {
 	for (uint64_t i = 0, j; i < npages; i = j) {
-		bool zero = page_is_zero(data + i * PAGE, PAGE);
-		int r;
+		bool zero = page_is_zero(c->buf + i * PAGE, PAGE);
+		struct page_run run = { SPACE_PRIVATE, (uint32_t)t->vpid, start + i * PAGE, 0 };
+		int r = 0;
 
-		for (j = i + 1; j < npages && page_is_zero(data + j * PAGE, PAGE) == zero; j++)
+		for (j = i + 1; j < npages && page_is_zero(c->buf + j * PAGE, PAGE) == zero; j++)
 			;
-		r = send_run(c, start + i * PAGE, j - i, zero ? FRAME_ZERO : 0,
-			     zero ? NULL : data + i * PAGE);
+		run.npages = j - i;
+		if (!zero) {
+			c->bytes += run.npages * PAGE;
+			r = stream_send(c->s, FRAME_PAGES, 0, &run, sizeof(run), c->buf + i * PAGE,
+					run.npages * PAGE, err);
+		} else if (c->main) {
+			r = stream_send(c->s, FRAME_PAGES, FRAME_ZERO, &run, sizeof(run), NULL, 0,
+					err);
+		} else {
+			buf_add(&c->zeros, &run, sizeof(run));
+		}
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int send_changed(struct copy *c, uint64_t start, uint64_t end)
+int mem_copier_send(struct mem_copier *c, struct task *t, uint64_t start, uint64_t npages,
+		    struct error *err)
 {
 	int r = 0;
 
-	for (; start < end && r == 0; start += BATCH * PAGE) {
+	yield_progress(c->d->yield, npages * PAGE);
+	if (task_mem_read(t, start, c->buf, npages * PAGE) == 0)
+		return send_pages(c, t, start, npages, err);
+	/* Unmapped in part while we were reading: page by page. When everything stands
+	 * still nothing may vanish, so then it is an error. */
+	for (uint64_t i = 0; i < npages && r == 0; i++) {
+		struct mem_gone gone = { t, start + i * PAGE };
+
+		if (task_mem_read(t, gone.addr, c->buf, PAGE) == 0)
+			r = send_pages(c, t, gone.addr, 1, err);
+		else if (c->d->final)
+			r = error_set(err, EFAULT, "page %#llx of process %d cannot be read",
+				      (unsigned long long)gone.addr, t->vpid);
+		else
+			buf_add(&c->gone, &gone, sizeof(gone));
+	}
+	return r;
+}
+
+/* On the main connection. */
+static int send_changed(struct copy *c, uint64_t start, uint64_t end)
+{
+	struct mem_copier m;
+	int r = 0;
+
+	mem_copier_init(&m, c->d, c->d->s, true);
+	pageset_set(&c->t->sent, start, (end - start) / PAGE, true);
+	for (; start < end && r == 0; start += MEM_BATCH * PAGE) {
 		uint64_t n = (end - start) / PAGE;
 
-		n = n < BATCH ? n : BATCH;
-		if (task_mem_read(c->t, start, c->d->page_buf, n * PAGE) == 0) {
-			r = send_pages(c, start, n, c->d->page_buf);
-			continue;
-		}
-		/* Unmapped in part while we were reading: page by page. When everything stands
-		 * still nothing may vanish, so then it is an error. */
-		for (uint64_t i = 0; i < n && r == 0; i++) {
-			if (task_mem_read(c->t, start + i * PAGE, c->d->page_buf, PAGE) == 0)
-				r = send_pages(c, start + i * PAGE, 1, c->d->page_buf);
-			else if (c->d->final)
-				r = error_set(c->err, EFAULT,
-					      "page %#llx of process %d cannot be read",
-					      (unsigned long long)start + i * PAGE, c->t->vpid);
-		}
+		r = mem_copier_send(&m, c->t, start, n < MEM_BATCH ? n : MEM_BATCH, c->err);
 	}
+	mem_copier_settle(&m);
+	mem_copier_free(&m);
 	return r;
 }
 
@@ -296,7 +350,7 @@ static int drop_gone(struct copy *c)
 			       !pageset_has(&c->t->here, ch.addr + e * PAGE))
 				e++;
 			/* Clearing bits never moves chunks. */
-			r = send_run(c, ch.addr + b * PAGE, e - b, FRAME_DROP, NULL);
+			r = send_bare(c, ch.addr + b * PAGE, e - b, FRAME_DROP);
 			if (r < 0)
 				return r;
 		}
@@ -331,14 +385,20 @@ int dump_task_scan(struct dump *d, struct task *t, struct error *err)
 	return 0; /* gone meanwhile: the next round sees it */
 }
 
-int dump_task_memory(struct dump *d, struct task *t, struct error *err)
+int dump_task_layout(struct dump *d, struct task *t, struct error *err)
 {
 	struct copy c = { .d = d, .t = t, .err = err };
-	int r;
+
+	return t->zombie ? 0 : send_layout(&c);
+}
+
+int dump_task_memory(struct dump *d, struct task *t, bool gone, struct error *err)
+{
+	struct copy c = { .d = d, .t = t, .err = err };
+	int r = 0;
 
 	if (t->zombie)
 		return 0;
-	r = send_layout(&c);
 	for (size_t i = 0; i < t->runs.len / sizeof(struct page_found) && r == 0; i++) {
 		const struct page_found *run = (const struct page_found *)(void *)t->runs.data + i;
 
@@ -347,8 +407,9 @@ int dump_task_memory(struct dump *d, struct task *t, struct error *err)
 		else if (t->nhuge && huge_bytes(vmas_find(&t->vmas, run->start)))
 			r = huge_send(d, t, run->start, run->end, err);
 		else if (run->what & PAGES_ZERO)
-			r = send_run(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO,
-				     NULL);
+			r = send_bare(&c, run->start, (run->end - run->start) / PAGE, FRAME_ZERO);
+		else if (gone)
+			continue;
 		else if (d->postcopy && t->late.n)
 			r = send_late(&c, run->start, run->end);
 		else

@@ -22,6 +22,7 @@
 #include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_huge.h"
+#include "runtime/checkpoint/yield.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -476,6 +477,64 @@ static int zero_pages(struct task *t, const struct page_run *run, struct error *
 	return 0;
 }
 
+static void note_got(struct restore *r, struct task *t, uint64_t start, uint64_t npages, bool on)
+{
+	pthread_mutex_lock(&r->pages_got);
+	pageset_set(&t->got, start, npages, on);
+	pthread_mutex_unlock(&r->pages_got);
+}
+
+static bool has_got(struct restore *r, struct task *t, uint64_t start, uint64_t npages)
+{
+	bool any;
+
+	pthread_mutex_lock(&r->pages_got);
+	any = pageset_any(&t->got, start, npages);
+	pthread_mutex_unlock(&r->pages_got);
+	return any;
+}
+
+/* Takes away what the source has no more. */
+static void drop_pages(struct restore *r, struct task *t, const struct page_run *run)
+{
+	for (uint64_t at = run->start; at < run->start + run->npages * PAGE; at += PAGE) {
+		/* In a layout that came since, the area may be gone already. */
+		if (has_got(r, t, at, 1) && vmas_find(&t->vmas, at))
+			remote_syscall(t, SYS_madvise, at, PAGE, MADV_DONTNEED, 0, 0, 0);
+		note_got(r, t, at, 1, false);
+	}
+}
+
+static int write_pages(struct restore *r, struct task *t, const struct page_run *run,
+		       const void *data, struct error *err)
+{
+	int e;
+
+	yield_progress(r->yield, run->npages * PAGE);
+	e = task_mem_write(t, run->start, data, run->npages * PAGE);
+	if (e < 0)
+		return fail(t, e, err, "writing memory", run->start);
+	note_got(r, t, run->start, run->npages, true);
+	return 0;
+}
+
+int restore_pages_content(struct restore *r, const struct frame *f, struct error *err)
+{
+	struct page_run run;
+	const struct vma *v;
+	struct task *t;
+	int e;
+
+	e = check_pages(f, &run, err);
+	if (e < 0)
+		return e;
+	t = tasks_by_vpid(&r->tasks, (pid_t)run.id);
+	v = t && t->has_huge ? vmas_find(&t->vmas, run.start) : NULL;
+	if (!t || f->flags || run.space != SPACE_PRIVATE || (v && huge_bytes(v)))
+		return error_set(err, EBADMSG, "pages that do not belong here");
+	return write_pages(r, t, &run, f->data + sizeof(run), err);
+}
+
 int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 {
 	struct page_run run;
@@ -495,30 +554,19 @@ int restore_pages(struct restore *r, const struct frame *f, struct error *err)
 	if (v && huge_bytes(v))
 		return huge_pages(t, v, &run, f->flags, f->data + sizeof(run), err);
 	if (f->flags & FRAME_DROP) {
-		/* In a layout that came since, the area may be gone already. */
-		for (uint64_t i = 0; i < run.npages; i++) {
-			v = vmas_find(&t->vmas, run.start + i * PAGE);
-			if (v && pageset_has(&t->got, run.start + i * PAGE))
-				remote_syscall(t, SYS_madvise, run.start + i * PAGE, PAGE,
-					       MADV_DONTNEED, 0, 0, 0);
-			pageset_set(&t->got, run.start + i * PAGE, 1, false);
-		}
+		drop_pages(r, t, &run);
 		return 0;
 	}
-	if (f->flags & FRAME_ZERO) {
-		v = vmas_find(&t->vmas, run.start);
-		/* Fresh anonymous memory is zero as it is. */
-		if (v && v->kind == VMA_ANON && run.start + run.npages * PAGE <= v->end &&
-		    !pageset_any(&t->got, run.start, run.npages))
-			return 0;
-		e = zero_pages(t, &run, err);
-	} else {
-		e = task_mem_write(t, run.start, f->data + sizeof(run), run.npages * PAGE);
-		if (e < 0)
-			return fail(t, e, err, "writing memory", run.start);
-	}
+	if (!(f->flags & FRAME_ZERO))
+		return write_pages(r, t, &run, f->data + sizeof(run), err);
+	/* Fresh anonymous memory is zero as it is. */
+	v = vmas_find(&t->vmas, run.start);
+	if (v && v->kind == VMA_ANON && run.start + run.npages * PAGE <= v->end &&
+	    !has_got(r, t, run.start, run.npages))
+		return 0;
+	e = zero_pages(t, &run, err);
 	if (e == 0)
-		pageset_set(&t->got, run.start, run.npages, true);
+		note_got(r, t, run.start, run.npages, true);
 	return e;
 }
 

@@ -33,6 +33,7 @@
 #include "base/fd.h"
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/yield.h"
 
 #define STUB_OPTIONS                                                                               \
 	(PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEVFORK |      \
@@ -629,9 +630,11 @@ int restore_tree(struct restore *r, const Ck__Tree *tree, struct error *err)
 	if (!find(tree, 1))
 		return error_set(err, EBADMSG, "the tree has no init");
 	r->final = tree->final;
-	/* The blackout has begun: every client waits for us now. */
-	if (r->final)
-		setpriority(PRIO_PROCESS, 0, -20);
+	/* Either memory comes while the source runs on, or every client waits for us now. */
+	if (r->final || !r->load)
+		yield_set(&r->yield, r->final ? YIELD_FIRST : YIELD_TO_ALL);
+	if (r->final && r->s)
+		stream_patience(r->s, STREAM_PATIENCE_STILL_S);
 	e = drop(r, tree, is_gone, err);
 	if (e == 0)
 		e = unshare_tables(r, tree, err);

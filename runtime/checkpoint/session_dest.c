@@ -24,10 +24,12 @@
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/lane.h"
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/sock_addresses.h"
+#include "runtime/checkpoint/yield.h"
 
-static int reply(struct restore *r, const struct error *e, uint32_t round)
+static int reply_lanes(struct restore *r, const struct error *e, uint32_t round, unsigned int lanes)
 {
 	Ck__Reply m = CK__REPLY__INIT;
 	int n;
@@ -38,8 +40,15 @@ static int reply(struct restore *r, const struct error *e, uint32_t round)
 	m.message = e ? (char *)(uintptr_t)e->msg : NULL;
 	m.has_round = 1;
 	m.round = round;
+	m.has_lanes = true;
+	m.lanes = lanes;
 	n = stream_send_msg(r->s, FRAME_REPLY, &m.base, NULL);
 	return n < 0 ? n : stream_flush(r->s, NULL);
+}
+
+static int reply(struct restore *r, const struct error *e, uint32_t round)
+{
+	return reply_lanes(r, e, round, 0);
 }
 
 /* Descriptors that the container's init shares with the outside: kept by the engine. */
@@ -73,6 +82,7 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 
 	r->init_pid = (pid_t)json_integer_value(json_object_get(args, "init_pid"));
 	r->token = str_dup(token ? token : "");
+	pthread_mutex_init(&r->pages_got, NULL);
 	json_decref(r->externals);
 	r->externals = json_deep_copy(json_object_get(args, "externals"));
 	if (!r->externals)
@@ -102,6 +112,7 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 			return -err->code;
 	} else if (json_object_get(args, "fd")) {
 		r->s = stream_new_fd((int)json_integer_value(json_object_get(args, "fd")));
+		r->lane_fds = json_incref(json_object_get(args, "lane_fds"));
 	} else {
 		if (!tls)
 			return error_set(err, EINVAL, "prepare needs listen and tls, or fd");
@@ -133,6 +144,7 @@ int restore_prepare(struct restore *r, json_t *args, json_t **answer, struct err
 static int hello(struct restore *r, const struct frame *f, struct error *err)
 {
 	Ck__Hello *m = check_unpack(&ck__hello__descriptor, f->data, f->len);
+	unsigned int lanes;
 	struct utsname u;
 	uint64_t mask;
 	uint32_t size;
@@ -142,6 +154,7 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 	arch_xsave(&mask, &size);
 	if (!m)
 		return error_set(err, EBADMSG, "a damaged greeting");
+	lanes = m->lanes;
 	if (m->version != STREAM_VERSION)
 		e = error_set(err, EPROTO,
 			      "the source speaks version %u of the stream, this host %u: "
@@ -165,7 +178,11 @@ static int hello(struct restore *r, const struct frame *f, struct error *err)
 	ck__hello__free_unpacked(m, NULL);
 	if (e == 0) {
 		control_event(r->control, json_pack("{s:s}", "event", "connected"));
-		reply(r, NULL, 0);
+		lanes = lanes_expect(r, lanes);
+		/* Nobody else is waited for. */
+		if (r->listen_fd >= 0)
+			close(TAKE_FD(r->listen_fd));
+		reply_lanes(r, NULL, 0, lanes);
 	}
 	return e;
 }
@@ -250,6 +267,9 @@ static int no_check(const void *m, struct error *err)
 static int round_end(struct restore *r, const Ck__RoundEnd *m, struct error *err)
 {
 	(void)err;
+	/* The source may stop its tasks now; nothing is left to be done here if it does not. */
+	if (!m->final)
+		yield_set(&r->yield, YIELD_TO_NONE);
 	if (!m->final)
 		reply(r, NULL, m->round);
 	return 0;
@@ -271,8 +291,10 @@ static int done(struct restore *r, const Ck__Done *m, struct error *err)
 
 static int one_frame(struct restore *r, const struct frame *f, struct error *err)
 {
-	int e = 0;
+	int e = f->type == FRAME_PAGES ? 0 : lanes_wait(r, err);
 
+	if (e < 0)
+		return e;
 	switch (f->type) {
 	case FRAME_HELLO:
 		return hello(r, f, err);
@@ -304,6 +326,9 @@ static int one_frame(struct restore *r, const struct frame *f, struct error *err
 		buf_add(&r->hashes, &f->len, sizeof(f->len));
 		buf_add(&r->hashes, f->data, f->len);
 		return 0;
+	case FRAME_LANE_GO:
+		MESSAGE(Ck__RoundEnd, round_end, no_check, lanes_go);
+		return e;
 	case FRAME_ROUND_END:
 		MESSAGE(Ck__RoundEnd, round_end, no_check, round_end);
 		return e;
@@ -343,7 +368,6 @@ int restore_pump(struct restore *r, struct error *err)
 		if (tls_accept(r->tls, fd, false, 10000000000, &t, NULL) < 0)
 			return 0;
 		r->s = stream_new_tls(t);
-		close(TAKE_FD(r->listen_fd));
 		return 0;
 	}
 	e = stream_recv(r->s, &f, err);
@@ -352,6 +376,7 @@ int restore_pump(struct restore *r, struct error *err)
 	if (e < 0 && !r->received) {
 		/* The source hears why, instead of a broken pipe. */
 		reply(r, err, 0);
+		lanes_in_free(r);
 		stream_close(r->s);
 		r->s = NULL;
 	}
@@ -407,6 +432,8 @@ int restore_run(struct restore *r, json_t **answer, struct error *err)
 		for (size_t k = 0; k < r->tasks.t[i]->nthreads; k++)
 			thread_detach(&r->tasks.t[i]->threads[k]);
 	r->running = true;
+	/* Memory that comes late must not come before those who wait for it. */
+	yield_set(&r->yield, YIELD_TO_NONE);
 	*answer = json_pack("{s:I,s:b}", "run_ns", (json_int_t)(clock_mono_ns() - t0), "postcopy",
 			    r->late != NULL);
 	if (finish.code)
@@ -440,6 +467,7 @@ void restore_abort(struct restore *r)
 
 	if (r->running)
 		return;
+	lanes_in_free(r);
 	ns_leave();
 	/* Killing a namespace's init kills all of it. */
 	for (size_t i = 0; i < r->tasks.n; i++)
@@ -464,6 +492,7 @@ void restore_free(struct restore *r)
 	size_t i;
 	json_t *e;
 
+	lanes_in_free(r);
 	restore_abort(r);
 	late_free(r);
 	tasks_free(&r->tasks);
@@ -480,9 +509,12 @@ void restore_free(struct restore *r)
 		if (json_object_get(e, "fd"))
 			close((int)json_integer_value(json_object_get(e, "fd")));
 	json_decref(r->externals);
+	json_decref(r->lane_fds);
+	pthread_mutex_destroy(&r->pages_got);
 	stream_close(r->s);
 	load_free(r->load);
 	sock_addresses_free(r->addresses);
+	yield_free(r->yield);
 	if (r->listen_fd >= 0)
 		close(r->listen_fd);
 	if (r->root_fd >= 0)

@@ -25,10 +25,12 @@
 #include "runtime/checkpoint/control.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/lane.h"
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/remote_guard.h"
 #include "runtime/checkpoint/restart.h"
 #include "runtime/checkpoint/track.h"
+#include "runtime/checkpoint/yield.h"
 
 /* What a blackout costs beyond memory, before there is a measurement: the freeze, and
  * for each process its state on both sides. */
@@ -37,9 +39,12 @@
 #define MAX_ROUNDS    200
 /* So many rounds in a row that were no smaller than the one before, and post-copy begins. */
 #define FLAT_ROUNDS 3
+/* The longest time between two rounds. */
+#define REST_NS 1000000000ll
 
 /* --- connecting ----------------------------------------------------------------------------- */
-static int recv_reply(struct dump *d, struct error *err)
+/* *lanes (may be NULL): how many further connections the destination takes. */
+static int recv_answer(struct dump *d, unsigned int *lanes, struct error *err)
 {
 	struct frame f;
 	Ck__Reply *m;
@@ -56,11 +61,18 @@ static int recv_reply(struct dump *d, struct error *err)
 	r = m->code;
 	if (r)
 		error_set(err, r, "the destination: %s", m->message ? m->message : strerror(r));
+	if (lanes)
+		*lanes = m->lanes;
 	ck__reply__free_unpacked(m, NULL);
 	return -r;
 }
 
-static int send_hello(struct dump *d, const char *token, struct error *err)
+static int recv_reply(struct dump *d, struct error *err)
+{
+	return recv_answer(d, NULL, err);
+}
+
+static int send_hello(struct dump *d, const char *token, unsigned int lanes, struct error *err)
 {
 	Ck__Hello m = CK__HELLO__INIT;
 	struct utsname u;
@@ -79,6 +91,8 @@ static int send_hello(struct dump *d, const char *token, struct error *err)
 	m.page_size = PAGE;
 	m.xsave_mask = mask;
 	m.xsave_bytes = size;
+	m.has_lanes = true;
+	m.lanes = lanes;
 	m.has_saved_at = d->save != NULL;
 	m.saved_at = (uint64_t)time(NULL);
 	r = stream_send_msg(d->s, FRAME_HELLO, &m.base, err);
@@ -95,7 +109,7 @@ int dump_save(struct dump *d, json_t *args, struct error *err)
 	if (r < 0)
 		return r;
 	d->s = stream_new_file(fd);
-	return send_hello(d, NULL, err);
+	return send_hello(d, NULL, 0, err);
 }
 
 int dump_connect(struct dump *d, json_t *args, struct error *err)
@@ -103,6 +117,9 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 	json_t *tls = json_object_get(args, "tls");
 	const char *address = json_string_value(json_object_get(args, "address"));
 	const char *token = json_string_value(json_object_get(args, "token"));
+	unsigned int lanes = lanes_wanted(args), taken = 0;
+	struct tls_ctx *ctx = NULL;
+	struct tls *t;
 	int r;
 
 	if (d->s)
@@ -112,24 +129,24 @@ int dump_connect(struct dump *d, json_t *args, struct error *err)
 	} else if (!address || !tls) {
 		return error_set(err, EINVAL, "connect needs address, port and tls, or fd");
 	} else {
-		struct tls_ctx *ctx =
-			tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
-				    json_string_value(json_object_get(tls, "key")),
-				    json_string_value(json_object_get(tls, "ca")), err);
-		struct tls *t;
-
+		ctx = tls_ctx_new(json_string_value(json_object_get(tls, "cert")),
+				  json_string_value(json_object_get(tls, "key")),
+				  json_string_value(json_object_get(tls, "ca")), err);
 		if (!ctx)
 			return -err->code;
 		r = tls_connect(ctx, address,
 				(uint16_t)json_integer_value(json_object_get(args, "port")),
 				10000000000, &t, err);
-		tls_ctx_free(ctx);
-		if (r < 0)
-			return r;
-		d->s = stream_new_tls(t);
+		if (r == 0)
+			d->s = stream_new_tls(t);
 	}
-	r = send_hello(d, token, err);
-	return r < 0 ? r : recv_reply(d, err);
+	r = d->s ? send_hello(d, token, lanes, err) : -err->code;
+	if (r == 0)
+		r = recv_answer(d, &taken, err);
+	if (r == 0)
+		r = lanes_connect(d, args, ctx, taken < lanes ? taken : lanes, err);
+	tls_ctx_free(ctx);
+	return r;
 }
 
 void dump_lap(struct dump *d, const char *name)
@@ -297,7 +314,7 @@ static int find_parents(struct dump *d, struct error *err)
 /* Tree, shared objects, layouts, pages: in this order, because each needs the one before. */
 static int send_memory(struct dump *d, struct error *err)
 {
-	int r = find_parents(d, err);
+	int r = find_parents(d, err), gone = 0;
 
 	for (size_t i = 0; i < d->tasks.n && r == 0;) {
 		struct task *t = d->tasks.t[i];
@@ -339,7 +356,11 @@ static int send_memory(struct dump *d, struct error *err)
 	if (r == 0)
 		r = dump_shared_announce(d, err);
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
-		r = dump_task_memory(d, d->tasks.t[i], err);
+		r = dump_task_layout(d, d->tasks.t[i], err);
+	if (r == 0)
+		r = gone = lanes_send(d, err);
+	for (size_t i = 0; i < d->tasks.n && r >= 0; i++)
+		r = dump_task_memory(d, d->tasks.t[i], gone, err);
 	dump_lap(d, "private_ns");
 	if (r == 0)
 		r = dump_shared_memory(d, err);
@@ -400,7 +421,20 @@ static int round_once(struct dump *d, json_t *args, struct error *err)
 	return r < 0 ? r : recv_reply(d, err);
 }
 
-int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *err)
+/*
+ * Rounds that do not shrink and need not: the container is not slowed down, what it works on is
+ * written again as soon as it was sent. Every look costs it a fault for each page, every round a
+ * processor and the link, and gains nothing: the next one waits, longer each time.
+ */
+static int64_t rest(int flat, int64_t took, int64_t left)
+{
+	int64_t ns = flat < 1 ? 0 : took << (flat < 4 ? flat - 1 : 3);
+
+	ns = ns < REST_NS ? ns : REST_NS;
+	return ns < left ? ns : left;
+}
+
+static int precopy(struct dump *d, json_t *args, json_t **answer, struct error *err)
 {
 	int64_t budget = json_integer_value(json_object_get(args, "downtime_ns"));
 	int64_t timeout = json_integer_value(json_object_get(args, "timeout_ns"));
@@ -409,7 +443,7 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	/* After the first round, or when rounds do not help. */
 	bool at_once = json_is_true(json_object_get(args, "postcopy"));
 	bool late = then && strcmp(then, "postcopy") == 0, over = false;
-	int64_t begin = clock_mono_ns(), predicted = 0, prev_end = 0;
+	int64_t begin = clock_mono_ns(), predicted = 0, prev_end = 0, rested = 0;
 	uint64_t prev = 0;
 	bool converged = false;
 	int flat = 0;
@@ -425,26 +459,32 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 	throttle_begin(d);
 	restart_prepare();
 	while (!converged) {
-		int64_t t0 = clock_mono_ns(), took;
-		uint64_t sent0 = stream_bytes(d->s), plain0 = stream_plain_bytes(d->s), sent, plain;
+		int64_t t0 = clock_mono_ns(), took, worked = yield_waited_ns();
+		uint64_t sent0 = lanes_bytes(d, false), plain0 = lanes_bytes(d, true), sent, plain;
 		double dirty_rate = 0, dirty;
 		int r = round_once(d, args, err);
 
 		if (r < 0)
 			return reason(d, r, err);
 		took = clock_mono_ns() - t0;
-		sent = stream_bytes(d->s) - sent0;
+		sent = lanes_bytes(d, false) - sent0;
 		/* What counts is how soon pages are there, packed or not. */
-		plain = stream_plain_bytes(d->s) - plain0;
+		plain = lanes_bytes(d, true) - plain0;
+		/* In the pause nobody takes the processor from us. */
+		worked = took - (yield_waited_ns() - worked);
+		worked = worked > took / 8 ? worked : took / 8 + 1;
 		/* Small rounds tell more about looking than about sending. */
-		if (plain > (16 << 20) || (double)plain * 1e9 / (double)took > d->rate)
-			d->rate = (double)plain * 1e9 / (double)(took > 0 ? took : 1);
+		if (plain > (16 << 20) || (double)plain * 1e9 / (double)worked > d->rate)
+			d->rate = (double)plain * 1e9 / (double)worked;
 		/* What this round sent was dirtied since the one before began to look. */
 		if (prev_end && t0 > prev_end - 1)
 			dirty_rate = (double)d->round_page_bytes * 1e9 /
 				     (double)(clock_mono_ns() - prev_end);
 		dirty = d->round == 1 ? (double)d->round_page_bytes * 0.1
 				      : dirty_rate * (double)took / 1e9;
+		/* Over a longer time the same pages look like a lower rate. */
+		if (rested && dirty < (double)d->round_page_bytes)
+			dirty = (double)d->round_page_bytes;
 		/* Nothing tells what is written meanwhile: all of it is left for the pause. */
 		if (!tracker_chosen()) {
 			dirty = (double)d->left_bytes;
@@ -485,14 +525,27 @@ int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *er
 					d->round, (long long)predicted / 1000000);
 			break;
 		}
+		rested = converged || throttle ? 0 : rest(flat, took, begin + timeout - prev_end);
+		if (rested > 0)
+			clock_sleep_ns(rested);
 	}
 	/* What cannot be tracked is all left: post-copy suits that too. */
 	late = (!converged || !tracker_chosen()) && (at_once || late);
 	*answer = json_pack("{s:i,s:I,s:I,s:b,s:b,s:s}", "rounds", d->round, "bytes",
-			    (json_int_t)stream_bytes(d->s), "predicted_ns", (json_int_t)predicted,
-			    "converged", converged, "postcopy", late, "tracker",
-			    tracker_chosen() ? tracker_chosen()->name : "none");
+			    (json_int_t)lanes_bytes(d, false), "predicted_ns",
+			    (json_int_t)predicted, "converged", converged, "postcopy", late,
+			    "tracker", tracker_chosen() ? tracker_chosen()->name : "none");
 	return 0;
+}
+
+int dump_precopy(struct dump *d, json_t *args, json_t **answer, struct error *err)
+{
+	int r;
+
+	yield_set(&d->yield, YIELD_TO_ALL);
+	r = precopy(d, args, answer, err);
+	yield_set(&d->yield, YIELD_TO_NONE);
+	return r;
 }
 
 /* --- the rest ----------------------------------------------------------------------- */
@@ -500,13 +553,14 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 {
 	int64_t t0 = clock_mono_ns(), t1, t2, t3;
 	struct timespec cpu0, cpu1;
-	uint64_t bytes = d->s ? stream_bytes(d->s) : 0;
+	uint64_t bytes = lanes_bytes(d, false);
 	Ck__Done m = CK__DONE__INIT;
 	int r;
 
 	if (!d->s || !d->seized)
 		return error_set(err, EINVAL, "dump before connect and freeze");
 	d->final = true;
+	lanes_patience(d, STREAM_PATIENCE_STILL_S);
 	d->verify = verify;
 	d->round++;
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu0);
@@ -559,6 +613,8 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 	r = late_serve(d, err);
 	if (r < 0)
 		return r;
+	if (late_serve_fd(d) >= 0)
+		yield_set(&d->yield, YIELD_TO_NONE);
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu1);
 	json_object_set_new(d->laps, "cpu_ns",
 			    json_integer((cpu1.tv_sec - cpu0.tv_sec) * 1000000000ll + cpu1.tv_nsec -
@@ -568,7 +624,7 @@ int dump_final(struct dump *d, bool verify, json_t **answer, struct error *err)
 			    (json_int_t)(t1 - t0), "tasks_ns", (json_int_t)(t2 - t1), "objects_ns",
 			    (json_int_t)(t3 - t2), "hold_ns", (json_int_t)(clock_mono_ns() - t3),
 			    "total_ns", (json_int_t)(clock_mono_ns() - t0), "bytes",
-			    (json_int_t)(stream_bytes(d->s) - bytes));
+			    (json_int_t)(lanes_bytes(d, false) - bytes));
 	return 0;
 }
 
@@ -623,6 +679,7 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 	dump_undo_objects(d);
 	throttle_end(d);
 	dump_let_go(d);
+	yield_set(&d->yield, YIELD_TO_NONE);
 	for (size_t i = 0; i < d->tasks.n; i++)
 		tracker_detach(d->tasks.t[i]);
 	r = cgroup_freeze(&d->cg, false, err);
@@ -635,6 +692,7 @@ int dump_resume(struct dump *d, bool discard, json_t **answer, struct error *err
 		*err = unsaved;
 		r = -unsaved.code;
 	}
+	lanes_out_free(TAKE_PTR(d->lanes));
 	stream_close(d->s);
 	d->s = NULL;
 	save_free(TAKE_PTR(d->save));
@@ -713,6 +771,7 @@ void dump_free(struct dump *d)
 	dump_drop_fds(d);
 	tasks_free(&d->tasks);
 	shareds_free(&d->shared);
+	lanes_out_free(d->lanes);
 	stream_close(d->s);
 	save_free(d->save);
 	cgroup_free(&d->cg);
@@ -720,6 +779,7 @@ void dump_free(struct dump *d)
 	json_decref(d->volumes);
 	json_decref(d->laps);
 	filters_free(&d->filters);
+	yield_free(d->yield);
 	if (d->root_fd >= 0)
 		close(d->root_fd);
 	free(d->page_buf);

@@ -53,8 +53,8 @@ struct stream *stream_new_fd(int fd)
 	return s;
 }
 
-/* While the tasks stand still nobody may wait minutes for a peer that is cut off. */
-#define PEER_GONE_S 3
+/* A peer that shares its processors with workloads reads late; one that is gone never does. */
+#define PEER_GONE_S 10
 
 void stream_patience(struct stream *s, unsigned int seconds)
 {
@@ -127,6 +127,14 @@ void stream_close(struct stream *s)
 	free(s->out);
 	free(s->in);
 	free(s);
+}
+
+void stream_abort(struct stream *s)
+{
+	if (s->tls)
+		tls_abort(s->tls);
+	else
+		shutdown(s->fd, SHUT_RDWR);
 }
 
 int stream_fd(const struct stream *s)

@@ -36,6 +36,10 @@ enum frame_type {
 	FRAME_PART,
 	FRAME_HASH,
 	FRAME_DONE,
+	/* Further connections, see lane.h. */
+	FRAME_LANE,
+	FRAME_LANE_GO,
+	FRAME_LANE_END,
 	/* Post-copy, see postcopy.h. */
 	FRAME_LATE = 20,
 	FRAME_WANT,
@@ -73,7 +77,11 @@ struct stream *stream_new_file(int fd);
 #define STREAM_DIGEST 32
 /* The SHA-256 of all frames sent or received, but for a signature's. 0 or -errno. */
 int stream_digest(struct stream *s, uint8_t out[STREAM_DIGEST], struct error *err);
-/* How many seconds a peer may be silent before it counts as gone. */
+/*
+ * How many seconds a peer may be silent before it counts as gone: 10 at first. While the tasks
+ * stand still nobody may wait for one that is cut off as long as that.
+ */
+#define STREAM_PATIENCE_STILL_S 3
 void stream_patience(struct stream *s, unsigned int seconds);
 /*
  * Whether page content is compressed. AUTO, which is how a TLS stream begins: while that
@@ -83,6 +91,8 @@ enum stream_packing { STREAM_PACK_NEVER, STREAM_PACK_AUTO, STREAM_PACK_ALWAYS };
 void stream_pack(struct stream *s, enum stream_packing how);
 /* NULL is fine. */
 void stream_close(struct stream *s);
+/* Lets whoever sends or receives on it, in whatever thread, fail soon. */
+void stream_abort(struct stream *s);
 /* For poll(). */
 int stream_fd(const struct stream *s);
 /* True where a read would not wait for the socket: something is buffered. */

@@ -124,7 +124,7 @@ static const ProtobufCMessageDescriptor *const objects[] = {
 	&cko__eventfd__descriptor,  &cko__signalfd__descriptor, &cko__timerfd__descriptor,
 	&cko__inotify__descriptor,  &cko__pidfd__descriptor,	&cko__unix__descriptor,
 	&cko__content__descriptor,  &cko__external__descriptor, &cks__netlink__descriptor,
-	&cks__packet__descriptor,   &cks__spill__descriptor,
+	&cks__packet__descriptor,   &cks__spill__descriptor,	&ck__lane__descriptor,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -71,6 +71,9 @@ struct trial {
 	 * namespace (`ip link set lo up`); 0 or an exit status. NULL: nothing. */
 	int (*setup)(struct trial *t, bool stub);
 	bool no_precopy, no_verify;
+	int lanes; /* further connections; 0: one, as engines have them by themselves; -1: none */
+	bool keep_lane;
+	int lane_end; /* of the first of them, where it is kept for the test to cut */
 	void *arg;
 	const char *file; /* trial_save() writes there instead of t->dir/file … */
 	int save_fd;	  /* … or there; 0: no */
@@ -217,6 +220,10 @@ static inline void trial_start(struct trial *t)
 }
 
 /* Forks an engine; its end of the control socket and of the stream are inherited. */
+/* The other side's ends of further connections: an engine must not hold them open. */
+static int trial_foreign[16];
+static size_t trial_nforeign;
+
 static inline pid_t trial_engine(int *control, int stream, int other)
 {
 	int pair[2];
@@ -228,6 +235,8 @@ static inline pid_t trial_engine(int *control, int stream, int other)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(pair[0]);
 		close(other);
+		for (size_t i = 0; i < trial_nforeign; i++)
+			close(trial_foreign[i]);
 		(void)stream;
 		_exit(control_serve(pair[1]));
 	}
@@ -290,27 +299,47 @@ static inline void trial_stub(struct trial *t)
 /* Engines and stub. After it: precopy, freeze, dump, … by control_call(). */
 static inline void trial_connect(struct trial *t)
 {
-	int pair[2], r;
+	size_t lanes = t->lanes < 0 ? 0 : t->lanes ? (size_t)t->lanes : 1;
+	json_t *lane_fds[2] = { json_array(), json_array() };
+	int pair[2], lane[16][2], r;
 
 	trial_stub(t);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	t->engine_a = trial_engine(&t->ca.sock, pair[0], pair[1]);
-	t->engine_b = trial_engine(&t->cb.sock, pair[1], pair[0]);
+	for (size_t i = 0; i < lanes; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, lane[i]), 0);
+		for (int side = 0; side < 2; side++)
+			json_array_append_new(lane_fds[side], json_integer(lane[i][side]));
+	}
+	for (int side = 0; side < 2; side++) {
+		for (size_t i = 0; i < lanes; i++)
+			trial_foreign[i] = lane[i][!side];
+		trial_nforeign = lanes;
+		*(side ? &t->engine_b : &t->engine_a) =
+			trial_engine(side ? &t->cb.sock : &t->ca.sock, pair[side], pair[!side]);
+	}
+	trial_nforeign = 0;
 	t->ca.on_event = t->cb.on_event = trial_event;
 	r = control_call(&t->cb, "prepare",
-			 json_pack("{s:i,s:s,s:o,s:i,s:s}", "init_pid", t->b, "cgroup", t->cg_b,
-				   "externals", trial_externals(t->b), "fd", pair[1], "token", "t"),
+			 json_pack("{s:i,s:s,s:o,s:i,s:o,s:s}", "init_pid", t->b, "cgroup", t->cg_b,
+				   "externals", trial_externals(t->b), "fd", pair[1], "lane_fds",
+				   lane_fds[1], "token", "t"),
 			 NULL, &t->err);
 	if (r == 0)
 		r = control_call(&t->cb, "storage_ready", NULL, NULL, &t->err);
 	if (r == 0)
 		r = control_call(&t->ca, "connect",
-				 json_pack("{s:s,s:i,s:o,s:i,s:s}", "cgroup", t->cg_a, "init_pid",
-					   t->a, "externals", trial_externals(t->a), "fd", pair[0],
-					   "token", "t"),
+				 json_pack("{s:s,s:i,s:o,s:i,s:o,s:s}", "cgroup", t->cg_a,
+					   "init_pid", t->a, "externals", trial_externals(t->a),
+					   "fd", pair[0], "lane_fds", lane_fds[0], "token", "t"),
 				 NULL, &t->err);
 	close(pair[0]);
 	close(pair[1]);
+	if (t->keep_lane)
+		t->lane_end = fcntl(lane[0][0], F_DUPFD_CLOEXEC, 10);
+	for (size_t i = 0; i < lanes; i++) {
+		close(lane[i][0]);
+		close(lane[i][1]);
+	}
 	if (r)
 		fprintf(stderr, "# connecting: %s\n", t->err.msg);
 	assert_int_equal(r, 0);
@@ -560,6 +589,9 @@ static inline void trial_clean(struct trial *t)
 		for (int i = 0; i < 2000 && rmdir(k ? t->cg_b : t->cg_a) < 0 && errno == EBUSY; i++)
 			usleep(1000);
 	}
+	if (t->lane_end > 0)
+		close(t->lane_end);
+	t->lane_end = 0;
 	dir_remove(t->dir, NULL);
 	json_decref(t->obstacles);
 	json_decref(t->dumped);
