@@ -33,13 +33,14 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 
 static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 {
-	return kind == PEEK_UNDO      ? s->progs.peek_undo
-	       : kind == PEEK_AIO     ? s->progs.peek_aio
-	       : kind == PEEK_UNIX    ? s->progs.peek_unix
-	       : kind == PEEK_INOTIFY ? s->progs.peek_inotify
-	       : kind == PEEK_CRED    ? s->progs.peek_cred
-	       : kind == PEEK_RESTART ? s->progs.peek_restart
-				      : s->progs.peek_mqueue;
+	return kind == PEEK_UNDO	   ? s->progs.peek_undo
+	       : kind == PEEK_AIO	   ? s->progs.peek_aio
+	       : kind == PEEK_UNIX	   ? s->progs.peek_unix
+	       : kind == PEEK_INOTIFY	   ? s->progs.peek_inotify
+	       : kind == PEEK_SOCKET_ERROR ? s->progs.peek_socket_error
+	       : kind == PEEK_CRED	   ? s->progs.peek_cred
+	       : kind == PEEK_RESTART	   ? s->progs.peek_restart
+					   : s->progs.peek_mqueue;
 }
 
 /* All that an iterator writes. */
@@ -104,6 +105,7 @@ static struct bpf_link *attach(struct peek_bpf *s, enum peek_kind kind, int pid)
 
 static int load(struct loaded *l, enum peek_kind kind)
 {
+	bool own = kind == PEEK_INOTIFY || kind == PEEK_SOCKET_ERROR;
 	struct bpf_program *p;
 	int n;
 
@@ -120,7 +122,7 @@ static int load(struct loaded *l, enum peek_kind kind)
 		n = percpu_learn(l->skel);
 	if (n < 0)
 		return n;
-	l->link = attach(l->skel, kind, kind == PEEK_INOTIFY ? getpid() : 0);
+	l->link = attach(l->skel, kind, own ? getpid() : 0);
 	return l->link ? 0 : -errno;
 }
 
@@ -224,4 +226,23 @@ int peek_process(enum peek_kind kind, int pid,
 	n = peek_link(link, fn, ctx, err);
 	bpf_link__destroy(link);
 	return n;
+}
+
+static int note_error(void *ctx, const struct peek_record *r, const void *data)
+{
+	(void)data;
+	if (r->kind == PEEK_SOCKET_ERROR)
+		*(int *)ctx = (int)r->a;
+	return 0;
+}
+
+int peek_socket_error(int fd, int *error, struct error *err)
+{
+	int n = peek_load(PEEK_SOCKET_ERROR, err);
+
+	if (n < 0)
+		return n;
+	loaded[PEEK_SOCKET_ERROR].skel->bss->error_fd = fd;
+	*error = 0;
+	return peek(PEEK_SOCKET_ERROR, note_error, error, err);
 }

@@ -31,6 +31,8 @@ enum peek_kind {
 	 * d: events that wait. Then of each event: tid: watch, a: mask, b: cookie, c: place;
 	 * its name follows, without a zero. Not all may come at once. */
 	PEEK_INOTIFY,
+	/* The error that waits in a socket of the caller's: a. See peek_socket_error(). */
+	PEEK_SOCKET_ERROR,
 	/* Every thread: pid, tid, keys in its a: session, b: process, c: thread keyring,
 	 * d: the session keyring's serial. PEEK_CRED_WORDS words of its security modules. */
 	PEEK_CRED = 16,
@@ -81,6 +83,9 @@ int peek_unix_from(uint32_t own, uint32_t client, uint32_t from, struct error *e
 
 /* Which descriptor PEEK_INOTIFY reads, from which event on. */
 int peek_inotify_from(int fd, uint32_t from, struct error *err);
+
+/* The error that waits in a socket of the caller's, 0: none; it goes on waiting. */
+int peek_socket_error(int fd, int *error, struct error *err);
 
 /* Calls fn for every record; stops at its first negative result, and gives that. */
 int peek(enum peek_kind kind, int (*fn)(void *ctx, const struct peek_record *r, const void *data),

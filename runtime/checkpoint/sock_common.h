@@ -116,6 +116,9 @@ struct sock_packet {
 int sock_inject_tcp(struct restore *r, const struct sock_packet *p, struct error *err);
 int sock_inject_udp(struct restore *r, int protocol, const struct sock_packet *p,
 		    struct error *err);
+/* "Destination unreachable" for a datagram that `to` has sent to `from`. */
+int sock_inject_unreachable(struct restore *r, int protocol, const Cks__Address *from,
+			    const Cks__Address *to, uint8_t code, struct error *err);
 void sock_inject_close(void);
 
 extern const struct object_type sock_type_tcp, sock_type_inet, sock_type_netlink, sock_type_packet,

@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "runtime/checkpoint/peek.h"
 #include "runtime/checkpoint/sock_addresses.h"
 #include "runtime/checkpoint/sock_inet.h"
 #include "runtime/checkpoint/sock_orphan.h"
@@ -79,6 +80,7 @@ static int inet_check(struct dump *d, const struct ofd *o, struct obstacles *out
 	}
 	if (why)
 		obj_obstacle(out, o, "UDP socket", why, remedy);
+	peek_load(PEEK_SOCKET_ERROR, NULL); /* not in the pause */
 	sock_hidden_check(d, o, "UDP socket", out);
 	sock_common_check(d, o, out);
 	return 0;
@@ -325,6 +327,8 @@ int inet_dump(struct dump *d, struct ofd *o, struct buf *body, struct error *err
 	    (p.revents & POLLERR))
 		n = error_set(err, EAGAIN, "errors wait to be read from a socket; try again");
 	if (n == 0 && is_udp(m.common))
+		n = inet_error_find(o->fd, &m, err);
+	if (n == 0 && is_udp(m.common))
 		n = dump_queue(o->fd, &m, err);
 	if (n == 0) {
 		dump_memberships(o, &m);
@@ -483,6 +487,8 @@ int inet_restore(struct restore *r, uint32_t id, const void *body, size_t len, i
 		n = bind_and_connect(s, m->common, err);
 	if (n == 0 && m->shut_rd && shutdown(s, m->shut_wr ? SHUT_RDWR : SHUT_RD) < 0)
 		n = error_sys(err, errno, "shutting down");
+	if (n == 0)
+		n = inet_error_restore(r, s, m, err);
 	if (n < 0)
 		return n;
 	made = mem_grow(made, nmade + 1, sizeof(*made));

@@ -12,4 +12,10 @@ int inet_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 	      struct error *err);
 int inet_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 
+/* --- sock_error.c: the error that waits in a connected UDP socket --- */
+/* Source: into m; -EAGAIN where there is one that cannot be carried. */
+int inet_error_find(int fd, Cks__Inet *m, struct error *err);
+/* Destination: the last that is done to the socket. */
+int inet_error_restore(struct restore *r, int fd, const Cks__Inet *m, struct error *err);
+
 #endif

@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -199,4 +201,57 @@ int sock_inject_udp(struct restore *r, int protocol, const struct sock_packet *p
 		u.check = 0xffff;
 	memcpy(b.data, &u, sizeof(u));
 	return raw_send(r, &a, p->to, protocol, b.data, b.len, err);
+}
+
+/* The head of the datagram that was sent, as an ICMP message quotes it. */
+static void quote(struct buf *b, const struct pair *p, int protocol, const struct udphdr *u)
+{
+	union {
+		struct iphdr v4;
+		struct ip6_hdr v6;
+	} h = { 0 };
+
+	if (p->v6) {
+		h.v6.ip6_vfc = 6 << 4;
+		h.v6.ip6_plen = htons(sizeof(*u));
+		h.v6.ip6_nxt = (uint8_t)protocol;
+		h.v6.ip6_hlim = 64;
+		h.v6.ip6_src = p->to6;
+		h.v6.ip6_dst = p->from6;
+		buf_add(b, &h.v6, sizeof(h.v6));
+	} else {
+		h.v4.version = 4;
+		h.v4.ihl = 5;
+		h.v4.tot_len = htons(sizeof(h.v4) + sizeof(*u));
+		h.v4.ttl = 64;
+		h.v4.protocol = (uint8_t)protocol;
+		h.v4.saddr = p->to4.s_addr;
+		h.v4.daddr = p->from4.s_addr;
+		buf_add(b, &h.v4, sizeof(h.v4));
+	}
+	buf_add(b, u, sizeof(*u));
+}
+
+int sock_inject_unreachable(struct restore *r, int protocol, const Cks__Address *from,
+			    const Cks__Address *to, uint8_t code, struct error *err)
+{
+	CLEANUP_BUF struct buf b = { 0 };
+	struct udphdr u = { .len = htons(sizeof(u)) };
+	struct icmphdr i = { .code = code };
+	struct pair p;
+	uint16_t check;
+	int n = pair_load(from, to, &p, err);
+
+	if (n < 0)
+		return n;
+	u.source = htons((uint16_t)to->port);
+	u.dest = htons((uint16_t)from->port);
+	/* both kinds begin with type, code, checksum and four bytes without meaning here */
+	i.type = p.v6 ? ICMP6_DST_UNREACH : ICMP_DEST_UNREACH;
+	buf_add(&b, &i, sizeof(i));
+	quote(&b, &p, protocol, &u);
+	check = p.v6 ? checksum(&p, IPPROTO_ICMPV6, b.data, b.len)
+		     : htons((uint16_t)~sum(0, b.data, b.len));
+	memcpy(b.data + offsetof(struct icmphdr, checksum), &check, sizeof(check));
+	return raw_send(r, &p, to, p.v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, b.data, b.len, err);
 }

@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_CRED = 16, PEEK_RESTART };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_SOCKET_ERROR, PEEK_CRED = 16, PEEK_RESTART };
 
 struct peek_record {
 	__u32 kind;
@@ -514,6 +514,27 @@ int peek_restart(struct bpf_iter__task *ctx)
 	rec.len = sizeof(r);
 	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
 	bpf_seq_write(ctx->meta->seq, &r, sizeof(r));
+	return 0;
+}
+
+// --- errors of sockets ----------------------------------------------------------------------
+int error_fd; // of the reading process
+
+// What getsockopt(SO_ERROR) would tell and take away.
+SEC("iter/task_file")
+int peek_socket_error(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task, *me = (void *)bpf_get_current_task();
+	struct peek_record rec = { .kind = PEEK_SOCKET_ERROR };
+	struct file *file = ctx->file;
+	struct socket *s;
+
+	if (!task || !file || (int)ctx->fd != error_fd ||
+	    BPF_CORE_READ(task, tgid) != BPF_CORE_READ(me, tgid))
+		return 0;
+	s = BPF_CORE_READ(file, private_data);
+	rec.a = (__u32)BPF_CORE_READ(s, sk, sk_err);
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
 	return 0;
 }
 

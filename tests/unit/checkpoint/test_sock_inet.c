@@ -113,6 +113,31 @@ static void test_udp_keeps_address_peer_and_queue(void **state)
 	close(p);
 }
 
+/* A datagram came back; the next call says so, once. */
+static void test_udp_error_is_told_once(void **state)
+{
+	static const char *const ips[] = { "10.9.0.2", "fd09::2" };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		int family = i ? AF_INET6 : AF_INET, error = 0;
+		int s = socket_in(NET_A, family, SOCK_DGRAM, 0);
+		union sock_addr a;
+		socklen_t len = net_address(&a, family, ips[i], 7099);
+		struct pollfd p = { .fd = s };
+
+		assert_int_equal(connect(s, &a.sa, len), 0);
+		assert_int_equal(send(s, "x", 1, 0), 1);
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		net_move((int *const[]){ &s }, 1);
+		len = sizeof(error);
+		assert_int_equal(getsockopt(s, SOL_SOCKET, SO_ERROR, &error, &len), 0);
+		assert_int_equal(error, ECONNREFUSED);
+		hear_nothing(s);
+		close(s);
+	}
+}
+
 static void test_udp_over_ipv6_and_shared_ports(void **state)
 {
 	int s = udp_at(NET_A, AF_INET6, "::", 5300);
@@ -310,6 +335,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_udp_keeps_address_peer_and_queue, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_udp_error_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_udp_over_ipv6_and_shared_ports, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_multicast_memberships_are_carried, setup,
