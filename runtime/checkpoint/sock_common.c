@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -312,12 +313,13 @@ void sock_common_free(Cks__Common *c)
 }
 
 /* --- destination: a stock of fresh sockets ---------------------------------------------- */
-#define STOCK  64
-#define STOCKS 16
+#define STOCK_MAX  64	 /* made at a visit, where nobody has said how many there will be */
+#define EXPECT_MAX 16384 /* made ahead */
+#define STOCKS	   16
 static struct stock {
 	int family, type, protocol;
-	int fd[STOCK];
-	int n, next; /* ready; how many to make at the next visit */
+	int *fd;
+	size_t n, next; /* ready; how many to make at the next visit */
 } stocks[STOCKS];
 
 static struct dump *stock_source;
@@ -331,48 +333,80 @@ static int stock_fill(void *arg)
 {
 	struct stock *s = arg;
 
+	s->fd = mem_grow(s->fd, s->next, sizeof(*s->fd));
 	while (s->n < s->next) {
 		int fd = socket(s->family, s->type | SOCK_CLOEXEC | SOCK_NONBLOCK, s->protocol);
 
 		if (fd < 0)
 			return s->n ? 0 : -errno;
+		sock_opt_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		sock_buffer_set(fd, SO_SNDBUF, ROOMY);
+		sock_buffer_set(fd, SO_RCVBUF, ROOMY);
 		s->fd[s->n++] = fd;
 	}
 	return 0;
 }
 
+/* The stock of this kind; NULL: there are too many kinds. */
+static struct stock *stock_of(int family, int type, int protocol)
+{
+	for (size_t i = 0; i < STOCKS; i++) {
+		struct stock *s = &stocks[i];
+
+		if (s->next && (s->family != family || s->type != type || s->protocol != protocol))
+			continue;
+		if (!s->next)
+			*s = (struct stock){ family, type, protocol, NULL, 0, 1 };
+		return s;
+	}
+	return NULL;
+}
+
+static int stock_visit(struct restore *r, struct stock *s, struct error *err)
+{
+	if (r)
+		return restore_in_netns(r, stock_fill, s, err);
+	return stock_source ? dump_in_netns(stock_source, stock_fill, s, err) : stock_fill(s);
+}
+
+void sock_pool_expect(struct restore *r, int family, size_t n)
+{
+	struct stock *s = stock_of(family, SOCK_STREAM, IPPROTO_TCP);
+	size_t next = s ? s->next : 0;
+	struct rlimit lim;
+
+	if (!s || (family != AF_INET && family != AF_INET6))
+		return;
+	/* beside all descriptors of the container, and the engine's own */
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && n > lim.rlim_cur / 4)
+		n = lim.rlim_cur / 4;
+	s->next = n < EXPECT_MAX ? n : EXPECT_MAX;
+	if (s->next > s->n)
+		stock_visit(r, s, NULL);
+	s->next = next;
+}
+
 int sock_pool_take(struct restore *r, int family, int type, int protocol, struct error *err)
 {
-	struct stock one = { family, type, protocol, { 0 }, 0, 1 }, *s = &one;
-	int n = 0;
+	struct stock one = { family, type, protocol, NULL, 0, 1 };
+	struct stock *known = stock_of(family, type, protocol), *s = known ? known : &one;
+	int n = 0, fd;
 
-	for (size_t i = 0; i < STOCKS && s == &one; i++)
-		if (!stocks[i].next || (stocks[i].family == family && stocks[i].type == type &&
-					stocks[i].protocol == protocol))
-			s = &stocks[i];
-	if (!s->next) {
-		s->family = family;
-		s->type = type;
-		s->protocol = protocol;
-		s->next = 1;
-	}
 	if (!s->n) {
-		if (r)
-			n = restore_in_netns(r, stock_fill, s, err);
-		else
-			n = stock_source ? dump_in_netns(stock_source, stock_fill, s, err)
-					 : stock_fill(s);
-		if (s->next < STOCK && s != &one)
+		n = stock_visit(r, s, err);
+		if (s->next < STOCK_MAX && known)
 			s->next *= 2;
 	}
-	if (n < 0 || !s->n)
+	fd = n < 0 || !s->n ? -1 : s->fd[--s->n];
+	free(one.fd);
+	if (fd < 0)
 		return error_sys(err, n < 0 ? -n : EMFILE,
 				 "making a socket (family %d, type %d, protocol %d)%s", family,
 				 type, protocol,
 				 n == -EACCES && type == SOCK_DGRAM
 					 ? "; is net.ipv4.ping_group_range set there?"
 					 : "");
-	return s->fd[--s->n];
+	return fd;
 }
 
 void sock_pool_drop(void)
@@ -380,6 +414,8 @@ void sock_pool_drop(void)
 	for (size_t i = 0; i < STOCKS; i++) {
 		while (stocks[i].n)
 			close(stocks[i].fd[--stocks[i].n]);
+		free(stocks[i].fd);
+		stocks[i].fd = NULL;
 		stocks[i].next = 0;
 	}
 }
@@ -401,9 +437,6 @@ int sock_common_make(struct restore *r, const Cks__Common *c, int *fd, struct er
 	n = sock_options_load(s, c, err);
 	if (n < 0)
 		return n;
-	sock_opt_set(s, SOL_SOCKET, SO_REUSEADDR, 1);
-	sock_buffer_set(s, SO_SNDBUF, ROOMY);
-	sock_buffer_set(s, SO_RCVBUF, ROOMY);
 	*fd = TAKE_FD(s);
 	return 0;
 }
@@ -413,6 +446,23 @@ int sock_common_device(int fd, const Cks__Common *c, struct error *err)
 	if (*c->device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, c->device,
 				     (socklen_t)strlen(c->device)) < 0)
 		return error_sys(err, errno, "binding a socket to interface %s", c->device);
+	return 0;
+}
+
+/* As sock_buffer_set(), of a socket that is known to have another. */
+static void buffer_shrink(int fd, int name, int force, uint32_t size)
+{
+	if (sock_opt_set(fd, SOL_SOCKET, force, (int)(size / 2)) < 0)
+		sock_opt_set(fd, SOL_SOCKET, name, (int)(size / 2));
+}
+
+int sock_common_settle(int fd, const Cks__Common *c, struct error *err)
+{
+	buffer_shrink(fd, SO_SNDBUF, SO_SNDBUFFORCE, c->sndbuf);
+	buffer_shrink(fd, SO_RCVBUF, SO_RCVBUFFORCE, c->rcvbuf);
+	sock_opt_set(fd, SOL_SOCKET, SO_BUF_LOCK, (int)c->buf_lock);
+	if (!(c->flags & O_NONBLOCK) && fcntl(fd, F_SETFL, O_RDWR) < 0)
+		return error_sys(err, errno, "setting the flags of a socket");
 	return 0;
 }
 
@@ -510,6 +560,10 @@ static int sock_part_receive(struct restore *r, const void *body, size_t len, st
 
 	if (!m)
 		return -EBADMSG;
+	for (size_t i = 0; i < m->n_expect; i++)
+		sock_pool_expect(r, m->expect[i]->family, m->expect[i]->sockets);
+	if (m->n_expect)
+		return 0;
 	if (m->half_open)
 		return sock_half_open_restore(r, m->half_open, err);
 	if (m->n_option_set) {
@@ -547,15 +601,35 @@ static size_t count_tcp(struct dump *d, int family)
 	return at ? strtoul(at + strlen(key), NULL, 10) : 0;
 }
 
+/* Tells the destination how many there will be, so that it makes as many fresh ones. */
+static int send_expected(struct dump *d, size_t v4, size_t v6, struct error *err)
+{
+	Cks__Expect e[2] = { CKS__EXPECT__INIT, CKS__EXPECT__INIT }, *list[2] = { &e[0], &e[1] };
+	Cks__Spill m = CKS__SPILL__INIT;
+	CLEANUP_BUF struct buf b = { 0 };
+
+	e[0].family = AF_INET;
+	e[0].sockets = (uint32_t)v4;
+	e[1].family = AF_INET6;
+	e[1].sockets = (uint32_t)v6;
+	m.expect = list;
+	m.n_expect = 2;
+	obj_pack(&m.base, &b);
+	return dump_send_part(d, sock_part.name, b.data, b.len, err);
+}
+
 /* Pre-copy: what takes long and changes nothing yet. */
 static int sock_part_round(struct dump *d, int n, json_t *args, struct error *err)
 {
-	(void)n;
+	size_t v4 = count_tcp(d, AF_INET), v6 = count_tcp(d, AF_INET6);
+
 	(void)args;
 	tcp_pending_possible();
 	sock_orphans_load();
-	sock_idle_load(count_tcp(d, AF_INET) + count_tcp(d, AF_INET6));
+	sock_idle_load(v4 + v6);
 	sock_common_prepare(d);
+	if (n == 1 && v4 + v6 >= sock_idle_enough && send_expected(d, v4, v6, err) < 0)
+		return -err->code;
 	return sock_gate_attach(d, err);
 }
 
@@ -612,6 +686,7 @@ static void sock_part_leave(struct restore *r)
 {
 	(void)r;
 	sock_half_open_leave();
+	sock_pool_drop();
 }
 
 const struct checkpoint_part sock_part = {

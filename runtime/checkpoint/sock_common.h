@@ -74,11 +74,16 @@ int sock_common_make(struct restore *r, const Cks__Common *c, int *fd, struct er
 int sock_common_device(int fd, const Cks__Common *c, struct error *err);
 /* What sock_common_make() left out, but for the device. */
 int sock_common_finish(int fd, const Cks__Common *c, struct error *err);
+/* The same, at once, for one without filter and SO_PEEK_OFF; SO_REUSEADDR is the caller's. */
+int sock_common_settle(int fd, const Cks__Common *c, struct error *err);
 /* Forgets sockets made in advance. */
 void sock_pool_drop(void);
 /* Fresh socket in the container's namespace; from a small stock, so that thousands need
  * few visits there. fd or -errno. */
 int sock_pool_take(struct restore *r, int family, int type, int protocol, struct error *err);
+
+/* So many TCP sockets of a family will be taken: they are made now. */
+void sock_pool_expect(struct restore *r, int family, size_t n);
 
 /* NULL for `r` then means this dump's namespace: the source puts something back. */
 void sock_pool_use(struct dump *d);

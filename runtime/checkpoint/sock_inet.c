@@ -523,10 +523,10 @@ int inet_late(struct restore *r, uint32_t id, const void *body, size_t len, int 
 
 int inet_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 {
-	(void)r;
 	(void)fd;
 	(void)err;
-	sock_pool_drop();
+	if (!r) /* else it has time until the tasks run */
+		sock_pool_drop();
 	sock_inject_close();
 	for (size_t i = 0; i < nmade; i++)
 		if (made[i].id == id) {

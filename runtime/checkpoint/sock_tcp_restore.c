@@ -37,6 +37,7 @@
 static struct made {
 	uint32_t id;
 	Cks__Tcp *m;   /* NULL: dropped */
+	bool plain;    /* all is done but to leave repair mode */
 	bool finished; /* sock_common_finish() has been called */
 } * made;
 static size_t nmade, nalive, made_cursor;
@@ -54,14 +55,14 @@ static struct made *made_find(uint32_t id)
 	return NULL;
 }
 
-static void made_add(uint32_t id, Cks__Tcp *m)
+static void made_add(uint32_t id, Cks__Tcp *m, bool plain)
 {
 	made = mem_grow(made, nmade + 1, sizeof(*made));
-	made[nmade++] = (struct made){ .id = id, .m = m };
+	made[nmade++] = (struct made){ .id = id, .m = m, .plain = plain, .finished = plain };
 	nalive++;
 }
 
-static void made_drop(struct made *k)
+static void made_drop(struct restore *r, struct made *k)
 {
 	obj_message_free(&k->m);
 	k->m = NULL;
@@ -69,8 +70,9 @@ static void made_drop(struct made *k)
 		free(made);
 		made = NULL;
 		nmade = made_cursor = 0;
-		sock_pool_drop();
 		sock_inject_close();
+		if (!r) /* else it has time until the tasks run */
+			sock_pool_drop();
 	}
 }
 
@@ -302,6 +304,37 @@ static int make_connection(int fd, const Cks__Tcp *m, struct error *err)
 	return n;
 }
 
+/* Nothing waits in it and nothing has ended: no packet is made by hand for it. */
+static bool is_plain(const Cks__Tcp *m)
+{
+	const Cks__Common *c = m->common;
+
+	return m->state == TCP_ESTABLISHED && c->protocol == IPPROTO_TCP && c->local && c->peer &&
+	       tcp_sequence_is_whole(m->seq) && m->received && !m->received->data.len &&
+	       !m->received->spilled && m->sent && m->unsent && !early(m) && !has_fin(m) &&
+	       !m->fin_received && !m->urgent && !m->shut_rd && !*c->device && !c->filter.len &&
+	       !c->filter_locked && c->peek_off < 0;
+}
+
+static int make_plain(int fd, const Cks__Tcp *m, struct error *err)
+{
+	int n = repair(fd, TCP_REPAIR_ON, err);
+
+	if (n == 0)
+		n = bind_local(fd, m->common, err);
+	if (n == 0)
+		n = queue_set_seq(fd, TCP_RECV_QUEUE, m->seq->rcv_nxt, err);
+	if (n == 0)
+		n = queue_set_seq(fd, TCP_SEND_QUEUE, m->seq->write_seq, err);
+	if (n == 0)
+		n = connect_peer(fd, m->common, err);
+	if (n == 0)
+		n = set_options(fd, m->seq, err);
+	if (n == 0)
+		n = sock_common_settle(fd, m->common, err);
+	return n < 0 ? n : set_window(fd, m, false, err);
+}
+
 /* A socket whose connection is over is made by ending one; see tcp_late(). */
 static int make_dead(int fd, Cks__Tcp *m, struct error *err)
 {
@@ -407,6 +440,7 @@ int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, in
 	CLEANUP_MSG Cks__Tcp *m = obj_unpack(&cks__tcp__descriptor, body, len, err);
 	CLEANUP_CLOSE int s = -1;
 	char a[70], b[70];
+	bool plain;
 	int n;
 
 	if (!m)
@@ -414,14 +448,15 @@ int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, in
 	if (!m->common)
 		return error_set(err, EBADMSG, "a TCP socket came incomplete");
 	drop_and_move(r, m);
+	plain = is_plain(m);
 	n = sock_common_make(r, m->common, &s, err);
 	if (n == 0)
-		n = make(s, m, err);
+		n = plain ? make_plain(s, m, err) : make(s, m, err);
 	if (n < 0)
 		return error_wrap(err, "TCP socket %s to %s",
 				  sock_address_text(m->common->local, a, sizeof(a)),
 				  sock_address_text(m->common->peer, b, sizeof(b)));
-	made_add(id, TAKE_PTR(m));
+	made_add(id, TAKE_PTR(m), plain);
 	*fd = TAKE_FD(s);
 	return 0;
 }
@@ -554,7 +589,9 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	(void)len;
 	if (!m)
 		return error_set(err, ENOENT, "object %u was not restored", id);
-	if (is_connection(m))
+	if (k->plain)
+		n = 0;
+	else if (is_connection(m))
 		n = late_connection(r, k, fd, err);
 	else if (m->dead)
 		n = late_dead(r, m, fd, err);
@@ -626,7 +663,7 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 	if (!m)
 		return 0;
 	if (m->state == TCP_TIME_WAIT) {
-		made_drop(k);
+		made_drop(r, k);
 		return 0;
 	}
 	if (is_connection(m)) {
@@ -643,6 +680,6 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 	}
 	if (n == 0 && finish)
 		n = sock_common_finish(fd, m->common, err);
-	made_drop(k);
+	made_drop(r, k);
 	return n;
 }
