@@ -442,6 +442,14 @@ static int one_object(struct dump *d, struct ofd *o, struct error *err)
 	return r < 0 ? r : stream_flush_over(d->s, FLUSH, err);
 }
 
+int dump_object(struct dump *d, struct ofd *o, struct error *err)
+{
+	int r = o->sent ? 0 : one_object(d, o, err);
+
+	o->sent |= r == 0;
+	return r;
+}
+
 static int fd_table(struct dump *d, struct task *t, struct error *err)
 {
 	Ck__FdTable m = CK__FD_TABLE__INIT;
@@ -476,7 +484,7 @@ int dump_objects(struct dump *d, struct error *err)
 
 	/* dump() may add descriptors in flight behind the end. */
 	for (size_t i = 0; i < d->nofds && r == 0; i++)
-		r = one_object(d, d->ofds[i], err);
+		r = dump_object(d, d->ofds[i], err);
 	for (size_t i = 0; i < d->tasks.n && r == 0; i++)
 		if (!d->tasks.t[i]->zombie)
 			r = fd_table(d, d->tasks.t[i], err);

@@ -81,7 +81,7 @@ struct ofd {
 	struct ofd_holder *holders;
 	size_t nholders;
 	const struct object_type *kind; /* who claimed it; NULL: an external (stdio) */
-	bool dumped;
+	bool dumped, sent;
 	struct ofd *same_chain; /* the core's */
 	void *priv;		/* for the type, freed with free() */
 };
@@ -146,6 +146,10 @@ struct ofd *dump_add_fd(struct dump *d, int fd, struct error *err);
  * and the core closes it after finish(). In a part's dump().
  */
 int dump_send_object(struct dump *d, const char *type, const struct buf *body, struct error *err);
+
+/* Sends the object of a description at once, which else comes in its turn when memory has been
+ * sent. In a part's dump(). */
+int dump_object(struct dump *d, struct ofd *o, struct error *err);
 
 /* Tasks (processes, not threads) of the container; NULL: no such. */
 size_t dump_task_count(const struct dump *d);

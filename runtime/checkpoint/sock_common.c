@@ -640,7 +640,21 @@ static void sock_part_begin(struct dump *d)
 	sock_gate_close(true);
 }
 
-/* Frozen: what no descriptor leads to. */
+/* What was read in one pass goes first: the destination makes it while memory is sent. */
+static int send_idle(struct dump *d, struct error *err)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < dump_ofd_count(d) && n == 0; i++) {
+		struct ofd *o = dump_ofd_at(d, i);
+
+		if (o->kind == &sock_type_tcp && sock_idle_has(o))
+			n = dump_object(d, o, err);
+	}
+	return n;
+}
+
+/* Frozen: those, and what no descriptor leads to. */
 static int sock_part_dump(struct dump *d, struct error *err)
 {
 	struct sock_orphans o = { 0 };
@@ -653,8 +667,10 @@ static int sock_part_dump(struct dump *d, struct error *err)
 		sock_gate_wait();
 		sock_idle_read(d);
 		tcp_ahead_start(d);
-		n = sock_orphans_read(d, &o, err);
+		n = send_idle(d, err);
 	}
+	if (n == 0 && sock_idle_orphans_possible())
+		n = sock_orphans_read(d, &o, err);
 	if (n == 0 && o.urgent)
 		n = error_set(err, EAGAIN,
 			      "urgent data (MSG_OOB) that was sent is not acknowledged yet by the "

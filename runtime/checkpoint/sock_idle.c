@@ -261,6 +261,7 @@ struct idle {
 };
 static struct idle **seen;
 static size_t nseen;
+static bool passed; /* to the end */
 
 static uint64_t get(enum number n, const uint8_t *sk)
 {
@@ -399,10 +400,19 @@ void sock_idle_read(struct dump *d)
 	sock_idle_forget();
 	if (!reader)
 		return;
-	if ((d ? dump_in_netns(d, pass, NULL, NULL) : pass(NULL)) < 0)
+	reader->bss->others = 0;
+	if ((d ? dump_in_netns(d, pass, NULL, NULL) : pass(NULL)) < 0) {
 		sock_idle_forget();
+		return;
+	}
+	passed = true;
 	if (nseen)
 		qsort(seen, nseen, sizeof(*seen), by_ino);
+}
+
+bool sock_idle_orphans_possible(void)
+{
+	return !passed || reader->bss->others;
 }
 
 static const struct idle *find(const struct ofd *o)
@@ -438,6 +448,7 @@ void sock_idle_forget(void)
 		free(seen[--nseen]);
 	free(seen);
 	seen = NULL;
+	passed = false;
 	while (nclasses)
 		free(classes[--nclasses]);
 }

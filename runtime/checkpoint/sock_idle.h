@@ -14,6 +14,9 @@ int sock_idle_load(size_t sockets);
 /* Frozen, lo's gate closed: the pass (d NULL: in the caller's namespace). Whatever goes wrong,
  * only less is known. */
 void sock_idle_read(struct dump *d);
+/* Whether there may be connections that no descriptor leads to: false where the pass would
+ * have seen them. */
+bool sock_idle_orphans_possible(void);
 /* Whether the pass has seen `o`. */
 bool sock_idle_has(const struct ofd *o);
 /* Its message, appended to body: 1; 0: it must be read in another way. In the main thread. */

@@ -12,6 +12,9 @@
 
 #define AF_INET6 10
 
+// Connections of the kinds that sock_orphan.c looks for, or with urgent data on its way.
+__u32 others;
+
 // Not on the stack, which is small; one pass at a time.
 struct idle_head head;
 char tcp[IDLE_TCP_MAX];
@@ -27,14 +30,26 @@ int idle(struct bpf_iter__tcp *ctx)
 	struct ipv6_pinfo *np;
 	struct tcp_sock *t;
 	struct socket *s;
+	__u8 state;
 	__u32 tcp_bytes = bpf_core_type_size(struct tcp_sock);
 	__u32 v6_bytes = bpf_core_type_size(struct ipv6_pinfo);
 
-	if (!c || c->skc_state != BPF_TCP_ESTABLISHED || tcp_bytes > IDLE_TCP_MAX ||
-	    v6_bytes > IDLE_V6_MAX)
+	if (!c)
 		return 0;
+	state = c->skc_state;
+	if (state == BPF_TCP_LISTEN || state == BPF_TCP_CLOSE || state == BPF_TCP_SYN_SENT)
+		return 0;
+	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT) {
+		others++;
+		return 0;
+	}
 	t = bpf_skc_to_tcp_sock(c);
-	if (!t || t->write_seq != t->snd_una || t->copied_seq != t->rcv_nxt)
+	if (!t)
+		return 0;
+	if ((__s32)(t->snd_up - t->snd_una) > 0)
+		others++;
+	if (state != BPF_TCP_ESTABLISHED || tcp_bytes > IDLE_TCP_MAX || v6_bytes > IDLE_V6_MAX ||
+	    t->write_seq != t->snd_una || t->copied_seq != t->rcv_nxt)
 		return 0;
 	s = BPF_CORE_READ((struct sock *)t, sk_socket);
 	if (!s)
