@@ -702,6 +702,7 @@ static void sock_part_leave(struct restore *r)
 {
 	(void)r;
 	sock_half_open_leave();
+	tcp_restore_free();
 	sock_pool_drop();
 }
 

@@ -15,6 +15,9 @@ int tcp_late(struct restore *r, uint32_t id, const void *body, size_t len, int f
 	     struct error *err);
 int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err);
 
+/* Forgets what was restored: after the last finish. */
+void tcp_restore_free(void);
+
 /* What repair mode and handmade packets rely on (sock_tcp_restore.c). */
 bool tcp_sequence_is_whole(const Cks__TcpSequence *s);
 

@@ -26,6 +26,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/checkpoint/sock_addresses.h"
+#include "runtime/checkpoint/sock_release.h"
 #include "runtime/checkpoint/sock_tcp.h"
 
 #ifndef IPPROTO_MPTCP
@@ -36,8 +37,10 @@
 
 static struct made {
 	uint32_t id;
-	Cks__Tcp *m;   /* NULL: dropped */
-	bool plain;    /* all is done but to leave repair mode */
+	Cks__Tcp *m;
+	bool dropped;
+	bool plain;    /* all is done but to leave repair mode … */
+	size_t place;  /* … in this place of sock_release.c */
 	bool finished; /* sock_common_finish() has been called */
 } * made;
 static size_t nmade, nalive, made_cursor;
@@ -49,31 +52,41 @@ static struct made *made_find(uint32_t id)
 		struct made *k = &made[made_cursor];
 
 		made_cursor = made_cursor + 1 < nmade ? made_cursor + 1 : 0;
-		if (k->id == id && k->m)
+		if (k->id == id && !k->dropped)
 			return k;
 	}
 	return NULL;
 }
 
-static void made_add(uint32_t id, Cks__Tcp *m, bool plain)
+static void made_add(uint32_t id, Cks__Tcp *m, bool plain, int fd)
 {
 	made = mem_grow(made, nmade + 1, sizeof(*made));
 	made[nmade++] = (struct made){ .id = id, .m = m, .plain = plain, .finished = plain };
+	if (plain)
+		made[nmade - 1].place = sock_release_add(fd, m->common->reuseaddr);
 	nalive++;
+}
+
+void tcp_restore_free(void)
+{
+	while (nmade)
+		obj_message_free(&made[--nmade].m);
+	free(made);
+	made = NULL;
+	made_cursor = nalive = 0;
 }
 
 static void made_drop(struct restore *r, struct made *k)
 {
-	obj_message_free(&k->m);
-	k->m = NULL;
-	if (--nalive == 0) {
-		free(made);
-		made = NULL;
-		nmade = made_cursor = 0;
-		sock_inject_close();
-		if (!r) /* else it has time until the tasks run */
-			sock_pool_drop();
-	}
+	k->dropped = true;
+	if (--nalive)
+		return;
+	sock_release_end();
+	sock_inject_close();
+	if (r)
+		return; /* the rest has time until the tasks run */
+	tcp_restore_free();
+	sock_pool_drop();
 }
 
 static bool is_connection(const Cks__Tcp *m)
@@ -456,7 +469,7 @@ int tcp_restore(struct restore *r, uint32_t id, const void *body, size_t len, in
 		return error_wrap(err, "TCP socket %s to %s",
 				  sock_address_text(m->common->local, a, sizeof(a)),
 				  sock_address_text(m->common->peer, b, sizeof(b)));
-	made_add(id, TAKE_PTR(m), plain);
+	made_add(id, TAKE_PTR(m), plain, s);
 	*fd = TAKE_FD(s);
 	return 0;
 }
@@ -666,7 +679,11 @@ int tcp_finish(struct restore *r, uint32_t id, int fd, struct error *err)
 		made_drop(r, k);
 		return 0;
 	}
-	if (is_connection(m)) {
+	if (k->plain) {
+		n = sock_release_take(k->place);
+		if (n < 0)
+			error_sys(err, -n, "TCP_REPAIR");
+	} else if (is_connection(m)) {
 		n = finish_connection(r, fd, m, err);
 		/* leaving repair mode forgets it */
 		if (n == 0 && k->finished && m->common->reuseaddr)
