@@ -113,10 +113,11 @@ bool attributes_io_flusher(uint64_t task_flags)
 /* Linux 6.12 shows the base slice where none was asked for: what the engine has too. */
 static uint64_t own_slice(uint64_t slice)
 {
-	struct scheduling s = { .size = sizeof(s) };
+	static struct scheduling own;
 
-	return syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) == 0 && s.runtime == slice ? 0
-											  : slice;
+	if (!own.size && syscall(SYS_sched_getattr, 0, &own, sizeof(own), 0) < 0)
+		return slice;
+	return own.runtime == slice ? 0 : slice;
 }
 
 /* Until now it was a stub's, which must not wait for a processor. */

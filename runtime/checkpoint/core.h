@@ -10,6 +10,7 @@
 #define FERRY_CHECKPOINT_CORE_H
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/user.h>
 
 #include "runtime/checkpoint/checkpoint.pb-c.h"
@@ -318,6 +319,9 @@ bool status_field(const char *status, const char *key, char *out, size_t len);
  * were there before (madvise, mlock) are taken as they were at the last full reading.
  */
 int task_read_vmas(struct task *t, bool quick, struct error *err);
+/* Whether its memory map was read in the midst of an execve(): what the kernel puts into
+ * every program at its start was not all there yet. */
+bool task_is_starting(const struct task *t);
 /*
  * The text of smaps, or of maps where `quick` (text is cut up), as areas into l (free with
  * vmas_free). -EAGAIN: there is a new area, whose flags only smaps knows.
@@ -528,6 +532,9 @@ struct restore {
 	bool final;		/* the last round is coming in */
 	struct filters filters; /* that all tasks have inherited from init */
 	uint64_t bnd;		/* likewise: the capability bounding set */
+	uint64_t stub_signals;	/* that stubs do not treat as by default, and their limits */
+	struct rlimit limits[16];
+	bool stub_known, limits_known;
 	bool storage_ready, received, restored, running, left;
 	bool verify, verified;
 	size_t ndiffer;	     /* pages */
@@ -616,9 +623,10 @@ int restore_common_filters(struct restore *r, struct task *t, struct error *err)
 int restore_filters(struct thread *th, const Ck__Thread *m, size_t have, struct error *err);
 /* restore_task.c */
 /* What can be made while the source still sends: threads, what belongs to each, actions
- * of signals. */
-int restore_task_early(struct task *t, struct error *err);
-/* Paths, and what else belongs to the process and is no privilege: needs its storage. */
+ * of signals. `place`: what restore_task_place() and task_clear_fds() do as well. */
+int restore_task_early(struct restore *r, struct task *t, bool place, struct error *err);
+/* restore_place.c: paths, and what else belongs to the process and is no privilege: needs
+ * its storage. */
 int restore_task_place(struct restore *r, struct task *t, struct error *err);
 /* The rest of all processes, in the order that privileges need. */
 int restore_tasks_last(struct restore *r, struct error *err);

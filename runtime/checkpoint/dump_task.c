@@ -97,10 +97,10 @@ static char *text_of(struct state *s, const char *what)
 static char *link_of(struct state *s, const char *what)
 {
 	CLEANUP_FREE char *path = str_format("/proc/%d/%s", s->t->pid, what);
-	char *to = take(&s->a, 4096);
-	ssize_t n = readlink(path, to, 4096);
+	char to[4096];
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
 
-	return n < 0 ? NULL : to;
+	return n < 0 ? NULL : (char *)bytes(&s->a, to, (size_t)n).data;
 }
 
 /* --- signals --------------------------------------------------------------------------- */
@@ -289,12 +289,13 @@ static int posix_timers(struct state *s)
 /* --- credentials ------------------------------------------------------------------------- */
 static void ids(struct state *s, const char *key, size_t *n, uint32_t **out)
 {
-	char line[4096];
-	char *p = line, *end;
+	/* There may be 65,536 groups. */
+	size_t len = strlen(s->status) + 1;
+	char *line = take(&s->a, len), *p = line, *end;
 
-	*out = take(&s->a, 4096 * sizeof(**out));
 	*n = 0;
-	if (!status_field(s->status, key, line, sizeof(line)))
+	*out = take(&s->a, len / 2 * sizeof(**out));
+	if (!status_field(s->status, key, line, len))
 		return;
 	for (;; p = end) {
 		unsigned long v = strtoul(p, &end, 10);
@@ -400,6 +401,21 @@ static int thread_answer(struct state *s, struct thread *th, const struct remote
 	return 0;
 }
 
+/* How long it is without the zeros at its end; the part that is always there counts. */
+static size_t without_zeros(const uint8_t *p, size_t n)
+{
+	uint64_t word;
+
+	for (; n >= 576 + sizeof(word) && n % sizeof(word) == 0; n -= sizeof(word)) {
+		memcpy(&word, p + n - sizeof(word), sizeof(word));
+		if (word)
+			break;
+	}
+	while (n > 576 && !p[n - 1])
+		n--;
+	return n;
+}
+
 /* `q`: its batch, which is under way; NULL: it is asked here. */
 static int one_thread(struct state *s, struct thread *th, struct asked *q, Ck__Thread *m)
 {
@@ -445,8 +461,7 @@ static int one_thread(struct state *s, struct thread *th, struct asked *q, Ck__T
 	/* Most of it is zero in most threads; restored it is as long as it was. */
 	m->has_xstate_bytes = 1;
 	m->xstate_bytes = (uint32_t)iov.iov_len;
-	while (iov.iov_len > 576 && !xstate[iov.iov_len - 1])
-		iov.iov_len--;
+	iov.iov_len = without_zeros(xstate, iov.iov_len);
 	m->xstate = bytes(&s->a, xstate, iov.iov_len);
 	m->sigmask = th->sigmask;
 	r = peek_pending(s, th, false, &m->n_pending, &m->pending);

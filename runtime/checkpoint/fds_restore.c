@@ -18,6 +18,7 @@
 #include "base/process.h"
 #include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
+#include "runtime/checkpoint/restore_place.h"
 
 #define PER_MESSAGE	     250
 #define CLOSE_RANGE_CLOEXEC_ (1u << 2)
@@ -55,33 +56,44 @@ static int open_sock(struct task *t, int above, struct error *err)
 	return 0;
 }
 
+/* Below it a table takes no more room than an empty one. */
+#define USUAL_NUMBERS 64
+
 /* Closes everything and makes the socket pair, whose numbers are then known beforehand. */
-static int clear_and_open_sock(struct task *t, int above, struct error *err)
+static void clear_to(struct remote_batch *b, struct clearing *c, int above)
 {
-	struct remote_batch b;
-	unsigned long pair;
-	int nums[2];
-	int r;
+	struct task *t = b->th->task;
 
 	/* Whatever the stub had goes; what it shares with the outside the engine holds. */
 	if (t->sock >= 0)
 		close(TAKE_FD(t->sock));
-	remote_batch_begin(&b, &t->threads[0]);
-	pair = remote_batch_put(&b, NULL, sizeof(nums));
-	remote_batch_add(&b, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
-	remote_batch_add(&b, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair, 0, 0);
-	remote_batch_add(&b, SYS_dup3, 1, (unsigned long)above, O_CLOEXEC, 0, 0, 0);
-	remote_batch_add(&b, SYS_close, 1, 0, 0, 0, 0, 0);
-	r = remote_batch_run(&b);
-	for (size_t i = 0; i < b.n && r == 0; i++)
-		r = b.c[i].ret < 0 ? (int)b.c[i].ret : 0;
-	if (r < 0)
-		return error_sys(err, -r, "clearing descriptors of process %d", t->vpid);
-	memcpy(nums, remote_batch_out(&b, pair), sizeof(nums));
+	c->above = above;
+	c->pair = remote_batch_put(b, NULL, 2 * sizeof(int));
+	c->first = remote_batch_add(b, SYS_close_range, 0, ~0u, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, c->pair, 0, 0);
+	remote_batch_add(b, SYS_dup3, 1, (unsigned long)above, O_CLOEXEC, 0, 0, 0);
+	remote_batch_add(b, SYS_close, 1, 0, 0, 0, 0, 0);
+}
+
+void clear_add(struct remote_batch *b, struct clearing *c)
+{
+	clear_to(b, c, USUAL_NUMBERS - 1);
+}
+
+static int take_sock(const struct remote_batch *b, const struct clearing *c, struct error *err)
+{
+	struct task *t = b->th->task;
+	int nums[2];
+
+	for (size_t i = c->first; i < c->first + 4; i++)
+		if (b->c[i].ret < 0)
+			return error_sys(err, (int)-b->c[i].ret,
+					 "clearing descriptors of process %d", t->vpid);
+	memcpy(nums, remote_batch_out(b, c->pair), sizeof(nums));
 	if (nums[0] != 0 || nums[1] != 1)
 		return error_set(err, EPROTO, "process %d gave descriptors %d and %d", t->vpid,
 				 nums[0], nums[1]);
-	t->sock_num = above;
+	t->sock_num = c->above;
 	t->sock = (int)syscall(SYS_pidfd_getfd, t->pidfd, 0, 0);
 	if (t->sock < 0)
 		return error_sys(err, errno, "taking a socket of process %d", t->vpid);
@@ -89,12 +101,27 @@ static int clear_and_open_sock(struct task *t, int above, struct error *err)
 	return 0;
 }
 
-/* Below it a table takes no more room than an empty one. */
-#define USUAL_NUMBERS 64
+void clear_done(const struct remote_batch *b, const struct clearing *c)
+{
+	/* A limit may be lower: then it is done again, when the numbers are known. */
+	b->th->task->cleared = take_sock(b, c, NULL) == 0;
+}
+
+static int clear_and_open_sock(struct task *t, int above, struct error *err)
+{
+	struct remote_batch b;
+	struct clearing c;
+	int e;
+
+	remote_batch_begin(&b, &t->threads[0]);
+	clear_to(&b, &c, above);
+	e = remote_batch_run(&b);
+	return e < 0 ? error_sys(err, -e, "clearing descriptors of process %d", t->vpid)
+		     : take_sock(&b, &c, err);
+}
 
 void task_clear_fds(struct task *t)
 {
-	/* A limit may be lower: then it is done again, when the numbers are known. */
 	t->cleared = clear_and_open_sock(t, USUAL_NUMBERS - 1, NULL) == 0;
 }
 

@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/postcopy.h"
+#include "runtime/checkpoint/restore_place.h"
 
 static bool has_aio(const struct task *t)
 {
@@ -38,20 +39,23 @@ static int finish_memory(struct restore *r, struct task *t, struct error *err)
 
 int restore_ahead(struct restore *r, struct task *t, struct error *err)
 {
-	int e = restore_task_early(t, err);
-
 	/* A file is believed when it has been read to its end. */
-	if (e < 0 || !r->final || !r->storage_ready || r->load)
-		return e;
-	/* Rings of aio are made by a part, and before memory is locked or sealed. */
-	if (!has_aio(t))
-		e = finish_memory(r, t, err);
+	bool ahead = r->final && r->storage_ready && !r->load;
 	/* Who shares a table or its paths with others does it in the order of the list. */
-	if (e == 0 && !t->files_of)
-		task_clear_fds(t);
+	bool clear = ahead && !t->files_of;
 	/* Objects are finished before the root changes: they may need the terminal's name. */
-	if (e == 0 && !t->files_of && !t->fs_of && t->state->root &&
-	    strcmp(t->state->root, "/") == 0)
+	bool place = clear && !t->fs_of && t->state->root && strcmp(t->state->root, "/") == 0;
+	bool at_once = place && place_fits(t);
+	int e = 0;
+
+	/* Rings of aio are made by a part, and before memory is locked or sealed. */
+	if (ahead && !has_aio(t))
+		e = finish_memory(r, t, err);
+	if (e == 0)
+		e = restore_task_early(r, t, at_once, err);
+	if (e == 0 && clear && !t->cleared)
+		task_clear_fds(t);
+	if (e == 0 && place)
 		e = restore_task_place(r, t, err);
 	return e;
 }

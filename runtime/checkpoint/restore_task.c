@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "runtime/checkpoint/attributes.h"
 #include "runtime/checkpoint/restart.h"
+#include "runtime/checkpoint/restore_place.h"
 
 #define PR_TIMER_CREATE_RESTORE_IDS_ 77 /* Linux 6.16 */
 
@@ -82,126 +83,31 @@ static int threads(struct task *t, struct error *err)
 }
 
 /* --- the parts of a process -------------------------------------------------------------- */
-/* Made again, entered, and removed. */
-static int removed_directory(struct task *t, const char *cwd)
-{
-	CLEANUP_FREE char *path = str_format("%.*s", (int)(strlen(cwd) - 10), cwd);
-	unsigned long at = remote_scratch(t);
-	long n = put(t, path, strlen(path) + 1);
-
-	if (n == 0)
-		n = remote_syscall(t, SYS_mkdir, at, 0700, 0, 0, 0, 0);
-	if (n == -EEXIST) {
-		/* The name is another folder's by now. */
-		free(path);
-		path = str_format("%.*s.ferry-%d", (int)(strlen(cwd) - 10), cwd, t->vpid);
-		n = put(t, path, strlen(path) + 1);
-		if (n == 0)
-			n = remote_syscall(t, SYS_mkdir, at, 0700, 0, 0, 0, 0);
-	}
-	if (n < 0)
-		return (int)n;
-	n = remote_syscall(t, SYS_chdir, at, 0, 0, 0, 0, 0);
-	remote_syscall(t, SYS_rmdir, at, 0, 0, 0, 0, 0);
-	return (int)n;
-}
-
-static long deleted_program(struct restore *r, struct task *t, uint32_t id, struct error *err)
-{
-	int fd = restore_shared_fd(r, id, O_RDONLY, err), num;
-
-	if (fd < 0)
-		return fd;
-	num = task_send_fd(t, fd, err);
-	close(fd);
-	return num;
-}
-
-static int paths(struct restore *r, struct task *t, const Ck__TaskState *s, struct error *err)
-{
-	struct prctl_mm_map mm;
-	size_t chdir_, openat_ = 0, set, root = 0;
-	struct remote_batch b;
-	long exe;
-	bool shared = t->fs_of && t->fs_of != t->vpid, chroots = strcmp(s->root, "/") != 0;
-	const char *program = s->exe;
-	int e;
-
-	if (s->mm_map.len != sizeof(mm) || s->auxv.len > PAGE)
-		return error_set(err, EBADMSG, "memory fields of process %d", t->vpid);
-	/* The one that it shares its root and working directory with is in there already. */
-	if (shared && chroots && str_starts(program, s->root))
-		program += strlen(s->root);
-	e = !shared && str_ends(s->cwd, " (deleted)") ? removed_directory(t, s->cwd) : 0;
-	if (e < 0)
-		return error_sys(err, -e, "the working directory %s of process %d", s->cwd,
-				 t->vpid);
-	remote_batch_begin(&b, &t->threads[0]);
-	chdir_ = remote_batch_add(&b, SYS_chdir,
-				  shared || str_ends(s->cwd, " (deleted)")
-					  ? remote_batch_put(&b, ".", 2)
-					  : remote_batch_put(&b, s->cwd, strlen(s->cwd) + 1),
-				  0, 0, 0, 0, 0);
-	if (!s->exe_shared)
-		openat_ = remote_batch_add(&b, SYS_openat, (unsigned long)AT_FDCWD,
-					   remote_batch_put(&b, program, strlen(program) + 1),
-					   O_RDONLY | O_CLOEXEC, 0, 0, 0);
-	e = remote_batch_run(&b);
-	if (e == 0 && b.c[chdir_].ret < 0)
-		return error_sys(err, (int)-b.c[chdir_].ret,
-				 "the working directory %s of process %d", s->cwd, t->vpid);
-	if (e == 0 && !s->exe_shared && b.c[openat_].ret < 0)
-		return error_sys(err, (int)-b.c[openat_].ret, "the program %s of process %d",
-				 s->exe, t->vpid);
-	if (e < 0)
-		return failed(t, e, err, "setting the paths");
-	exe = s->exe_shared ? deleted_program(r, t, s->exe_shared, err) : b.c[openat_].ret;
-	if (exe < 0)
-		return (int)exe;
-	memcpy(&mm, s->mm_map.data, sizeof(mm));
-	mm.exe_fd = (uint32_t)exe;
-	remote_batch_begin(&b, &t->threads[0]);
-	mm.auxv = (void *)remote_batch_put(&b, s->auxv.data, s->auxv.len);
-	mm.auxv_size = (uint32_t)s->auxv.len;
-	set = remote_batch_add(&b, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-			       remote_batch_put(&b, &mm, sizeof(mm)), sizeof(mm), 0, 0);
-	remote_batch_add(&b, SYS_close, (unsigned long)exe, 0, 0, 0, 0, 0);
-	if (chroots && !shared)
-		root = remote_batch_add(&b, SYS_chroot,
-					remote_batch_put(&b, s->root, strlen(s->root) + 1), 0, 0, 0,
-					0, 0);
-	if (!shared)
-		remote_batch_add(&b, SYS_umask, s->umask, 0, 0, 0, 0, 0);
-	if (s->subreaper)
-		remote_batch_add(&b, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0);
-	if (s->personality)
-		remote_batch_add(&b, SYS_personality, s->personality, 0, 0, 0, 0, 0);
-	e = remote_batch_run(&b);
-	if (e < 0 || b.c[set].ret < 0)
-		return failed(t, e < 0 ? e : b.c[set].ret, err, "setting the memory fields");
-	if (root && b.c[root].ret < 0)
-		return error_sys(err, (int)-b.c[root].ret, "the root %s of process %d", s->root,
-				 t->vpid);
-	return 0;
-}
-
-static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
+/* Signals that stubs catch or ignore: all do as the first, whom no program was given to. */
+static uint64_t stub_signals(struct restore *r, const struct task *t)
 {
 	CLEANUP_FREE char *path = str_format("/proc/%d/status", t->pid);
 	CLEANUP_FREE char *status = NULL;
-	static const char none[32];
-	struct remote_batch b;
-	uint64_t stale = 0;
 	char line[32];
-	int e;
 
-	if (file_read(path, 65536, &status, NULL, NULL) == 0) {
-		if (status_field(status, "SigCgt", line, sizeof(line)))
-			stale |= strtoull(line, NULL, 16);
-		if (status_field(status, "SigIgn", line, sizeof(line)))
-			stale |= strtoull(line, NULL, 16);
-	}
-	remote_batch_begin(&b, &t->threads[0]);
+	if (r->stub_known)
+		return r->stub_signals;
+	r->stub_known = true;
+	if (file_read(path, 65536, &status, NULL, NULL) < 0)
+		return r->stub_signals;
+	if (status_field(status, "SigCgt", line, sizeof(line)))
+		r->stub_signals |= strtoull(line, NULL, 16);
+	if (status_field(status, "SigIgn", line, sizeof(line)))
+		r->stub_signals |= strtoull(line, NULL, 16);
+	return r->stub_signals;
+}
+
+static int sigactions(struct remote_batch *b, const struct task *t, uint64_t stale,
+		      struct error *err)
+{
+	const Ck__TaskState *s = t->state;
+	static const char none[32];
+
 	for (size_t i = 0; i < s->n_sigactions; i++) {
 		const Ck__Sigaction *m = s->sigactions[i];
 
@@ -210,17 +116,14 @@ static int sigactions(struct task *t, const Ck__TaskState *s, struct error *err)
 		stale &= ~(1ull << (m->signo - 1));
 		if (m->signo == SIGCHLD && memcmp(m->action.data, none, 32) == 0)
 			continue;
-		remote_batch_add(&b, SYS_rt_sigaction, m->signo,
-				 remote_batch_put(&b, m->action.data, 32), 0, 8, 0, 0);
+		remote_batch_add(b, SYS_rt_sigaction, m->signo,
+				 remote_batch_put(b, m->action.data, 32), 0, 8, 0, 0);
 	}
 	for (uint32_t sig = 1; sig <= 64; sig++)
 		if (stale >> (sig - 1) & 1)
-			remote_batch_add(&b, SYS_rt_sigaction, sig, remote_batch_put(&b, none, 32),
-					 0, 8, 0, 0);
-	e = remote_batch_run(&b);
-	for (size_t i = 0; i < b.n && e == 0; i++)
-		e = (int)b.c[i].ret;
-	return e < 0 ? failed(t, e, err, "setting a signal's action") : 0;
+			remote_batch_add(b, SYS_rt_sigaction, sig, remote_batch_put(b, none, 32), 0,
+					 8, 0, 0);
+	return 0;
 }
 
 static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
@@ -290,20 +193,6 @@ static int timers(struct task *t, const Ck__TaskState *s, struct error *err)
 	if (s->n_timers)
 		remote_syscall(t, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS_, 0, 0, 0, 0, 0);
 	return 0;
-}
-
-/* Notes which limits are others than the stub's; they are set when nothing more is to be
- * mapped or opened. */
-static void compare_limits(struct task *t, const Ck__TaskState *s)
-{
-	for (size_t i = 0; i < s->n_rlimits && i < 16; i++) {
-		struct rlimit now, want = { s->rlimits[i]->cur, s->rlimits[i]->max };
-
-		if (prlimit(t->pid, (int)i, NULL, &now) < 0 ||
-		    (now.rlim_cur == want.rlim_cur && now.rlim_max == want.rlim_max))
-			continue;
-		t->limits |= 1u << i;
-	}
 }
 
 /* Raising hard limits needs CAP_SYS_RESOURCE, which the host may lack: then as much of
@@ -408,53 +297,61 @@ static int creds_done(const struct remote_batch *b, size_t n, struct error *err)
 	return 0;
 }
 
-static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
-{
-	size_t altstack = ~0ul, rseq = ~0ul;
-	struct remote_batch b;
-	char name[16] = "";
-	int n;
+/* Where in a batch the calls are that must not fail. */
+struct thread_calls {
+	size_t altstack, rseq;
+};
 
+static int thread_add(struct remote_batch *b, const Ck__Thread *m, struct thread_calls *c,
+		      struct error *err)
+{
+	struct thread *th = b->th;
+	char name[16] = "";
+
+	c->altstack = c->rseq = ~0ul;
 	if (m->regs.len != sizeof(th->regs) || !m->creds)
 		return error_set(err, EBADMSG, "registers of thread %u", m->vtid);
-	remote_batch_begin(&b, th);
 	if (m->altstack.len == sizeof(stack_t)) {
 		stack_t ss;
 
 		memcpy(&ss, m->altstack.data, sizeof(ss));
 		if (!(ss.ss_flags & SS_DISABLE))
-			altstack = remote_batch_add(&b, SYS_sigaltstack,
-						    remote_batch_put(&b, &ss, sizeof(ss)), 0, 0, 0,
-						    0, 0);
+			c->altstack = remote_batch_add(b, SYS_sigaltstack,
+						       remote_batch_put(b, &ss, sizeof(ss)), 0, 0,
+						       0, 0, 0);
 	}
 	if (m->robust_head)
-		remote_batch_add(&b, SYS_set_robust_list, m->robust_head, m->robust_len, 0, 0, 0,
-				 0);
-	remote_batch_add(&b, SYS_set_tid_address, m->clear_tid, 0, 0, 0, 0, 0);
+		remote_batch_add(b, SYS_set_robust_list, m->robust_head, m->robust_len, 0, 0, 0, 0);
+	remote_batch_add(b, SYS_set_tid_address, m->clear_tid, 0, 0, 0, 0, 0);
 	if (m->rseq.len >= sizeof(struct __ptrace_rseq_configuration)) {
 		struct __ptrace_rseq_configuration rs;
 
 		memcpy(&rs, m->rseq.data, sizeof(rs));
 		th->rseq = rs.rseq_abi_pointer;
 		th->rseq_len = rs.rseq_abi_size;
-		rseq = remote_batch_add(&b, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0,
-					rs.signature, 0, 0);
+		c->rseq = remote_batch_add(b, SYS_rseq, rs.rseq_abi_pointer, rs.rseq_abi_size, 0,
+					   rs.signature, 0, 0);
 	}
 	if (m->comm) {
 		snprintf(name, sizeof(name), "%s", m->comm);
-		remote_batch_add(&b, SYS_prctl, PR_SET_NAME,
-				 remote_batch_put(&b, name, sizeof(name)), 0, 0, 0, 0);
+		remote_batch_add(b, SYS_prctl, PR_SET_NAME, remote_batch_put(b, name, sizeof(name)),
+				 0, 0, 0, 0);
 	}
 	if (m->has_timerslack_ns && m->timerslack_ns != 50000)
-		remote_batch_add(&b, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
-	n = remote_batch_run(&b);
-	if (n < 0)
-		return error_sys(err, -n, "the state of thread %d", th->vtid);
-	if (altstack != ~0ul && b.c[altstack].ret < 0)
-		return error_sys(err, (int)-b.c[altstack].ret, "the signal stack of thread %d",
+		remote_batch_add(b, SYS_prctl, PR_SET_TIMERSLACK, m->timerslack_ns, 0, 0, 0, 0);
+	return 0;
+}
+
+static int thread_done(const struct remote_batch *b, const Ck__Thread *m,
+		       const struct thread_calls *c, struct error *err)
+{
+	const struct thread *th = b->th;
+
+	if (c->altstack != ~0ul && b->c[c->altstack].ret < 0)
+		return error_sys(err, (int)-b->c[c->altstack].ret, "the signal stack of thread %d",
 				 th->vtid);
-	if (rseq != ~0ul && b.c[rseq].ret < 0)
-		return error_sys(err, (int)-b.c[rseq].ret, "registering rseq of thread %d",
+	if (c->rseq != ~0ul && b->c[c->rseq].ret < 0)
+		return error_sys(err, (int)-b->c[c->rseq].ret, "registering rseq of thread %d",
 				 th->vtid);
 	if (m->has_affinity && m->affinity.len == sizeof(cpu_set_t)) {
 		cpu_set_t now, want;
@@ -467,7 +364,57 @@ static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
 	return 0;
 }
 
-int restore_task_early(struct task *t, struct error *err)
+static int one_thread(struct thread *th, const Ck__Thread *m, struct error *err)
+{
+	struct thread_calls c;
+	struct remote_batch b;
+	int e;
+
+	remote_batch_begin(&b, th);
+	e = thread_add(&b, m, &c, err);
+	if (e < 0)
+		return e;
+	e = remote_batch_run(&b);
+	return e < 0 ? error_sys(err, -e, "the state of thread %d", th->vtid)
+		     : thread_done(&b, m, &c, err);
+}
+
+/* Of the leader, with what belongs to the process; 1: with `place` it is too much for one. */
+static int leader(struct restore *r, struct task *t, bool place, struct error *err)
+{
+	const Ck__Thread *m = t->state->threads[0];
+	struct thread_calls c;
+	struct remote_batch b;
+	struct clearing clear;
+	struct placing p;
+	size_t actions;
+	int e;
+
+	remote_batch_begin(&b, &t->threads[0]);
+	e = sigactions(&b, t, stub_signals(r, t), err);
+	actions = b.n;
+	if (e == 0)
+		e = thread_add(&b, m, &c, err);
+	if (e == 0 && place) {
+		clear_add(&b, &clear);
+		e = place_add(&b, t, CLEARED_NEXT, &p, err);
+	}
+	if (e < 0)
+		return e;
+	e = remote_batch_run(&b);
+	if (e == -E2BIG && place)
+		return 1;
+	for (size_t i = 0; i < actions && e == 0; i++)
+		e = (int)b.c[i].ret;
+	if (e < 0)
+		return failed(t, e, err, "setting actions of signals and the state");
+	e = thread_done(&b, m, &c, err);
+	if (e == 0 && place)
+		clear_done(&b, &clear);
+	return e == 0 && place ? place_done(r, &b, &p, err) : e;
+}
+
+int restore_task_early(struct restore *r, struct task *t, bool place, struct error *err)
 {
 	const Ck__TaskState *s = t->state;
 	int e;
@@ -478,8 +425,10 @@ int restore_task_early(struct task *t, struct error *err)
 	if (e == 0)
 		e = threads(t, err);
 	if (e == 0)
-		e = sigactions(t, s, err);
-	for (size_t i = 0; i < t->nthreads && e == 0; i++)
+		e = leader(r, t, place, err);
+	if (e == 1)
+		e = leader(r, t, false, err);
+	for (size_t i = 1; i < t->nthreads && e == 0; i++)
 		e = one_thread(&t->threads[i], s->threads[i], err);
 	return e;
 }
@@ -494,33 +443,6 @@ static uint64_t last_capability(void)
 			       ? 40
 			       : strtoull(text, NULL, 10);
 	return last;
-}
-
-int restore_task_place(struct restore *r, struct task *t, struct error *err)
-{
-	const Ck__TaskState *s = t->state;
-	char num[16];
-	int e;
-
-	if (t->placed)
-		return 0;
-	if (!s->cwd || !s->exe || !s->root || s->n_threads != t->nthreads)
-		return error_set(err, EBADMSG, "the state of process %d is not whole", t->vpid);
-	if (!remote_scratch(t))
-		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
-	e = paths(r, t, s, err);
-	if (e < 0)
-		return e;
-	if (s->has_oom_score_adj) {
-		CLEANUP_FREE char *path = str_format("/proc/%d/oom_score_adj", t->pid);
-
-		/* Lowering it needs CAP_SYS_RESOURCE; the hint is not worth a failure. */
-		snprintf(num, sizeof(num), "%d", s->oom_score_adj);
-		file_write_str(path, num, NULL);
-	}
-	compare_limits(t, s);
-	t->placed = true;
-	return 0;
 }
 
 /* Takes away what the building of the tree has left pending. */

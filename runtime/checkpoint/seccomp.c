@@ -31,7 +31,7 @@ void filters_free(struct filters *f)
 
 int filters_read(const struct thread *th, struct filters *out, struct error *err)
 {
-	CLEANUP_FREE struct sock_filter *prog = mem_zalloc(BPF_MAXINSNS * sizeof(*prog));
+	static struct sock_filter prog[BPF_MAXINSNS];
 
 	*out = (struct filters){ .f = mem_zalloc(CHAIN * sizeof(*out->f)),
 				 .flags = mem_zalloc(CHAIN * sizeof(*out->flags)) };
