@@ -397,6 +397,20 @@ static unsigned long place_scratch(struct task *t, const Ck__Layout *l)
 	return t->scratch;
 }
 
+/* An execve() on the source has given the process a memory of its own, vdso and all. */
+static bool is_new_program(const struct task *t, const Ck__Layout *l)
+{
+	for (size_t i = 0; i < t->vmas.n; i++) {
+		const struct vma *v = &t->vmas.v[i];
+		struct vma want;
+
+		if (is_special(v) && v->kind != VMA_VSYSCALL &&
+		    (!special_of(l, v->kind, &want) || want.start != v->start))
+			return true;
+	}
+	return false;
+}
+
 int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 {
 	struct task *t = tasks_by_vpid(&r->tasks, (pid_t)l->vpid);
@@ -408,12 +422,12 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 	e = 0;
 	if (!t->transformed) {
 		e = transform(t, l, err);
-	} else if (t->foreign) {
-		/* A child of a process that is built already. Its vdso stays: the program is
-		 * another one only after an execve(), which moves it. */
+	} else if (t->foreign || is_new_program(t, l)) {
+		/* A child of a process that is built already has its maker's memory. */
 		e = clear(t, err);
 		if (e == 0)
 			e = transform(t, l, err);
+		pageset_free(&t->got);
 	}
 	if (e < 0)
 		return e;

@@ -333,6 +333,9 @@ static bool inherit_flags(struct vma *v, const struct vmas *old)
 {
 	const struct vma *o = vmas_find(old, v->start);
 
+	/* Elsewhere than before: after an execve() nothing is as it was. */
+	if (v->kind == VMA_VDSO && (!o || o->kind != VMA_VDSO || o->start != v->start))
+		return false;
 	if (!o || o->end <= v->start)
 		o = vmas_find(old, v->end - 1);
 	if (!o || o->dev != v->dev || o->ino != v->ino ||
@@ -447,6 +450,34 @@ static int parse_file(struct task *t, const char *path, bool quick, struct vmas 
 		memmove(text, text + whole, len - whole);
 		len -= whole;
 	}
+}
+
+static uint32_t specials_in(const struct vmas *l)
+{
+	uint32_t kinds = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].kind == VMA_VDSO || l->v[i].kind == VMA_VVAR ||
+		    l->v[i].kind == VMA_VVAR_VCLOCK)
+			kinds |= 1u << l->v[i].kind;
+	return kinds;
+}
+
+bool task_is_starting(const struct task *t)
+{
+	static uint32_t own;
+
+	if (!own) {
+		struct task self = { .pid = getpid(), .mem_fd = -1, .pagemap_fd = -1 };
+		CLEANUP_FREE char *text = NULL;
+		struct vmas l = { 0 };
+
+		if (file_read("/proc/self/maps", 64 << 20, &text, NULL, NULL) == 0)
+			task_parse_vmas(&self, text, false, &l);
+		own = specials_in(&l);
+		vmas_free(&l);
+	}
+	return own & ~specials_in(&t->vmas);
 }
 
 int task_read_vmas(struct task *t, bool quick, struct error *err)

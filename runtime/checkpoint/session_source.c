@@ -37,6 +37,8 @@
 #define FIXED_NS      10000000ll
 #define FIXED_TASK_NS 1000000ll
 #define MAX_ROUNDS    200
+/* So many milliseconds the container's init may take to start its program. */
+#define STARTING_TRIES 200
 /* So many rounds in a row that were no smaller than the one before, and post-copy begins. */
 #define FLAT_ROUNDS 3
 /* The longest time between two rounds. */
@@ -311,6 +313,23 @@ static int find_parents(struct dump *d, struct error *err)
 	return 0;
 }
 
+/* A program that is being started is not sent half: -ESRCH, and the next round has it. */
+static int read_vmas(struct dump *d, struct task *t, struct error *err)
+{
+	for (int tries = 0;; tries++) {
+		int r = task_read_vmas(t, d->final && d->round > 1, err);
+
+		/* In the last round none is: who stands still has come out of the call. */
+		if (r < 0 || d->final || !task_is_starting(t))
+			return r;
+		if (t->pid != d->init_pid)
+			return -ESRCH;
+		if (tries == STARTING_TRIES)
+			return 0;
+		clock_sleep_ns(1000000);
+	}
+}
+
 /* Tree, shared objects, layouts, pages: in this order, because each needs the one before. */
 static int send_memory(struct dump *d, struct error *err)
 {
@@ -320,7 +339,7 @@ static int send_memory(struct dump *d, struct error *err)
 		struct task *t = d->tasks.t[i];
 		struct error one = { 0 };
 
-		r = t->zombie ? 0 : task_read_vmas(t, d->final && d->round > 1, &one);
+		r = t->zombie ? 0 : read_vmas(d, t, &one);
 		if (r == -ESRCH && !d->final && t->pid != d->init_pid) {
 			forget(d, i); /* it ended after the list was made */
 			r = 0;

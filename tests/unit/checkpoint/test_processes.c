@@ -403,6 +403,44 @@ static void test_exit_signal_of_a_clone(void **state)
 	trial_run(&t, 0);
 }
 
+/* --- programs that are started --------------------------------------------------------- */
+/* A known process is another program by now; and one starts others without a pause. */
+static int starts_programs(struct trial *t)
+{
+	char script[256];
+	pid_t later, always;
+	int status;
+
+	later = fork();
+	if (later == 0) {
+		wait_for(t, "change");
+		snprintf(script, sizeof(script),
+			 "touch %s/changed; until [ -e %s/go ]; do sleep 0.01; done; exit 5",
+			 t->dir, t->dir);
+		execl("/bin/sh", "sh", "-c", script, NULL);
+		_exit(1);
+	}
+	always = fork();
+	if (always == 0) {
+		snprintf(script, sizeof(script), "until [ -e %s/go ]; do /bin/true; done; exit 6",
+			 t->dir);
+		execl("/bin/sh", "sh", "-c", script, NULL);
+		_exit(1);
+	}
+	trial_ready(t);
+	if (waitpid(later, &status, 0) != later || WEXITSTATUS(status) != 5)
+		return 1;
+	if (waitpid(always, &status, 0) != always || WEXITSTATUS(status) != 6)
+		return 2;
+	return 0;
+}
+
+static void test_programs_started_in_precopy(void **state)
+{
+	(void)state;
+	change_between(starts_programs);
+}
+
 int main(void)
 {
 	TRIAL_UNSANITIZED();
@@ -415,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_processes_share_one_descriptor_table),
 		cmocka_unit_test(test_table_shared_no_more),
 		cmocka_unit_test(test_exit_signal_of_a_clone),
+		cmocka_unit_test(test_programs_started_in_precopy),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
