@@ -259,20 +259,8 @@ int cgroup_limit(const struct cgroups *cg, const char *path, const struct spec_r
 		if (put_max(&t, "pids.max", r->pids_limit, err) < 0)
 			return error_wrap(err, "setting the process limit");
 	}
-	if (r->blkio_weight > 0) {
-		if ((ret = find(cg, path, cgroups_find(cg, "io") ? "io" : "blkio", &t, err)) < 0)
-			return ret;
-		if (t.h->v2)
-			ret = put_int(&t, "io.weight", 1 + (r->blkio_weight - 10) * 9999 / 990,
-				      err);
-		else
-			ret = put_int(&t,
-				      has(&t, "blkio.bfq.weight") ? "blkio.bfq.weight"
-								  : "blkio.weight",
-				      r->blkio_weight, err);
-		if (ret < 0)
-			return error_wrap(err, "setting the block I/O weight");
-	}
+	if (r->blkio && json_object_size(r->blkio) && cgroup_blkio(cg, path, r->blkio, err) < 0)
+		return error_wrap(err, "setting limits of block I/O");
 	if (r->hugepages && json_array_size(r->hugepages) &&
 	    hugepages(cg, path, r->hugepages, err) < 0)
 		return error_wrap(err, "setting huge page limits");

@@ -74,4 +74,9 @@ static inline void cleanup_cgroups(struct cgroups *cg)
 }
 #define CLEANUP_CGROUPS __attribute__((cleanup(cleanup_cgroups)))
 
+/* cgroup-blkio.c: linux.resources.blockIO; checked when it is read. */
+int cgroup_blkio_check(const json_t *blkio, struct error *err);
+int cgroup_blkio(const struct cgroups *cg, const char *path, const json_t *blkio,
+		 struct error *err);
+
 #endif

@@ -86,7 +86,7 @@ static int prepare_time(const struct spec *s, struct error *err)
 
 static pid_t clone_init(struct launch *l, int v2_dir, struct error *err)
 {
-	static const enum spec_ns kinds[] = { NS_PID, NS_NET, NS_MNT, NS_IPC, NS_UTS };
+	static const enum spec_ns kinds[] = { NS_USER, NS_PID, NS_NET, NS_MNT, NS_IPC, NS_UTS };
 	CLEANUP_CLOSE int own_time = open("/proc/self/ns/time", O_RDONLY | O_CLOEXEC);
 	CLEANUP_CLOSE int own_pid = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
 	struct clone_args args = { .exit_signal = SIGCHLD };
@@ -125,8 +125,11 @@ static int converse(struct launch *l, int sock, const struct state *st, pid_t pi
 	const struct spec *s = l->spec;
 	struct sync_msg m = { 0 };
 	size_t filter = 0;
-	int r = sync_send(sock, SYNC_GO, (uint64_t)pid);
+	int r = userns_map(s, pid, err);
 
+	if (r < 0)
+		return r;
+	r = sync_send(sock, SYNC_GO, (uint64_t)pid);
 	if (!r && l->seccomp_fd >= 0 &&
 	    (r = seccomp_compile(s->seccomp, l->seccomp_fd, &filter, err)) < 0)
 		return r;
@@ -134,8 +137,10 @@ static int converse(struct launch *l, int sock, const struct state *st, pid_t pi
 		switch (m.type) {
 		case SYNC_HOOKS: {
 			CLEANUP_FREE char *text = state_text(st, "creating", pid);
+			/* As the old prestart hooks know it. */
+			CLEANUP_FREE char *old = state_text(st, "created", pid);
 
-			if ((r = hooks_run(s->hooks[HOOK_PRESTART], s->nhooks[HOOK_PRESTART], text,
+			if ((r = hooks_run(s->hooks[HOOK_PRESTART], s->nhooks[HOOK_PRESTART], old,
 					   err)) < 0 ||
 			    (r = hooks_run(s->hooks[HOOK_CREATE_RUNTIME],
 					   s->nhooks[HOOK_CREATE_RUNTIME], text, err)) < 0)
@@ -246,6 +251,8 @@ int container_make(const struct global *g, const struct create_options *o, pid_t
 	if (!bundle)
 		return error_sys(err, errno, "opening bundle %s", o->bundle);
 	if ((r = load_spec(bundle, &text, &spec, err)) < 0 || (r = cgroups_load(&cg, err)) < 0)
+		return r;
+	if ((r = lsm_check(spec, err)) < 0)
 		return r;
 	if (spec->process.terminal && !o->console_socket)
 		return error_set(err, EINVAL, "process.terminal needs --console-socket");

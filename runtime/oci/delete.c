@@ -62,7 +62,7 @@ int container_destroy(const struct global *g, const char *id, bool force, struct
 	if (r < 0 || (r = cgroups_load(&cg, err)) < 0)
 		return r;
 	is = state_status(g, &s);
-	if (!force && (!strcmp(is, "running") || !strcmp(is, "paused")))
+	if (!force && strcmp(is, "stopped") != 0)
 		return error_set(err, EBUSY, "container %s is %s; kill it first, or use --force",
 				 id, is);
 	r = kill_init(&s, &cg, err);

@@ -222,7 +222,9 @@ static int build(struct launch *l, const char *state, char **program, struct err
 	root = open(l->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return error_sys(err, errno, "opening root file system %s", l->rootfs);
-	if ((r = mounts_make(l, root, err)) < 0 || (r = devices_make(s, root, err)) < 0)
+	/* Up to here the folders above were read as the host's root, which owns them. */
+	if ((r = userns_become_root(s, err)) < 0 || (r = mounts_make(l, root, err)) < 0 ||
+	    (r = devices_make(s, root, err)) < 0)
 		return r;
 	wait_hooks(l);
 	r = hooks_run(s->hooks[HOOK_CREATE_CONTAINER], s->nhooks[HOOK_CREATE_CONTAINER], state,

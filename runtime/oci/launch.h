@@ -77,6 +77,16 @@ int mounts_hide(const struct spec *spec, struct error *err);
 /* mounts.c: path inside root (O_PATH fd), made when missing; O_PATH fd or -errno. */
 int path_in_root(int root, const char *path, bool make, bool dir, struct error *err);
 
+/* userns.c: the id maps of a process that has just been cloned; does nothing without a new one. */
+int userns_map(const struct spec *spec, pid_t pid, struct error *err);
+/* userns.c: init becomes the root of its own user namespace, once it needs the host's no more. */
+int userns_become_root(const struct spec *spec, struct error *err);
+
+/* lsm.c: says which labels mean nothing here; refuses those that would. */
+int lsm_check(const struct spec *spec, struct error *err);
+/* lsm.c: the AppArmor profile for the execve to come. */
+int lsm_apply(const struct spec_process *p, struct error *err);
+
 /* devices.c: default and listed device nodes, the links in /dev. */
 int devices_make(const struct spec *spec, int root, struct error *err);
 

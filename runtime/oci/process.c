@@ -251,6 +251,8 @@ int process_become(const struct spec_process *p, int seccomp_fd, size_t seccomp_
 		return r;
 	own_stdio(p);
 	umask(p->has_umask ? p->umask : 0022);
+	if ((r = lsm_apply(p, err)) < 0)
+		return r;
 	if (p->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_sys(err, errno, "setting no_new_privs");
 	if (p->has_caps && (r = drop_bounding(p, err)) < 0)

@@ -11,6 +11,9 @@ int spec_object(const json_t *obj, const char *key, json_t **out, struct error *
 int spec_strings(const json_t *obj, const char *key, struct strings *out, struct error *err);
 int spec_want_bool(const json_t *obj, const char *key, bool *out, struct error *err);
 
+/* Id maps of a user namespace, once the namespaces are known (userns.c). */
+int spec_userns_parse(const json_t *linux_obj, struct spec *s, struct error *err);
+
 /* Reads s->doc's "linux". */
 int spec_linux_parse(struct spec *s, struct error *err);
 

@@ -7,20 +7,22 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "runtime/oci/cgroup.h"
 #include "runtime/oci/spec-internal.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x80
 #endif
 
-const char *const spec_ns_name[NS_COUNT] = { "pid", "net", "mnt", "ipc", "uts", "cgroup", "time" };
-const int spec_ns_flag[NS_COUNT] = { CLONE_NEWPID, CLONE_NEWNET,    CLONE_NEWNS,  CLONE_NEWIPC,
-				     CLONE_NEWUTS, CLONE_NEWCGROUP, CLONE_NEWTIME };
+const char *const spec_ns_name[NS_COUNT] = { "pid", "net",    "mnt",  "ipc",
+					     "uts", "cgroup", "time", "user" };
+const int spec_ns_flag[NS_COUNT] = { CLONE_NEWPID, CLONE_NEWNET,    CLONE_NEWNS,   CLONE_NEWIPC,
+				     CLONE_NEWUTS, CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWUSER };
 
 static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct error *err)
 {
 	static const char *const types[NS_COUNT] = { "pid", "network", "mount", "ipc",
-						     "uts", "cgroup",  "time" };
+						     "uts", "cgroup",  "time",	"user" };
 	json_t *arr, *v;
 	size_t i;
 	int r = spec_array(linux_obj, "namespaces", &arr, err);
@@ -34,10 +36,6 @@ static int parse_namespaces(const json_t *linux_obj, struct spec *s, struct erro
 		if (json_want_str(v, "type", true, &type, err) < 0 ||
 		    json_want_str(v, "path", false, &path, err) < 0)
 			return error_wrap(err, "linux.namespaces[%zu]", i);
-		if (!strcmp(type, "user"))
-			return error_set(err, EOPNOTSUPP,
-					 "user namespaces are not supported; remove \"user\" from "
-					 "linux.namespaces");
 		for (k = 0; k < NS_COUNT && strcmp(types[k], type) != 0; k++)
 			;
 		if (k == NS_COUNT)
@@ -124,6 +122,18 @@ static int parse_devices(const json_t *linux_obj, struct spec *s, struct error *
 	return 0;
 }
 
+/*
+ * What every container may do, whatever the list says, as other runtimes have it: make any
+ * node, and use those that the runtime makes itself.
+ */
+static const struct spec_device_rule always[] = {
+	{ true, 'c', -1, -1, false, false, true }, { true, 'b', -1, -1, false, false, true },
+	{ true, 'c', 1, 3, true, true, true },	   { true, 'c', 1, 5, true, true, true },
+	{ true, 'c', 1, 7, true, true, true },	   { true, 'c', 1, 8, true, true, true },
+	{ true, 'c', 1, 9, true, true, true },	   { true, 'c', 5, 0, true, true, true },
+	{ true, 'c', 5, 2, true, true, true },	   { true, 'c', 136, -1, true, true, true },
+};
+
 static int parse_device_rules(const json_t *res, struct spec_resources *out, struct error *err)
 {
 	json_t *arr, *v;
@@ -132,7 +142,7 @@ static int parse_device_rules(const json_t *res, struct spec_resources *out, str
 
 	if (r < 0 || !arr)
 		return r;
-	out->devices = mem_zalloc(json_array_size(arr) * sizeof(*out->devices));
+	out->devices = mem_zalloc(json_array_size(arr) * sizeof(*out->devices) + sizeof(always));
 	json_array_foreach (arr, i, v) {
 		struct spec_device_rule *d = &out->devices[out->ndevices++];
 		const char *type = "a", *access = "rwm";
@@ -154,23 +164,27 @@ static int parse_device_rules(const json_t *res, struct spec_resources *out, str
 		d->write = strchr(access, 'w');
 		d->mknod = strchr(access, 'm');
 	}
+	if (out->ndevices) {
+		memcpy(&out->devices[out->ndevices], always, sizeof(always));
+		out->ndevices += sizeof(always) / sizeof(always[0]);
+	}
 	return 0;
 }
 
 int spec_resources_parse(const json_t *res, struct spec_resources *o, struct error *err)
 {
 	const int64_t big = INT64_MAX;
-	json_t *mem, *cpu, *pids, *blkio, *rdma, *net;
+	json_t *mem, *cpu, *pids, *rdma, *net;
 
 	memset(o, 0, sizeof(*o));
 	o->mem_limit = o->mem_reservation = o->mem_swap = o->mem_swappiness = LIMIT_NONE;
 	o->cpu_shares = o->cpu_quota = o->cpu_period = o->cpu_idle = LIMIT_NONE;
-	o->pids_limit = o->blkio_weight = LIMIT_NONE;
+	o->pids_limit = LIMIT_NONE;
 	if (!res)
 		return 0;
 	if (spec_object(res, "memory", &mem, err) < 0 || spec_object(res, "cpu", &cpu, err) < 0 ||
 	    spec_object(res, "pids", &pids, err) < 0 ||
-	    spec_object(res, "blockIO", &blkio, err) < 0 ||
+	    spec_object(res, "blockIO", &o->blkio, err) < 0 ||
 	    spec_object(res, "rdma", &rdma, err) < 0 ||
 	    spec_object(res, "network", &net, err) < 0 ||
 	    spec_object(res, "unified", &o->unified, err) < 0 ||
@@ -187,7 +201,7 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 	    json_want_str(cpu, "cpus", false, &o->cpus, err) < 0 ||
 	    json_want_str(cpu, "mems", false, &o->mems, err) < 0 ||
 	    json_want_int(pids, "limit", false, -1, big, &o->pids_limit, err) < 0 ||
-	    json_want_int(blkio, "weight", false, 0, 1000, &o->blkio_weight, err) < 0)
+	    cgroup_blkio_check(o->blkio, err) < 0)
 		return error_wrap(err, "linux.resources");
 	if (rdma && json_object_size(rdma))
 		return error_set(err, EOPNOTSUPP, "linux.resources.rdma is not supported");
@@ -202,9 +216,6 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 			err, EOPNOTSUPP,
 			"linux.resources.cpu: realtimeRuntime, realtimePeriod and burst are "
 			"not supported");
-	if (json_object_size(blkio) > (json_object_get(blkio, "weight") ? 1u : 0u))
-		return error_set(err, EOPNOTSUPP,
-				 "linux.resources.blockIO: only weight is supported");
 	if (o->mem_limit > 0 && o->mem_swap > 0 && o->mem_swap < o->mem_limit)
 		return error_set(err, EINVAL,
 				 "linux.resources.memory: swap (memory and swap together) is below "
@@ -239,8 +250,7 @@ static int parse_propagation(const json_t *linux_obj, struct spec *s, struct err
 
 int spec_linux_parse(struct spec *s, struct error *err)
 {
-	static const char *const refused[] = { "intelRdt",   "uidMappings", "gidMappings",
-					       "mountLabel", "personality", "memoryPolicy",
+	static const char *const refused[] = { "intelRdt", "personality", "memoryPolicy",
 					       "netDevices" };
 	json_t *l, *res;
 	int r = spec_object(s->doc, "linux", &l, err);
@@ -263,8 +273,12 @@ int spec_linux_parse(struct spec *s, struct error *err)
 		return error_set(err, EOPNOTSUPP, "linux.%s is not supported; remove it",
 				 refused[i]);
 	}
-	if ((r = parse_namespaces(l, s, err)) < 0 || (r = parse_offsets(l, s, err)) < 0 ||
-	    (r = parse_devices(l, s, err)) < 0 || (r = parse_propagation(l, s, err)) < 0 ||
+	s->mount_label = json_str(l, "mountLabel", NULL);
+	if (s->mount_label && !*s->mount_label)
+		s->mount_label = NULL;
+	if ((r = parse_namespaces(l, s, err)) < 0 || (r = spec_userns_parse(l, s, err)) < 0 ||
+	    (r = parse_offsets(l, s, err)) < 0 || (r = parse_devices(l, s, err)) < 0 ||
+	    (r = parse_propagation(l, s, err)) < 0 ||
 	    (r = spec_object(l, "resources", &res, err)) < 0 ||
 	    (r = spec_resources_parse(res, &s->res, err)) < 0 ||
 	    (r = spec_strings(l, "maskedPaths", &s->masked, err)) < 0 ||

@@ -256,13 +256,12 @@ int spec_process_parse(const json_t *doc, struct spec_process *p, struct error *
 		p->has_oom_score_adj = true;
 		p->oom_score_adj = (int)oom;
 	}
-	if (json_str(doc, "selinuxLabel", "")[0])
-		return error_set(err, EOPNOTSUPP,
-				 "process.selinuxLabel is not supported; remove it");
-	if (json_str(doc, "apparmorProfile", "")[0] &&
-	    strcmp(json_str(doc, "apparmorProfile", ""), "unconfined") != 0)
-		return error_set(err, EOPNOTSUPP,
-				 "process.apparmorProfile is not supported; remove it");
+	p->selinux = json_str(doc, "selinuxLabel", NULL);
+	if (p->selinux && !*p->selinux)
+		p->selinux = NULL;
+	p->apparmor = json_str(doc, "apparmorProfile", NULL);
+	if (p->apparmor && (!*p->apparmor || !strcmp(p->apparmor, "unconfined")))
+		p->apparmor = NULL;
 	if (json_object_get(doc, "scheduler") || json_object_get(doc, "ioPriority"))
 		return error_set(err, EOPNOTSUPP,
 				 "process.scheduler and process.ioPriority are not supported");
@@ -404,6 +403,8 @@ void spec_free(struct spec *s)
 		}
 		free(s->hooks[k]);
 	}
+	free(s->uid_maps);
+	free(s->gid_maps);
 	free(s->devices);
 	free(s->res.devices);
 	free(s->masked.v);

@@ -54,6 +54,7 @@ struct spec_process {
 	struct spec_rlimit *rlimits;
 	size_t nrlimits;
 	bool no_new_privs;
+	const char *apparmor, *selinux; /* profile and label for execve; NULL: none */
 	bool has_oom_score_adj;
 	int oom_score_adj;
 };
@@ -63,7 +64,7 @@ struct spec_mount {
 	struct strings options;
 };
 
-enum spec_ns { NS_PID, NS_NET, NS_MNT, NS_IPC, NS_UTS, NS_CGROUP, NS_TIME, NS_COUNT };
+enum spec_ns { NS_PID, NS_NET, NS_MNT, NS_IPC, NS_UTS, NS_CGROUP, NS_TIME, NS_USER, NS_COUNT };
 
 struct spec_namespace {
 	bool wanted;	  /* listed in linux.namespaces */
@@ -72,6 +73,11 @@ struct spec_namespace {
 /* Kernel names ("pid", "net", "mnt" …) and CLONE_NEW* flags, by enum spec_ns. */
 extern const char *const spec_ns_name[NS_COUNT];
 extern const int spec_ns_flag[NS_COUNT];
+
+/* `size` ids from `inside` on are those from `outside` on for the host. */
+struct spec_idmap {
+	int64_t inside, outside, size;
+};
 
 struct spec_device {
 	const char *path;
@@ -97,7 +103,7 @@ struct spec_resources {
 	int64_t cpu_shares, cpu_quota, cpu_period, cpu_idle;
 	const char *cpus, *mems;
 	int64_t pids_limit;
-	int64_t blkio_weight;
+	json_t *blkio; /* borrowed object, checked */
 	struct spec_device_rule *devices;
 	size_t ndevices;
 	json_t *unified;   /* borrowed object: v2 file name → value */
@@ -128,6 +134,8 @@ struct spec {
 	struct spec_mount *mounts;
 	size_t nmounts;
 	struct spec_namespace ns[NS_COUNT];
+	struct spec_idmap *uid_maps, *gid_maps; /* of a new user namespace */
+	size_t nuid_maps, ngid_maps;
 	bool has_time_offsets;
 	int64_t mono_s, mono_ns, boot_s, boot_ns;
 	struct spec_device *devices;
@@ -136,8 +144,9 @@ struct spec {
 	struct spec_resources res;
 	unsigned long rootfs_propagation; /* MS_PRIVATE …, with MS_REC; 0: not given */
 	struct strings masked, readonly_paths;
-	json_t *sysctl;	 /* borrowed object or NULL */
-	json_t *seccomp; /* borrowed object or NULL */
+	const char *mount_label; /* of SELinux; NULL: none */
+	json_t *sysctl;		 /* borrowed object or NULL */
+	json_t *seccomp;	 /* borrowed object or NULL */
 	struct spec_hook *hooks[HOOK_COUNT];
 	size_t nhooks[HOOK_COUNT];
 	json_t *annotations;

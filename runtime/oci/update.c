@@ -58,8 +58,9 @@ int cmd_features(const struct global *g, int argc, char **argv, int *status, str
 	     "\"hooks\":[\"prestart\",\"createRuntime\",\"createContainer\",\"startContainer\","
 	     "\"poststart\",\"poststop\"],"
 	     "\"linux\":{\"namespaces\":[\"cgroup\",\"ipc\",\"mount\",\"network\",\"pid\",\"time\","
-	     "\"uts\"],\"cgroup\":{\"v1\":true,\"v2\":true,\"systemd\":false,\"systemdUser\":false,"
-	     "\"rdma\":false},\"seccomp\":{\"enabled\":true},\"apparmor\":{\"enabled\":false},"
+	     "\"user\",\"uts\"],\"cgroup\":{\"v1\":true,\"v2\":true,\"systemd\":false,"
+	     "\"systemdUser\":false,"
+	     "\"rdma\":false},\"seccomp\":{\"enabled\":true},\"apparmor\":{\"enabled\":true},"
 	     "\"selinux\":{\"enabled\":false},\"intelRdt\":{\"enabled\":false},"
 	     "\"mountExtensions\":{\"idmap\":{\"enabled\":false}}}}");
 	return 0;

@@ -401,6 +401,89 @@ static void test_exec_joins_all_namespaces(void **state)
 	assert_int_equal(process_wait((pid_t)json_int(s, "pid", 0), &status), 0);
 }
 
+/* Root inside is nobody outside; what the host's root owns stays out of reach. */
+static void test_user_namespace_maps_ids(void **state)
+{
+	CLEANUP_FREE char *text = NULL, *secret = str_format("%s/rootfs/etc/secret", base);
+	CLEANUP_FREE char *path = NULL, *maps = NULL;
+	json_t *c = config("id -u; cat /etc/secret 2>/dev/null || echo no; "
+			   "echo x 2>/dev/null >/etc/made || echo no; "
+			   "test -c /dev/null && echo y >/dev/null && echo dev; sleep 1000");
+	json_t *l = json_object_get(c, "linux");
+	struct stat st;
+	int status;
+
+	(void)state;
+	assert_int_equal(file_write_atomic(secret, "s", 1, 0600, &err), 0);
+	json_array_append_new(json_object_get(l, "namespaces"), json_pack("{s:s}", "type", "user"));
+	json_object_set_new(
+		l, "uidMappings",
+		json_pack("[{s:i,s:i,s:i}]", "containerID", 0, "hostID", 100000, "size", 1000));
+	json_object_set_new(
+		l, "gidMappings",
+		json_pack("[{s:i,s:i,s:i}]", "containerID", 0, "hostID", 200000, "size", 1000));
+	bundle(c);
+	assert_int_equal(CALL("create", "--bundle", base, "a"), 0);
+	assert_int_equal(CALL("start", "a"), 0);
+	CLEANUP_JSON json_t *s = state_of("a");
+
+	path = str_format("/proc/%d", (int)json_int(s, "pid", 0));
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_uid, 100000);
+	assert_int_equal(CALL("exec", "a", "sh", "-c", "id -u; id -g; cat /proc/self/uid_map"), 0);
+	maps = str_dup(text);
+	assert_true(str_starts(maps, "0\n0\n"));
+	assert_non_null(strstr(maps, "100000"));
+	assert_int_equal(CALL("exec", "--user", "5:6", "a", "sh", "-c",
+			      "id -u; cat /etc/secret 2>/dev/null || echo no; "
+			      "echo z >/dev/null && echo dev"),
+			 0);
+	assert_string_equal(text, "5\nno\ndev\n");
+	assert_int_equal(CALL("delete", "--force", "a"), 0);
+	assert_int_equal(process_wait((pid_t)json_int(s, "pid", 0), &status), 0);
+	assert_int_equal(unlink(secret), 0);
+}
+
+/* A rate that the kernel keeps, where there is a block device to give one for. */
+static void test_block_io_rates_reach_the_group(void **state)
+{
+	CLEANUP_CGROUPS struct cgroups cg;
+	CLEANUP_FREE char *text = NULL, *path = NULL, *got = NULL, *want = NULL;
+	json_t *c = config("sleep 1000");
+	const struct cgroup_hier *h;
+	int major = 0, minor = 0, status;
+	FILE *f = fopen("/proc/partitions", "re");
+	char line[200];
+
+	(void)state;
+	assert_int_equal(cgroups_load(&cg, &err), 0);
+	h = cgroups_find(&cg, "io") ? cgroups_find(&cg, "io") : cgroups_find(&cg, "blkio");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, " %d %d", &major, &minor) == 2 && major > 0)
+			break;
+	if (f)
+		fclose(f);
+	if (!h || major <= 0) {
+		json_decref(c);
+		skip();
+	}
+	json_object_set_new(json_object_get(c, "linux"), "resources",
+			    json_pack("{s:{s:[{s:i,s:i,s:i}]}}", "blockIO", "throttleReadBpsDevice",
+				      "major", major, "minor", minor, "rate", 1048576));
+	bundle(c);
+	assert_int_equal(CALL("create", "--bundle", base, "a"), 0);
+	CLEANUP_JSON json_t *s = state_of("a");
+
+	path = str_format("%s%s/%s", h->mount, group,
+			  h->v2 ? "io.max" : "blkio.throttle.read_bps_device");
+	assert_int_equal(file_read(path, 4096, &got, NULL, &err), 0);
+	want = str_format(h->v2 ? "%d:%d rbps=1048576" : "%d:%d 1048576", major, minor);
+	assert_non_null(strstr(got, want));
+	assert_int_equal(CALL("delete", "a"), 1); /* it is not stopped */
+	assert_int_equal(CALL("delete", "--force", "a"), 0);
+	assert_int_equal(process_wait((pid_t)json_int(s, "pid", 0), &status), 0);
+}
+
 static void test_pivot_leaves_no_mount_of_the_host(void **state)
 {
 	CLEANUP_FREE char *text = NULL;
@@ -613,6 +696,8 @@ int main(void)
 		cmocka_unit_test_teardown(test_killed_caller_leaves_no_init, clean),
 		cmocka_unit_test_teardown(test_hooks_see_the_state_in_order, clean),
 		cmocka_unit_test_teardown(test_exec_joins_all_namespaces, clean),
+		cmocka_unit_test_teardown(test_user_namespace_maps_ids, clean),
+		cmocka_unit_test_teardown(test_block_io_rates_reach_the_group, clean),
 		cmocka_unit_test_teardown(test_pivot_leaves_no_mount_of_the_host, clean),
 		cmocka_unit_test_teardown(test_link_in_the_image_cannot_lead_a_mount_outside,
 					  clean),

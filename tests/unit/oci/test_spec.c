@@ -56,7 +56,7 @@ static void test_every_field_is_read(void **state)
 	assert_int_equal(s->res.mem_limit, 1 << 20);
 	assert_int_equal(s->res.cpu_quota, -1);
 	assert_true(s->res.pids_limit == LIMIT_NONE);
-	assert_int_equal(s->res.ndevices, 2);
+	assert_true(s->res.ndevices > 2); /* and what every container may do */
 	assert_int_equal(s->res.devices[0].type, 'a');
 	assert_false(s->res.devices[1].mknod);
 	assert_int_equal(s->nhooks[HOOK_POSTSTOP], 1);
@@ -98,19 +98,26 @@ static void test_what_is_wrong_is_named(void **state)
 		{ "process.rlimits", "[{\"type\":\"RLIMIT_CPU\",\"soft\":2,\"hard\":1}]",
 		  "soft is" },
 		{ "process.oomScoreAdj", "2000", "oomScoreAdj" },
-		{ "process.selinuxLabel", "\"x\"", "selinuxLabel" },
-		{ "process.apparmorProfile", "\"x\"", "apparmorProfile" },
 		{ "linux", "null", "linux" },
 		{ "linux.namespaces", "[]", "mount" },
-		{ "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"user\"}]",
-		  "user namespaces" },
+		{ "linux.namespaces",
+		  "[{\"type\":\"mount\"},{\"type\":\"time\"},{\"type\":\"user\"}]",
+		  "needs linux.uidMappings" },
+		{ "linux.namespaces",
+		  "[{\"type\":\"mount\"},{\"type\":\"time\"},{\"type\":\"user\",\"path\":\"/u\"}]",
+		  "joining a user namespace" },
 		{ "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"mount\"}]", "twice" },
 		{ "linux.namespaces", "[{\"type\":\"mount\"},{\"type\":\"soul\"}]", "soul" },
 		{ "linux.namespaces", "[{\"type\":\"mount\"}]", "timeOffsets" },
 		{ "linux.timeOffsets", "{\"monotonic\":{\"nanosecs\":-1}}", "nanosecs" },
 		{ "linux.rootfsPropagation", "\"odd\"", "odd" },
 		{ "linux.intelRdt", "{\"closID\":\"x\"}", "intelRdt" },
-		{ "linux.uidMappings", "[{}]", "uidMappings" },
+		{ "linux.uidMappings", "[{}]", "uidMappings[0]" },
+		{ "linux.gidMappings", "[{\"containerID\":0,\"hostID\":1,\"size\":1}]",
+		  "\"user\" namespace" },
+		{ "linux.resources", "{\"blockIO\":{\"weight\":1001}}", "weight" },
+		{ "linux.resources", "{\"blockIO\":{\"throttleReadBpsDevice\":[{\"major\":8}]}}",
+		  "throttleReadBpsDevice[0]" },
 		{ "linux.resources", "{\"cpu\":{\"realtimeRuntime\":1}}", "realtime" },
 		{ "linux.resources", "{\"memory\":{\"limit\":4096,\"swap\":1}}", "swap" },
 		{ "linux.resources", "{\"devices\":[{\"access\":\"x\"}]}", "devices[0]" },
