@@ -214,12 +214,48 @@ static void set_positive(json_t *to, const char *name, int64_t v)
 		json_set_int(to, name, v);
 }
 
+/* Limits of single devices; one that is not there (any more) is left to container_check(). */
+static json_t *block_io(const json_t *hc)
+{
+	static const char *const lists[][3] = {
+		{ "BlkioWeightDevice", "weightDevice", "weight" },
+		{ "BlkioDeviceReadBps", "throttleReadBpsDevice", "rate" },
+		{ "BlkioDeviceWriteBps", "throttleWriteBpsDevice", "rate" },
+		{ "BlkioDeviceReadIOps", "throttleReadIOPSDevice", "rate" },
+		{ "BlkioDeviceWriteIOps", "throttleWriteIOPSDevice", "rate" },
+	};
+	json_t *out = json_object();
+
+	set_positive(out, "weight", json_int(hc, "BlkioWeight", 0));
+	for (size_t k = 0; k < sizeof(lists) / sizeof(lists[0]); k++) {
+		json_t *to = json_array(), *d;
+		size_t i;
+
+		json_array_foreach (json_object_get(hc, lists[k][0]), i, d) {
+			const char *value = lists[k][2][0] == 'w' ? "Weight" : "Rate";
+			struct stat st;
+
+			if (stat(json_str(d, "Path", ""), &st) == 0 && S_ISBLK(st.st_mode))
+				json_array_append_new(to,
+						      json_pack("{s:i, s:i, s:I}", "major",
+								(int)major(st.st_rdev), "minor",
+								(int)minor(st.st_rdev), lists[k][2],
+								(json_int_t)json_int(d, value, 0)));
+		}
+		if (json_array_size(to))
+			json_object_set(out, lists[k][1], to);
+		json_decref(to);
+	}
+	return out;
+}
+
 json_t *bundle_resources(const json_t *hc)
 {
 	json_t *res = json_object(), *mem = json_object(), *cpu = json_object();
 	int64_t limit = json_int(hc, "Memory", 0), swap = json_int(hc, "MemorySwap", 0);
 	int64_t nano = json_int(hc, "NanoCpus", 0), pids = json_int(hc, "PidsLimit", 0);
 	int64_t swappiness = json_int(hc, "MemorySwappiness", -1);
+	CLEANUP_JSON json_t *blkio = NULL;
 	const char *cpus = json_str(hc, "CpusetCpus", ""), *mems = json_str(hc, "CpusetMems", "");
 
 	set_positive(mem, "limit", limit);
@@ -247,10 +283,9 @@ json_t *bundle_resources(const json_t *hc)
 	json_object_set_new(res, "cpu", cpu);
 	if (pids)
 		json_object_set_new(res, "pids", json_pack("{s:I}", "limit", (json_int_t)pids));
-	if (json_int(hc, "BlkioWeight", 0))
-		json_object_set_new(
-			res, "blockIO",
-			json_pack("{s:I}", "weight", (json_int_t)json_int(hc, "BlkioWeight", 0)));
+	blkio = block_io(hc);
+	if (json_object_size(blkio))
+		json_object_set(res, "blockIO", blkio);
 	return res;
 }
 

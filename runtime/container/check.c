@@ -6,6 +6,7 @@
  */
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/process.h"
@@ -14,11 +15,6 @@
 
 /* Refused unless null, false, 0, "", [] or {}. */
 static const char *const refused_host[] = {
-	"BlkioWeightDevice",
-	"BlkioDeviceReadBps",
-	"BlkioDeviceWriteBps",
-	"BlkioDeviceReadIOps",
-	"BlkioDeviceWriteIOps",
 	"CpuRealtimePeriod",
 	"CpuRealtimeRuntime",
 	"DeviceRequests",
@@ -47,6 +43,36 @@ static bool says_nothing(const json_t *v)
 static int refuse(struct error *err, const char *field, const char *why)
 {
 	return error_set(err, EINVAL, "HostConfig.%s %s", field, why);
+}
+
+/* --device-read-bps and its like: block devices of this host. */
+static int check_block_io(const json_t *hc, struct error *err)
+{
+	static const char *const lists[] = { "BlkioWeightDevice", "BlkioDeviceReadBps",
+					     "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
+					     "BlkioDeviceWriteIOps" };
+
+	for (size_t k = 0; k < sizeof(lists) / sizeof(lists[0]); k++) {
+		const json_t *list = json_object_get(hc, lists[k]), *d;
+		size_t i;
+
+		if (list && !json_is_null(list) && !json_is_array(list))
+			return refuse(err, lists[k], "must be a list");
+		json_array_foreach (list, i, d) {
+			const char *path = json_str(d, "Path", "");
+			struct stat st;
+
+			if (stat(path, &st) < 0 || !S_ISBLK(st.st_mode))
+				return error_set(err, EINVAL,
+						 "HostConfig.%s: \"%s\" is no block device of this "
+						 "host",
+						 lists[k], path);
+			if (json_int(d, k ? "Rate" : "Weight", -1) < 0 ||
+			    (!k && json_int(d, "Weight", 0) > 1000))
+				return refuse(err, lists[k], "holds a number out of range");
+		}
+	}
+	return 0;
 }
 
 static int check_modes(const json_t *hc, struct error *err)
@@ -232,8 +258,9 @@ int bundle_check(const json_t *docker, const json_t *image, struct error *err)
 	if (json_str(hc, "Runtime", "")[0] && strcmp(json_str(hc, "Runtime", ""), "ferry") != 0 &&
 	    strcmp(json_str(hc, "Runtime", ""), "runc") != 0)
 		return refuse(err, "Runtime", "must be \"ferry\"");
-	if ((r = check_modes(hc, err)) < 0 || (r = check_security(hc, err)) < 0 ||
-	    (r = check_numbers(hc, err)) < 0 || (r = check_objects(hc, err)) < 0)
+	if ((r = check_modes(hc, err)) < 0 || (r = check_block_io(hc, err)) < 0 ||
+	    (r = check_security(hc, err)) < 0 || (r = check_numbers(hc, err)) < 0 ||
+	    (r = check_objects(hc, err)) < 0)
 		return r;
 	caps = bundle_caps(hc, err);
 	return caps ? 0 : err ? -err->code : -EINVAL;

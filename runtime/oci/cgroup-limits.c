@@ -91,6 +91,10 @@ static int memory_v1(const struct target *t, const struct spec_resources *r, str
 	if (r->mem_swappiness != LIMIT_NONE &&
 	    (ret = put_int(t, "memory.swappiness", r->mem_swappiness, err)) < 0)
 		return ret;
+	/* Of kernel memory alone the kernel keeps no limit any more (Linux 5.16). */
+	if (r->mem_kernel_tcp != LIMIT_NONE && has(t, "memory.kmem.tcp.limit_in_bytes") &&
+	    (ret = put_int(t, "memory.kmem.tcp.limit_in_bytes", r->mem_kernel_tcp, err)) < 0)
+		return ret;
 	return r->mem_disable_oom_killer ? put(t, "memory.oom_control", "1", err) : 0;
 }
 
@@ -231,7 +235,7 @@ int cgroup_limit(const struct cgroups *cg, const char *path, const struct spec_r
 
 	if (r->mem_limit != LIMIT_NONE || r->mem_swap != LIMIT_NONE ||
 	    r->mem_reservation != LIMIT_NONE || r->mem_swappiness != LIMIT_NONE ||
-	    r->mem_disable_oom_killer) {
+	    r->mem_kernel_tcp != LIMIT_NONE || r->mem_disable_oom_killer) {
 		if ((ret = find(cg, path, "memory", &t, err)) < 0)
 			return ret;
 		ret = t.h->v2 ? memory_v2(&t, r, err) : memory_v1(&t, r, err);

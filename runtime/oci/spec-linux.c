@@ -178,6 +178,7 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 
 	memset(o, 0, sizeof(*o));
 	o->mem_limit = o->mem_reservation = o->mem_swap = o->mem_swappiness = LIMIT_NONE;
+	o->mem_kernel_tcp = LIMIT_NONE;
 	o->cpu_shares = o->cpu_quota = o->cpu_period = o->cpu_idle = LIMIT_NONE;
 	o->pids_limit = LIMIT_NONE;
 	if (!res)
@@ -193,6 +194,7 @@ int spec_resources_parse(const json_t *res, struct spec_resources *o, struct err
 	    json_want_int(mem, "reservation", false, -1, big, &o->mem_reservation, err) < 0 ||
 	    json_want_int(mem, "swap", false, -1, big, &o->mem_swap, err) < 0 ||
 	    json_want_int(mem, "swappiness", false, 0, 100, &o->mem_swappiness, err) < 0 ||
+	    json_want_int(mem, "kernelTCP", false, -1, big, &o->mem_kernel_tcp, err) < 0 ||
 	    spec_want_bool(mem, "disableOOMKiller", &o->mem_disable_oom_killer, err) < 0 ||
 	    json_want_int(cpu, "shares", false, 0, 262144, &o->cpu_shares, err) < 0 ||
 	    json_want_int(cpu, "quota", false, -1, big, &o->cpu_quota, err) < 0 ||

@@ -98,7 +98,7 @@ struct spec_device_rule {
 /* A missing limit is INT64_MIN; -1 means "no limit" where the kernel files know one. */
 #define LIMIT_NONE INT64_MIN
 struct spec_resources {
-	int64_t mem_limit, mem_reservation, mem_swap, mem_swappiness;
+	int64_t mem_limit, mem_reservation, mem_swap, mem_swappiness, mem_kernel_tcp;
 	bool mem_disable_oom_killer;
 	int64_t cpu_shares, cpu_quota, cpu_period, cpu_idle;
 	const char *cpus, *mems;
