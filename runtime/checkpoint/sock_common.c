@@ -691,9 +691,9 @@ static int sock_part_dump(struct dump *d, struct error *err)
 
 static int sock_part_undo(struct dump *d)
 {
-	(void)d;
 	tcp_ahead_stop();
 	sock_gate_close(false);
+	sock_gate_open_left(d);
 	sock_idle_forget();
 	return 0;
 }

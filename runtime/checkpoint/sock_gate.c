@@ -8,7 +8,8 @@
  * source goes on. It is attached during pre-copy, because attaching waits for RCU.
  *
  * The link's descriptor is this process's: where the engine dies, lo is open again. On
- * kernels without tcx (before 6.6) the program stays, and opens by itself after a minute.
+ * kernels without tcx (before 6.6) the program stays, until the engine that ferryd starts
+ * then takes it away; without one it opens by itself after a minute.
  */
 #include "runtime/checkpoint/sock_gate.h"
 
@@ -16,6 +17,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <net/if.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,7 +26,7 @@
 #include "runtime/checkpoint/bpf/lo_gate.skel.h"
 
 #define ARRIVE_NS  200000 /* what is in the backlog is delivered in microseconds */
-#define TCX_EGRESS 47 /* BPF_TCX_EGRESS; libbpf 1.1 does not know it */
+#define TCX_EGRESS 47	  /* BPF_TCX_EGRESS; libbpf 1.1 does not know it */
 
 static struct lo_gate_bpf *gate;
 static int gate_link = -1;
@@ -78,6 +80,41 @@ int sock_gate_attach(struct dump *d, struct error *err)
 		return error_sys(err, -n, "attaching the gate of lo");
 	}
 	return 0;
+}
+
+/* The program is lo_gate, of whichever engine. */
+static bool is_gate(uint32_t id)
+{
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
+	CLEANUP_CLOSE int fd = bpf_prog_get_fd_by_id(id);
+
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       strcmp(info.name, "lo_gate") == 0;
+}
+
+static int open_left(void *arg)
+{
+	DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .attach_point = BPF_TC_EGRESS);
+	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1);
+
+	(void)arg;
+	hook.ifindex = (int)if_nametoindex("lo");
+	if (!hook.ifindex || bpf_tc_query(&hook, &opts) < 0 || !is_gate(opts.prog_id))
+		return 0;
+	opts.prog_fd = 0;
+	opts.prog_id = 0;
+	return bpf_tc_detach(&hook, &opts);
+}
+
+void sock_gate_open_left(struct dump *d)
+{
+	struct error err = { 0 };
+
+	if (gate)
+		return; /* it is ours, and open */
+	libbpf_set_print(quiet);
+	dump_in_netns(d, open_left, NULL, &err);
 }
 
 void sock_gate_close(bool closed)

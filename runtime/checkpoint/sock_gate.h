@@ -12,5 +12,7 @@ void sock_gate_close(bool closed);
 /* Once it is closed: waits until what was on its way has arrived. */
 void sock_gate_wait(void);
 void sock_gate_detach(void);
+/* Takes away what an engine that was killed has left attached, where this one has nothing. */
+void sock_gate_open_left(struct dump *d);
 
 #endif
