@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/checkpoint/peek.h"
 #include "runtime/checkpoint/sock_gate.h"
 #include "runtime/checkpoint/sock_idle.h"
 #include "runtime/checkpoint/sock_orphan.h"
@@ -94,8 +95,14 @@ static int tcp_check(struct dump *d, const struct ofd *o, struct obstacles *out)
 
 	snprintf(name, sizeof(name), peer ? "TCP connection %s to %s" : "TCP socket %s",
 		 sock_address_text(local, a, sizeof(a)), sock_address_text(peer, b, sizeof(b)));
+	if (!why && peer && sock_stays(o->fd, POLLERR) && tcp_state(o->fd) != TCP_CLOSE) {
+		why = "errors or notices (MSG_ERRQUEUE) wait to be read, and nobody reads them";
+		remedy = "let the program read them";
+	}
 	if (why)
 		obj_obstacle(out, o, name, why, remedy);
+	if (peer)
+		peek_load(PEEK_SOCKET_ERROR, NULL); /* not in the pause */
 	sock_hidden_check(d, o, name, out);
 	sock_common_check(d, o, out);
 	sock_address_free(local);
@@ -118,7 +125,7 @@ static Cks__Address *peer_of(int fd)
 	return sock_address_dump(fd, &a);
 }
 
-static int peek(int fd, size_t want, uint8_t **data, struct error *err)
+static int peek_queue(int fd, size_t want, uint8_t **data, struct error *err)
 {
 	/* the send queue's peek copies whole buffers or fails: give it room */
 	uint8_t *buf = mem_zalloc(want ? want + 65536 : 1);
@@ -209,12 +216,12 @@ static int read_queues(int fd, Cks__Tcp *m, struct queues *q, struct error *err)
 	if (sock_opt_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE) < 0)
 		return error_sys(err, errno, "TCP_REPAIR_QUEUE");
 	n = m->urgent ? tcp_urgent_peek(fd, m, q->nreceived, &q->received, err)
-		      : peek(fd, q->nreceived, &q->received, err);
+		      : peek_queue(fd, q->nreceived, &q->received, err);
 	if (n < 0)
 		return error_wrap(err, "receive queue");
 	if (sock_opt_set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE) < 0)
 		return error_sys(err, errno, "TCP_REPAIR_QUEUE");
-	n = peek(fd, q->nout, &q->out, err);
+	n = peek_queue(fd, q->nout, &q->out, err);
 	return n < 0 ? error_wrap(err, "send queue") : 0;
 }
 
@@ -253,12 +260,16 @@ static int dump_connection(struct dump *d, int fd, Cks__Tcp *m, bool stay, struc
 	struct error second = { 0 };
 	CLEANUP_FREE uint8_t *out = NULL;
 	uint8_t *sent, *unsent;
+	short events = poll_now(fd);
 	size_t nsent;
 	int n, left;
 
+	if (events & POLLERR)
+		return error_set(err, EAGAIN,
+				 "an error or a notice (MSG_ERRQUEUE) waits to be read; try again");
 	m->shut_rd = (m->state == TCP_ESTABLISHED || m->state == TCP_FIN_WAIT1 ||
 		      m->state == TCP_FIN_WAIT2) &&
-		     (poll_now(fd) & POLLRDHUP);
+		     (events & POLLRDHUP);
 	sequence_new(m);
 	n = enter_repair(fd, m->common, err);
 	if (n == 0)
@@ -307,6 +318,22 @@ static int dump_syn_sent(int fd, Cks__Tcp *m, struct error *err)
 	return n < 0 ? n : left;
 }
 
+/* Which error that is: two of them can be brought about again. */
+static int dump_error(int fd, Cks__Tcp *m, struct error *err)
+{
+	int error = 0;
+
+	if (peek_socket_error(fd, &error, NULL) < 0)
+		return 0; /* ECONNRESET is by far the likeliest */
+	m->broken_pipe = error == EPIPE;
+	if (!error || error == ECONNRESET || error == EPIPE)
+		return 0;
+	return error_set(err, EAGAIN,
+			 "a connection is over for a reason that cannot be made again (%s); try "
+			 "again when the program has seen it",
+			 strerror(error));
+}
+
 /* State CLOSE: never connected, or dead with perhaps something left to read. */
 static int dump_closed(struct dump *d, int fd, Cks__Tcp *m, struct error *err)
 {
@@ -319,7 +346,9 @@ static int dump_closed(struct dump *d, int fd, Cks__Tcp *m, struct error *err)
 	m->error = m->dead && (ev & POLLERR);
 	if (!m->dead)
 		return 0;
-	n = tcp_urgent_find(fd, m, &in, err);
+	n = m->error ? dump_error(fd, m, err) : 0;
+	if (n == 0)
+		n = tcp_urgent_find(fd, m, &in, err);
 	if (n == 0 && m->urgent)
 		n = error_set(err, EAGAIN,
 			      "urgent data of a connection that is over waits to be read; try "

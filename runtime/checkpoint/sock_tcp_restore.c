@@ -572,9 +572,14 @@ static int late_dead(struct restore *r, const Cks__Tcp *m, int fd, struct error 
 	if (n < 0)
 		return n;
 	nxt = 1 + (uint32_t)len;
-	if (m->error) {
+	if (m->error && m->broken_pipe) { /* a reset after the end of the stream */
+		n = inject(r, m, TH_FIN | TH_ACK, nxt++, 1, err);
+		if (n == 0)
+			n = await_state(fd, TCP_CLOSE_WAIT, err);
+	}
+	if (n == 0 && m->error) {
 		n = inject(r, m, TH_RST | TH_ACK, nxt, 1, err);
-	} else {
+	} else if (n == 0) {
 		n = inject(r, m, TH_FIN | TH_ACK, nxt, 1, err);
 		if (n == 0)
 			n = await_state(fd, TCP_CLOSE_WAIT, err);

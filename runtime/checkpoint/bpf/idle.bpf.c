@@ -51,6 +51,10 @@ int idle(struct bpf_iter__tcp *ctx)
 	if (state != BPF_TCP_ESTABLISHED || tcp_bytes > IDLE_TCP_MAX || v6_bytes > IDLE_V6_MAX ||
 	    t->write_seq != t->snd_una || t->copied_seq != t->rcv_nxt)
 		return 0;
+	/* an error, or a notice for MSG_ERRQUEUE */
+	if (BPF_CORE_READ((struct sock *)t, sk_err) ||
+	    BPF_CORE_READ((struct sock *)t, sk_error_queue.qlen))
+		return 0;
 	s = BPF_CORE_READ((struct sock *)t, sk_socket);
 	if (!s)
 		return 0;
