@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -152,6 +153,19 @@ static int queue_seq(int fd, int queue, uint32_t *seq, struct error *err)
 	return 0;
 }
 
+/*
+ * The lowest bit of TCP_TIMESTAMP says since Linux 6.7 that the unit is 1 µs. Before it is
+ * time, which a newer kernel at the destination would take for that.
+ */
+static bool lowest_bit_is_time(void)
+{
+	unsigned int major = 0, minor = 0;
+	struct utsname u;
+
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major < 6 || (major == 6 && minor < 7));
+}
+
 /* In repair mode. */
 static int read_sequence(int fd, Cks__TcpSequence *s, struct error *err)
 {
@@ -174,6 +188,8 @@ static int read_sequence(int fd, Cks__TcpSequence *s, struct error *err)
 	s->sack = i.tcpi_options & TCPI_OPT_SACK;
 	s->timestamps = i.tcpi_options & TCPI_OPT_TIMESTAMPS;
 	s->timestamp = (uint32_t)sock_opt_int(fd, IPPROTO_TCP, TCP_TIMESTAMP, 0);
+	if (lowest_bit_is_time())
+		s->timestamp &= ~1u;
 	len = sizeof(w);
 	if (getsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, &len) < 0)
 		return error_sys(err, errno, "TCP_REPAIR_WINDOW");
