@@ -125,6 +125,9 @@ int check_layout(const Ck__Layout *m, struct error *err)
 		ok = is_vma(m->vmas[i]) && (!i || m->vmas[i]->start >= m->vmas[i - 1]->end);
 	for (size_t i = 0; i < m->n_guards && ok; i += 2)
 		ok = m->guards[i] < m->guards[i + 1] && m->guards[i + 1] <= CHECK_ADDRESS_MAX;
+	for (size_t i = 0; i < m->n_policies && ok; i++)
+		ok = m->policies[i]->start < m->policies[i]->end &&
+		     m->policies[i]->end <= CHECK_ADDRESS_MAX && m->policies[i]->nodes.len == 128;
 	return ok ? 0
 		  : error_set(err, EBADMSG, "the memory layout of process %u is damaged", m->vpid);
 }

@@ -152,6 +152,7 @@ struct task {
 	size_t nhuge;
 	struct buf runs;	  /* source: pages to be sent this round */
 	struct buf guard_runs;	  /* pairs */
+	struct buf policies;	  /* NUMA policies of areas: mem_policy.c */
 	struct pageset here;	  /* source, last round: pages that are there */
 	struct pageset sent;	  /* source: what the destination has */
 	struct pageset guarded;	  /* source: where a guard page was ever seen */

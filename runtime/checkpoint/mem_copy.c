@@ -13,6 +13,7 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_copy.h"
 #include "runtime/checkpoint/mem_huge.h"
+#include "runtime/checkpoint/mem_policy.h"
 #include "runtime/checkpoint/postcopy.h"
 #include "runtime/checkpoint/track.h"
 #include "runtime/checkpoint/yield.h"
@@ -299,6 +300,7 @@ static int send_layout(struct copy *c)
 	Ck__Layout m = CK__LAYOUT__INIT;
 	CLEANUP_FREE Ck__Vma *v = mem_zalloc((t->vmas.n + 1) * sizeof(*v));
 	CLEANUP_FREE Ck__Vma **list = mem_zalloc((t->vmas.n + 1) * sizeof(*list));
+	CLEANUP_FREE void *policies = NULL;
 
 	for (size_t i = 0; i < t->vmas.n; i++) {
 		const struct vma *s = &t->vmas.v[i];
@@ -326,6 +328,8 @@ static int send_layout(struct copy *c)
 	m.vmas = list;
 	m.n_guards = c->t->guard_runs.len / sizeof(uint64_t);
 	m.guards = (uint64_t *)(void *)c->t->guard_runs.data;
+	policy_look(c->d, t);
+	policy_dump(t, &m, &policies);
 	return stream_send_msg(c->d->s, FRAME_LAYOUT, &m.base, c->err);
 }
 

@@ -22,6 +22,7 @@
 #include "runtime/checkpoint/check.h"
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_huge.h"
+#include "runtime/checkpoint/mem_policy.h"
 #include "runtime/checkpoint/yield.h"
 
 #ifndef MADV_WIPEONFORK
@@ -445,6 +446,8 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 	e = unmap_old(t, &t->vmas, &new_, err);
 	if (e == 0)
 		e = map_new(r, t, &t->vmas, &new_, err);
+	if (e == 0)
+		policy_restore(t, l);
 	vmas_free(&t->vmas);
 	t->vmas = new_;
 	free(t->guards);

@@ -87,6 +87,7 @@ void task_free(struct task *t)
 	free(t->guards);
 	buf_free(&t->runs);
 	buf_free(&t->guard_runs);
+	buf_free(&t->policies);
 	pageset_free(&t->here);
 	pageset_free(&t->late);
 	free(t->watched);

@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "runtime/checkpoint/bpf/peek.skel.h"
 
-#define KINDS	    (PEEK_RESTART + 1)
+#define KINDS	    (PEEK_POLICY + 1)
 #define PEEK_PERCPU 4 /* for PEEK_AIO: where the memory of each processor lies */
 
 static struct loaded {
@@ -40,6 +40,7 @@ static struct bpf_program *program(struct peek_bpf *s, enum peek_kind kind)
 	       : kind == PEEK_SOCKET_ERROR ? s->progs.peek_socket_error
 	       : kind == PEEK_CRED	   ? s->progs.peek_cred
 	       : kind == PEEK_RESTART	   ? s->progs.peek_restart
+	       : kind == PEEK_POLICY	   ? s->progs.peek_policy
 					   : s->progs.peek_mqueue;
 }
 
@@ -114,7 +115,8 @@ static int load(struct loaded *l, enum peek_kind kind)
 		return -errno;
 	bpf_object__for_each_program(p, l->skel->obj) bpf_program__set_autoload(
 		p, p == program(l->skel, kind) ||
-			   (kind == PEEK_AIO && p == l->skel->progs.peek_percpu));
+			   (kind == PEEK_AIO && p == l->skel->progs.peek_percpu) ||
+			   (kind == PEEK_RESTART && p == l->skel->progs.peek_policy));
 	n = libbpf_num_possible_cpus();
 	l->skel->rodata->ncpus = n > 0 ? (uint32_t)n : 1;
 	n = peek_bpf__load(l->skel);
@@ -132,6 +134,11 @@ int peek_load(enum peek_kind kind, struct error *err)
 
 	if (l->link)
 		return 0;
+	if (kind == PEEK_POLICY && peek_load(PEEK_RESTART, NULL) == 0) {
+		l->skel = loaded[PEEK_RESTART].skel;
+		l->link = attach(l->skel, kind, 0);
+		return l->link ? 0 : error_sys(err, errno, "reading memory policies");
+	}
 	if (!l->failed) {
 		libbpf_set_print(quiet);
 		l->failed = -load(l, kind);

@@ -38,6 +38,15 @@ enum peek_kind {
 	PEEK_CRED = 16,
 	/* Every thread: pid, tid; struct peek_restart follows. */
 	PEEK_RESTART,
+	/* Memory areas with a NUMA policy of their own: pid, tid, a, b: start and end; struct
+	 * peek_policy follows. Loaded together with PEEK_RESTART. */
+	PEEK_POLICY,
+};
+
+struct peek_policy {
+	uint32_t mode; /* as mbind(2) takes it */
+	int32_t home;  /* set_mempolicy_home_node(2); -1: none */
+	uint8_t nodes[128];
 };
 
 /* How a call goes on that was interrupted, if it was one that the kernel restarts so: the

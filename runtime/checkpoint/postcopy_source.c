@@ -171,7 +171,7 @@ static void thread_needs(struct dump *d, struct thread *th)
 	/* What restart_enter() changes for an instant. */
 	if (nr == SYS_poll && th->regs.rsi < 65536)
 		now(d, t, th->regs.rdi, th->regs.rsi * sizeof(struct pollfd));
-	if (th->restart.nr)
+	if (nr == SYS_nanosleep || nr == SYS_clock_nanosleep)
 		now(d, t, nr == SYS_nanosleep ? th->regs.rsi : th->regs.r10,
 		    sizeof(struct timespec));
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, th->tid, sizeof(rs), &rs) > 0)

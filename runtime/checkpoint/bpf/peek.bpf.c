@@ -9,7 +9,7 @@
 
 #define MQUEUE_MAGIC 0x19800202
 
-enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_SOCKET_ERROR, PEEK_CRED = 16, PEEK_RESTART };
+enum { PEEK_UNDO = 1, PEEK_AIO, PEEK_MQUEUE, PEEK_PERCPU, PEEK_UNIX, PEEK_INOTIFY, PEEK_SOCKET_ERROR, PEEK_CRED = 16, PEEK_RESTART, PEEK_POLICY };
 
 struct peek_record {
 	__u32 kind;
@@ -576,5 +576,65 @@ int peek_cred(struct bpf_iter__task *ctx)
 		bpf_probe_read_kernel(&words[i], sizeof(words[i]), blob + i * sizeof(words[i]));
 	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
 	bpf_seq_write(ctx->meta->seq, words, sizeof(words));
+	return 0;
+}
+
+// --- NUMA policies of memory areas -------------------------------------------------------------
+struct mempolicy___used {
+	unsigned short mode, flags;
+	nodemask_t nodes;
+	int home_node;
+	union {
+		nodemask_t user_nodemask;
+	} w;
+} __attribute__((preserve_access_index));
+
+struct vm_area_struct___numa {
+	struct mempolicy___used *vm_policy;
+} __attribute__((preserve_access_index));
+
+struct peek_policy {
+	__u32 mode;
+	__s32 home;
+	__u8 nodes[128];
+};
+
+#define MODE_FLAGS    (7 << 13) // MPOL_F_STATIC_NODES, …RELATIVE_NODES, …NUMA_BALANCING
+#define GIVEN_BY_USER (3 << 14) // … of which these keep the nodes as they were given
+
+SEC("iter/task_vma")
+int peek_policy(struct bpf_iter__task_vma *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct vm_area_struct *vma = ctx->vma;
+	struct peek_record rec = { .kind = PEEK_POLICY };
+	struct peek_policy p = { .home = -1 };
+	struct vm_area_struct___numa *area = (void *)vma;
+	struct mempolicy___used *m;
+	__u32 n, flags;
+
+	if (!task || !vma || !bpf_core_field_exists(area->vm_policy))
+		return 0;
+	m = BPF_CORE_READ(area, vm_policy);
+	if (!m)
+		return 0;
+	flags = BPF_CORE_READ(m, flags);
+	p.mode = BPF_CORE_READ(m, mode) | (flags & MODE_FLAGS);
+	if (bpf_core_field_exists(m->home_node))
+		p.home = BPF_CORE_READ(m, home_node);
+	n = bpf_core_field_size(m->nodes);
+	if (n > sizeof(p.nodes))
+		n = sizeof(p.nodes);
+	if (flags & GIVEN_BY_USER)
+		bpf_probe_read_kernel(p.nodes, n, (void *)m + bpf_core_field_offset(m->w.user_nodemask));
+	else
+		bpf_probe_read_kernel(p.nodes, n, (void *)m + bpf_core_field_offset(m->nodes));
+	rec.tid = number(BPF_CORE_READ(task, thread_pid));
+	rec.pid = number(BPF_CORE_READ(task, group_leader, thread_pid));
+	rec.a = vma->vm_start;
+	rec.b = vma->vm_end;
+	rec.len = sizeof(p);
+	bpf_seq_write(ctx->meta->seq, &rec, sizeof(rec));
+	bpf_seq_write(ctx->meta->seq, &p, sizeof(p));
 	return 0;
 }

@@ -87,6 +87,57 @@ static void test_changes_between_rounds_are_not_lost(void **state)
 	change_between(changing, NULL);
 }
 
+/* --- NUMA policies ----------------------------------------------------------------------- */
+/* MPOL_… of linux/mempolicy.h, which Debian 12 has in an older form. */
+#define BIND	   2
+#define INTERLEAVE 3
+#define BY_ADDRESS 2
+
+static int policy_of(const char *at, unsigned long nodes[16])
+{
+	int mode = -1;
+
+	memset(nodes, 0, 128);
+	return syscall(SYS_get_mempolicy, &mode, nodes, 1024, at, BY_ADDRESS) < 0 ? -1 : mode;
+}
+
+/* One area that has a policy before the first round, one that gets it between rounds. */
+static int with_policies(struct trial *t)
+{
+	char *bound = map(2 * MIB, MAP_PRIVATE), *spread = map(MIB, MAP_PRIVATE);
+	unsigned long nodes[16] = { 1 };
+
+	if (syscall(SYS_mbind, bound, MIB, BIND, nodes, 1024, 0) < 0) {
+		fprintf(stderr, "# no NUMA policies here: errno %d\n", errno);
+		bound = NULL;
+	} else {
+		memset(bound, 1, 2 * MIB);
+	}
+	trial_ready(t);
+	while (!trial_told(t, "change"))
+		usleep(1000);
+	syscall(SYS_mbind, spread, MIB, INTERLEAVE, nodes, 1024, 0);
+	if (bound)
+		syscall(SYS_mbind, bound, MIB / 2, 0, NULL, 0, 0);
+	trial_touch(t, "changed");
+	trial_await(t);
+	if (!bound)
+		return 0;
+	if (policy_of(bound, nodes) != 0)
+		return 1;
+	if (policy_of(bound + MIB / 2, nodes) != BIND || nodes[0] != 1)
+		return 2;
+	if (policy_of(bound + MIB, nodes) != 0)
+		return 3;
+	return policy_of(spread, nodes) == INTERLEAVE && nodes[0] == 1 ? 0 : 4;
+}
+
+static void test_policies_of_areas_are_kept(void **state)
+{
+	(void)state;
+	change_between(with_policies, NULL);
+}
+
 static int special(struct trial *t)
 {
 	char *guarded = map(16 * 4096, MAP_PRIVATE), *fork_not = map(4096, MAP_PRIVATE);
@@ -506,6 +557,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_between_rounds_are_not_lost),
 		cmocka_unit_test(test_guard_pages_and_advice_are_kept),
+		cmocka_unit_test(test_policies_of_areas_are_kept),
 		cmocka_unit_test(test_child_born_in_precopy_has_its_own_memory),
 		cmocka_unit_test(test_shared_memory_is_one_object_again),
 		cmocka_unit_test(test_deleted_programs_and_mapped_files_travel),
