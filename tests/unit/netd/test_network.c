@@ -43,7 +43,7 @@ static void test_networks_are_isolated(void **state)
 static int look_at_tcp(void *arg)
 {
 	static const char *const limits[] = { "tcp_max_tw_buckets", "tcp_max_syn_backlog" };
-	char (*want)[32] = arg;
+	char(*want)[32] = arg;
 
 	for (size_t i = 0; i < 2; i++) {
 		CLEANUP_FREE char *path = str_format("/proc/sys/net/ipv4/%s", limits[i]);
