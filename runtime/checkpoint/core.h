@@ -150,6 +150,7 @@ struct task {
 	bool has_huge;		/* some area was of huge pages: mem_huge.h */
 	struct huge_area *huge; /* source: what the destination has of those */
 	size_t nhuge;
+	uint64_t huge_vdso;	  /* where the vdso was then */
 	struct buf runs;	  /* source: pages to be sent this round */
 	struct buf guard_runs;	  /* pairs */
 	struct buf policies;	  /* NUMA policies of areas: mem_policy.c */

@@ -106,10 +106,24 @@ void huge_keep(struct task *t)
 {
 	struct huge_area *old = t->huge;
 	size_t nold = t->nhuge;
+	uint64_t vdso = 0;
 
 	t->huge = NULL;
 	t->nhuge = 0;
-	for (size_t i = 0; i < t->vmas.n && t->has_huge; i++) {
+	if (!t->has_huge)
+		return;
+	for (size_t i = 0; i < t->vmas.n; i++)
+		if (t->vmas.v[i].kind == VMA_VDSO || t->vmas.v[i].kind == VMA_VVAR ||
+		    t->vmas.v[i].kind == VMA_VVAR_VCLOCK)
+			vdso = vdso * 31 + t->vmas.v[i].start;
+	/* Another program: the destination begins anew with an empty memory. */
+	if (vdso != t->huge_vdso) {
+		forget(old, nold);
+		old = NULL;
+		nold = 0;
+	}
+	t->huge_vdso = vdso;
+	for (size_t i = 0; i < t->vmas.n; i++) {
 		const struct vma *v = &t->vmas.v[i];
 		struct huge_area *a;
 
