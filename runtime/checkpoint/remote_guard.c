@@ -50,11 +50,11 @@
 #define ERESTARTNOHAND	      514
 #define ERESTART_RESTARTBLOCK 516
 
-#define CODE_BYTES ((size_t)(guard_end - guard_code))
-#define DATA_AT	   ((size_t)(guard_data - guard_code))
+#define CODE_BYTES ((size_t)guard_offset[GUARD_END])
+#define DATA_AT	   guard_offset[GUARD_DATA]
+#define REST_AT	   guard_offset[GUARD_REST]
 /* In a scratch area: it is ours, and not memory that the program has mapped there since. */
 #define MARK_AT (REMOTE_AREA - 8)
-#define REST_AT ((size_t)(guard_rest - guard_code))
 
 struct guard {
 	uint64_t at;	   /* where the code is in the task; 0: not yet */
@@ -389,7 +389,7 @@ int guard_call(struct thread *th, long nr, const unsigned long a[6])
 		if (guard_call(th, SYS_munmap, (const unsigned long[6]){ left, REMOTE_AREA }) == 0)
 			thread_settle(th);
 	}
-	regs.rip = g->at + (size_t)(guard_one - guard_code);
+	regs.rip = g->at + guard_offset[GUARD_ONE];
 	regs.rax = (unsigned long)nr;
 	regs.rdi = a[0];
 	regs.rsi = a[1];

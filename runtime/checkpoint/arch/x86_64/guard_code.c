@@ -51,7 +51,7 @@ _Static_assert(offsetof(struct guard_data, rip_eintr) == RIP_EINTR, "rip_eintr")
 __asm__(
 	".pushsection .rodata\n"
 	".balign 8\n"
-	".globl guard_code, guard_one, guard_rest, guard_data, guard_end\n"
+	".globl guard_code, guard_offset\n"
 	"guard_code:\n"
 	"\tmov (%rbx), %rax\n"
 	"\tmov 8(%rbx), %rdi\n"
@@ -142,6 +142,10 @@ __asm__(
 	"guard_data:\n"
 	".fill 224, 1, 0\n"
 	"guard_end:\n"
+	".balign 8\n"
+	"guard_offset:\n"
+	".quad guard_one - guard_code, guard_rest - guard_code\n"
+	".quad guard_data - guard_code, guard_end - guard_code\n"
 	".popsection\n");
 /* clang-format on */
 

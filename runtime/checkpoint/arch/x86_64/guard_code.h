@@ -37,6 +37,9 @@ struct guard_data {
 	uint64_t rax_eintr, rip_eintr; /* where one has */
 };
 
-extern const uint8_t guard_code[], guard_one[], guard_rest[], guard_data[], guard_end[];
+extern const uint8_t guard_code[];
+/* Where things are in it; GUARD_END: how long it is. */
+enum guard_place { GUARD_ONE, GUARD_REST, GUARD_DATA, GUARD_END };
+extern const uint64_t guard_offset[4];
 
 #endif
