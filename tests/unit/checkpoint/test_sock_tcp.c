@@ -522,25 +522,30 @@ static void test_socket_bound_to_a_device(void **state)
 /* A read ends at the mark; behind it lie the urgent byte and the rest. */
 static void test_urgent_data_keeps_its_place(void **state)
 {
-	char buf[100], byte = 0;
+	char buf[100] = "", byte = 0;
 	struct conn c;
-	int l, at = 0;
+	int l, at = 0, before;
 
 	(void)state;
 	for (int taken = 0; taken < 2; taken++) {
 		open_one(&c, &l);
-		assert_int_equal(send(c.peer, "before", 6, 0), 6);
+		/* since Linux 6.10 it can be looked behind what comes before the mark */
+		before = sock_opt_set(c.own, SOL_SOCKET, SO_PEEK_OFF, -1) == 0 ? 6 : 0;
+		if (before)
+			assert_int_equal(send(c.peer, "before", 6, 0), 6);
 		assert_int_equal(send(c.peer, "!", 1, MSG_OOB), 1);
 		assert_int_equal(send(c.peer, "after", 5, 0), 5);
 		sock_opt_set(c.own, SOL_SOCKET, SO_OOBINLINE, 1);
-		for (int i = 0; i < 10000 && sock_int(c.own, SIOCINQ) < 12; i++)
+		for (int i = 0; i < 10000 && sock_int(c.own, SIOCINQ) < before + 6; i++)
 			usleep(1000);
 		sock_opt_set(c.own, SOL_SOCKET, SO_OOBINLINE, 0);
 		if (taken)
 			assert_int_equal(recv(c.own, &byte, 1, MSG_OOB), 1);
 		net_move((int *const[]){ &c.own, &l }, 2);
-		assert_int_equal(recv(c.own, buf, sizeof(buf), MSG_DONTWAIT), 6);
-		assert_memory_equal(buf, "before", 6);
+		if (before) {
+			assert_int_equal(recv(c.own, buf, sizeof(buf), MSG_DONTWAIT), 6);
+			assert_memory_equal(buf, "before", 6);
+		}
 		assert_int_equal(ioctl(c.own, SIOCATMARK, &at), 0);
 		assert_int_equal(at, 1);
 		assert_int_equal(recv(c.own, &byte, 1, MSG_OOB), taken ? -1 : 1);
