@@ -23,6 +23,7 @@
 #include "runtime/checkpoint/core.h"
 #include "runtime/checkpoint/mem_huge.h"
 #include "runtime/checkpoint/mem_policy.h"
+#include "runtime/checkpoint/remote_list.h"
 #include "runtime/checkpoint/yield.h"
 
 #ifndef MADV_WIPEONFORK
@@ -284,16 +285,8 @@ static struct vma from_message(const Ck__Vma *m)
 			     .path = m->path && m->path[0] ? str_dup(m->path) : NULL };
 }
 
-/* Takes away [start, end): unmapped, and forgotten. */
-static int unmap(struct task *t, uint64_t start, uint64_t end, struct error *err)
-{
-	long n = remote_syscall(t, SYS_munmap, start, end - start, 0, 0, 0, 0);
-
-	return n < 0 ? fail(t, n, err, "unmapping memory", start) : 0;
-}
-
 /* What of the old layout the new one does not keep. Both are in the order of addresses. */
-static int unmap_old(struct task *t, const struct vmas *old, const struct vmas *new_,
+static int unmap_old(struct remote_list *calls, const struct vmas *old, const struct vmas *new_,
 		     struct error *err)
 {
 	size_t j = 0;
@@ -318,25 +311,26 @@ static int unmap_old(struct task *t, const struct vmas *old, const struct vmas *
 				stop = new_->v[j].end < stop ? new_->v[j].end : stop;
 			}
 			if (!keep) {
-				r = unmap(t, at, stop, err);
+				r = remote_list_add(calls, "unmapping memory", SYS_munmap, at,
+						    stop - at, 0, 0, err);
 				if (r < 0)
 					return r;
 			}
 			at = stop;
 		}
 	}
-	return 0;
+	return remote_list_end(calls, err);
 }
 
-static int map_new(struct restore *r, struct task *t, const struct vmas *old, struct vmas *new_,
-		   struct error *err)
+static int map_new(struct restore *r, struct remote_list *calls, const struct vmas *old,
+		   struct vmas *new_, struct error *err)
 {
 	size_t j = 0;
 
 	for (size_t i = 0; i < new_->n; i++) {
 		struct vma *n = &new_->v[i];
 		uint64_t at = n->start;
-		int e;
+		int e = 0;
 
 		if (is_special(n))
 			continue;
@@ -354,25 +348,25 @@ static int map_new(struct restore *r, struct task *t, const struct vmas *old, st
 			}
 			if (o && same_thing(o, n)) {
 				n->pending |= o->pending;
-				if (huge_prot(o) != huge_prot(n)) {
-					long p = remote_syscall(t, SYS_mprotect, at, stop - at,
-								huge_prot(n), 0, 0, 0);
-
-					if (p < 0)
-						return fail(t, p, err, "protecting memory", at);
-				}
+				if (huge_prot(o) != huge_prot(n))
+					e = remote_list_add(calls, "protecting memory",
+							    SYS_mprotect, at, stop - at,
+							    huge_prot(n), 0, err);
+			} else if (n->kind == VMA_ANON && !huge_bytes(n)) {
+				e = remote_list_add(calls, "mapping memory", SYS_mmap, at,
+						    stop - at, n->prot, n->flags | MAP_FIXED, err);
 			} else {
 				bool pending = n->pending;
 
-				e = map(r, t, n, at, stop, err);
-				if (e < 0)
-					return e;
+				e = map(r, calls->t, n, at, stop, err);
 				n->pending |= pending;
 			}
+			if (e < 0)
+				return e;
 			at = stop;
 		}
 	}
-	return 0;
+	return remote_list_end(calls, err);
 }
 
 /* The scratch area must not lie where the target has memory. */
@@ -415,6 +409,7 @@ static bool is_new_program(const struct task *t, const Ck__Layout *l)
 int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 {
 	struct task *t = tasks_by_vpid(&r->tasks, (pid_t)l->vpid);
+	struct remote_list calls;
 	struct vmas new_ = { 0 };
 	int e;
 
@@ -443,9 +438,10 @@ int restore_layout(struct restore *r, const Ck__Layout *l, struct error *err)
 		vmas_free(&new_);
 		return error_set(err, ENOMEM, "no scratch memory in process %d", t->vpid);
 	}
-	e = unmap_old(t, &t->vmas, &new_, err);
+	remote_list_begin(&calls, t);
+	e = unmap_old(&calls, &t->vmas, &new_, err);
 	if (e == 0)
-		e = map_new(r, t, &t->vmas, &new_, err);
+		e = map_new(r, &calls, &t->vmas, &new_, err);
 	if (e == 0)
 		policy_restore(t, l);
 	vmas_free(&t->vmas);
@@ -644,49 +640,46 @@ static const struct {
 	{ ADVICE_RANDOM, MADV_RANDOM },	      { ADVICE_SEQUENTIAL, MADV_SEQUENTIAL },
 };
 
+/* madvise(2) and mlock2(2) of one area. */
+static int advise(struct remote_list *calls, const struct vma *v, struct error *err)
+{
+	uint64_t len = v->end - v->start;
+	int r = 0;
+
+	/* System V memory has DONTEXPAND set by itself; nothing to do for `dd`. */
+	for (size_t a = 0; a < sizeof(advices) / sizeof(advices[0]) && r == 0; a++)
+		if (v->advice & advices[a].advice)
+			r = remote_list_add(calls, NULL, SYS_madvise, v->start, len,
+					    (uint64_t)advices[a].madv, 0, err);
+	if (r == 0 && (v->advice & ADVICE_LOCKED))
+		r = remote_list_add(calls, "locking memory", SYS_mlock2, v->start, len,
+				    v->advice & ADVICE_LOCKONFAULT ? 1 : 0, 0, err);
+	return r;
+}
+
 int restore_memory_finish(struct restore *r, struct task *t, struct error *err)
 {
+	struct remote_list calls;
+	int e = 0;
+
 	(void)r;
-	for (size_t i = 0; i < t->vmas.n; i++) {
+	remote_list_begin(&calls, t);
+	for (size_t i = 0; i < t->vmas.n && e == 0; i++) {
 		const struct vma *v = &t->vmas.v[i];
-		uint32_t advice = v->advice;
 
-		if (is_special(v) || (advice & ADVICE_DROPPABLE))
+		if (is_special(v) || (v->advice & ADVICE_DROPPABLE))
 			continue;
-		if (huge_bytes(v)) {
-			int e = huge_protect(t, v, err);
-
-			if (e < 0)
-				return e;
-		}
-		/* System V memory has DONTEXPAND set by itself; nothing to do for `dd`. */
-		for (size_t a = 0; a < sizeof(advices) / sizeof(advices[0]); a++)
-			if (advice & advices[a].advice)
-				remote_syscall(t, SYS_madvise, v->start, v->end - v->start,
-					       (unsigned long)advices[a].madv, 0, 0, 0);
-		if (advice & ADVICE_LOCKED) {
-			long n = remote_syscall(t, SYS_mlock2, v->start, v->end - v->start,
-						advice & ADVICE_LOCKONFAULT ? 1 : 0, 0, 0, 0);
-
-			if (n < 0)
-				return fail(t, n, err, "locking memory", v->start);
-		}
+		if (huge_bytes(v))
+			e = huge_protect(t, v, err);
+		if (e == 0)
+			e = advise(&calls, v, err);
 	}
-	for (size_t i = 0; i + 1 < t->nguards; i += 2) {
-		long n = remote_syscall(t, SYS_madvise, t->guards[i],
-					t->guards[i + 1] - t->guards[i], MADV_GUARD_INSTALL_, 0, 0,
-					0);
-
-		if (n < 0)
-			return fail(t, n, err, "setting guard pages", t->guards[i]);
-	}
-	for (size_t i = 0; i < t->vmas.n; i++)
-		if (t->vmas.v[i].advice & ADVICE_SEALED) {
-			long n = remote_syscall(t, SYS_mseal, t->vmas.v[i].start,
-						t->vmas.v[i].end - t->vmas.v[i].start, 0, 0, 0, 0);
-
-			if (n < 0)
-				return fail(t, n, err, "sealing memory", t->vmas.v[i].start);
-		}
-	return 0;
+	for (size_t i = 0; i + 1 < t->nguards && e == 0; i += 2)
+		e = remote_list_add(&calls, "setting guard pages", SYS_madvise, t->guards[i],
+				    t->guards[i + 1] - t->guards[i], MADV_GUARD_INSTALL_, 0, err);
+	for (size_t i = 0; i < t->vmas.n && e == 0; i++)
+		if (t->vmas.v[i].advice & ADVICE_SEALED)
+			e = remote_list_add(&calls, "sealing memory", SYS_mseal, t->vmas.v[i].start,
+					    t->vmas.v[i].end - t->vmas.v[i].start, 0, 0, err);
+	return e == 0 ? remote_list_end(&calls, err) : e;
 }
