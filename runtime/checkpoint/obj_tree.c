@@ -83,8 +83,7 @@ static int tree_find_tmpfs(struct dump *d, struct error *err)
 	if (!init)
 		return 0;
 	path = str_format("/proc/%d/mountinfo", task_pid(init));
-	if (file_read(path, 64 << 20, &inside, NULL, err) < 0 ||
-	    file_read("/proc/self/mountinfo", 64 << 20, &host, NULL, err) < 0)
+	if (file_read(path, 64 << 20, &inside, NULL, err) < 0)
 		return error_wrap(err, "listing the container's mounts");
 	for (char *line = strtok_r(inside, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		char dev[32], root[4096], point[4096], type[64];
@@ -99,7 +98,12 @@ static int tree_find_tmpfs(struct dump *d, struct error *err)
 		unescape(point);
 		if (strcmp(type, "tmpfs") != 0 || strcmp(root, "/") != 0 ||
 		    strcmp(point, "/") == 0 || str_starts(point, "/proc/") ||
-		    str_starts(point, "/sys/") || tree_known(point) || has_device(host, dev))
+		    str_starts(point, "/sys/") || tree_known(point))
+			continue;
+		/* The host's list is long, and all are known when the tasks stand still. */
+		if (!host && file_read("/proc/self/mountinfo", 64 << 20, &host, NULL, err) < 0)
+			return error_wrap(err, "listing the host's mounts");
+		if (has_device(host, dev))
 			continue;
 		fd = obj_open_in_root(dump_root_fd(d), point, O_PATH | O_DIRECTORY, 0, 0);
 		/* another mount may cover this one */
