@@ -19,20 +19,15 @@
  * What comes between is given up when the document stops naming the migration (the source
  * has undone it) or this daemon restarts without the document naming this host.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/rcu.h"
 #include "fabric/migrate.h"
-
-#define LOG_TAIL_MAX (8u << 20) /* of a container's log; what is older stays behind */
 
 struct incoming {
 	struct incoming *next;
@@ -50,54 +45,6 @@ struct incoming {
 	bool ending;	  /* somebody is taking it down */
 	int users;	  /* RPC handlers that work on it */
 };
-
-/* --- clocks ------------------------------------------------------------------------- */
-
-void fabric_clock_offsets(int64_t *mono, int64_t *boot)
-{
-	CLEANUP_FREE char *text = NULL;
-	char name[32];
-	long long s, ns;
-	int n;
-
-	*mono = *boot = 0;
-	if (file_read("/proc/self/timens_offsets", 4096, &text, NULL, NULL) < 0)
-		return;
-	for (char *p = text; sscanf(p, "%31s %lld %lld%n", name, &s, &ns, &n) == 3; p += n) {
-		if (!strcmp(name, "monotonic"))
-			*mono = s * 1000000000ll + ns;
-		else if (!strcmp(name, "boottime"))
-			*boot = s * 1000000000ll + ns;
-	}
-}
-
-void fabric_clock_read(struct fabric_clock *c)
-{
-	int64_t mono, boot;
-	struct timespec b;
-
-	fabric_clock_offsets(&mono, &boot);
-	c->real_ns = clock_real_ns();
-	c->mono_ns = clock_mono_ns() - mono;
-	clock_gettime(CLOCK_BOOTTIME, &b);
-	c->boot_ns = (int64_t)b.tv_sec * 1000000000 + b.tv_nsec - boot;
-}
-
-struct container_time_offsets migrate_offsets(const json_t *clocks)
-{
-	struct fabric_clock here;
-	int64_t passed;
-
-	fabric_clock_read(&here);
-	passed = here.real_ns - json_int(clocks, "real_ns", here.real_ns);
-	if (passed < 0)
-		passed = 0; /* the wall clocks differ: time must not go back */
-	return (struct container_time_offsets){
-		.set = true,
-		.mono_ns = json_int(clocks, "mono_ns", 0) + passed - here.mono_ns,
-		.boot_ns = json_int(clocks, "boot_ns", 0) + passed - here.boot_ns,
-	};
-}
 
 /* --- the list ----------------------------------------------------------------------- */
 
@@ -646,26 +593,38 @@ int migrate_swap(struct fabric *f, const char *container, const char *from, cons
 }
 
 /* After the swap: everything here is tried to the end; what fails is logged. */
-void migrate_settle(struct fabric *f, const json_t *doc)
+static void settle_volumes(struct fabric *f, const json_t *doc)
 {
-	const char *id = json_str(doc, "id", "");
-	struct error err = { 0 };
 	json_t *v;
 	size_t i;
 
-	if (container_adopt(f->containers, id, &err) < 0)
-		log_error("container %.12s: %s", id, err.msg);
 	json_array_foreach (json_object_get(doc, "volumes"), i, v) {
-		error_clear(&err);
+		struct error err = { 0 };
+
 		if (volume_settle(f->volumes, json_str(v, "name", ""), &err) < 0)
 			log_error("volume %s: %s", json_str(v, "name", ""), err.msg);
 	}
+}
+
+static void settle_rest(struct fabric *f, const json_t *doc)
+{
+	const char *id = json_str(doc, "id", "");
+	struct error err = { 0 };
+
+	if (container_adopt(f->containers, id, &err) < 0)
+		log_error("container %.12s: %s", id, err.msg);
 	error_clear(&err);
 	if (container_publish(f, doc, &err) < 0)
 		log_error("container %.12s: %s", id, err.msg);
 	error_clear(&err);
 	if (container_state_save(f, id, "running", &err) < 0)
 		log_error("container %.12s: %s", id, err.msg);
+}
+
+void migrate_settle(struct fabric *f, const json_t *doc)
+{
+	settle_volumes(f, doc);
+	settle_rest(f, doc);
 }
 
 void migrate_roll_forward(struct fabric *f, const json_t *doc)
@@ -690,6 +649,14 @@ void migrate_roll_forward(struct fabric *f, const json_t *doc)
 	migrate_settle(f, doc);
 }
 
+static void *settle_thread(void *arg)
+{
+	const struct arm_job *job = arg;
+
+	settle_volumes(job->f, job->in->doc);
+	return NULL;
+}
+
 static int commit(struct fabric *f, struct incoming *in, struct rpc_request *req, json_t *params,
 		  json_t **result, struct error *err)
 {
@@ -697,11 +664,14 @@ static int commit(struct fabric *f, struct incoming *in, struct rpc_request *req
 	CLEANUP_JSON json_t *released = json_pack("{s:b}", "released", 1);
 	CLEANUP_JSON json_t *ran = NULL;
 	bool connected = json_array_size(json_object_get(in->doc, "endpoints")) > 0;
+	bool volumes = json_array_size(json_object_get(in->doc, "volumes")) > 0, settling;
+	struct arm_job job = { f, in };
 	struct error why = { 0 };
+	pthread_t thread;
 	int64_t t0 = clock_mono_ns(), t1, t2, t3, run_ns;
 	int r, nice;
 
-	if (json_array_size(json_object_get(in->doc, "volumes")) && !in->claimed)
+	if (volumes && !in->claimed)
 		return error_set(err, EPROTO, "a commit before the volumes' locks changed hands");
 	nice = thread_hurry();
 	if (connected && json_object_get(params, "flows"))
@@ -720,6 +690,8 @@ static int commit(struct fabric *f, struct incoming *in, struct rpc_request *req
 	in->committed = true;
 	migrate_hold_point(f, "SWAPPED");
 	t2 = clock_mono_ns();
+	/* The first thing that is written durably waits for it. */
+	settling = volumes && pthread_create(&thread, NULL, settle_thread, &job) == 0;
 	/* It may end the moment it runs; migrate_settle() tells what fails here. */
 	container_adopt_begin(f->containers, in->container, NULL);
 	if (engine_call(in->engine, "run", NULL, &ran, &why) < 0)
@@ -737,7 +709,11 @@ static int commit(struct fabric *f, struct incoming *in, struct rpc_request *req
 	t3 = clock_mono_ns();
 	rpc_progress(req, released);
 	thread_calm(nice);
-	migrate_settle(f, in->doc);
+	if (settling)
+		pthread_join(thread, NULL);
+	else
+		settle_volumes(f, in->doc);
+	settle_rest(f, in->doc);
 	*result = json_pack("{s:I, s:I, s:I, s:b, s:O*}", "restore_ns",
 			    (json_int_t)(t1 - t0 + run_ns), "commit_ns", (json_int_t)(t2 - t1),
 			    "release_ns", (json_int_t)(t3 - t2 - run_ns), "verified",
@@ -786,31 +762,6 @@ static int rpc_abort(void *ctx, struct rpc_request *req, json_t *params, json_t 
 	else if (in)
 		abort_incoming(f, in, 1);
 	return 0;
-}
-
-/* --- logs --------------------------------------------------------------------------- */
-
-void migrate_log_tail(struct migration *m, json_t *params)
-{
-	const char *path = json_str(m->live, "LogPath", "");
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CLEANUP_FREE char *text = NULL;
-	struct stat st;
-	off_t from;
-	size_t n;
-	bool cut;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= m->log_sent)
-		return;
-	from = st.st_size - m->log_sent > LOG_TAIL_MAX ? st.st_size - LOG_TAIL_MAX : m->log_sent;
-	n = (size_t)(st.st_size - from);
-	cut = from > m->log_sent;
-	text = mem_zalloc(n + 1);
-	if (lseek(fd, from, SEEK_SET) < 0 || fd_read_all(fd, text, n) < 0)
-		return;
-	/* Whole lines only: a line that was cut at the front is left out. */
-	json_set_str(params, "log", cut && strchr(text, '\n') ? strchr(text, '\n') + 1 : text);
-	m->log_sent = st.st_size;
 }
 
 const struct rpc_method migrate_methods[] = {
