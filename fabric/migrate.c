@@ -313,17 +313,6 @@ static json_t *trees(struct migration *m)
 	return list;
 }
 
-static void sync_volumes(struct migration *m)
-{
-	struct error err = { 0 };
-	json_t *v;
-	size_t i;
-
-	json_array_foreach (json_object_get(m->doc, "volumes"), i, v)
-		if (volume_sync(m->f->volumes, json_str(v, "name", ""), &err) < 0)
-			log_warn("migration %s: %s", m->id, err.msg);
-}
-
 int migration_precopy(struct migration *m, struct error *err)
 {
 	const struct fabric_migrate_options *o = &m->options;
@@ -340,19 +329,19 @@ int migration_precopy(struct migration *m, struct error *err)
 
 	if (o->tracker[0])
 		json_set_str(args, "tracker", o->tracker);
-	sync_volumes(m);
+	migration_keep_synced(m);
 	m->engine->control.on_event = on_engine_event;
 	m->engine->control.ctx = m;
 	m->precopy_ns = clock_mono_ns();
 	r = engine_call(m->engine, "precopy", args, &answer, err);
 	m->precopy_ns = clock_mono_ns() - m->precopy_ns;
 	m->engine->control.on_event = NULL;
+	migration_synced(m);
 	if (r < 0)
 		return r;
 	m->rounds = json_int(answer, "rounds", 0);
 	m->bytes = json_int(answer, "bytes", 0);
 	m->postcopy = json_bool(answer, "postcopy", false);
-	sync_volumes(m);
 	return 0;
 }
 

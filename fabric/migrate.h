@@ -30,6 +30,7 @@ struct migration {
 	json_t *others; /* hosts that are told of the move */
 	pthread_t warm, repoint;
 	bool warming, repointing; /* these threads are to be joined */
+	struct syncing *syncing;
 	struct fabric_migrate_options options;
 	fabric_progress *progress;
 	void *ctx;
@@ -79,6 +80,14 @@ int migration_precopy(struct migration *m, struct error *err);
 
 /* Packets turned, tasks frozen, volumes and the rest of the state at B. */
 int migration_blackout(struct migration *m, struct error *err);
+
+/*
+ * Volumes are written back, at once and then again and again until migration_synced(): a
+ * blackout has the less to write. Not once more at the end: programs that wait for their own
+ * fsync() would do so for that long, and then for the blackout.
+ */
+void migration_keep_synced(struct migration *m);
+void migration_synced(struct migration *m);
 
 /* Begins to make ready what a blackout would have to wait for: connections, whom to tell. */
 void migration_warm(struct migration *m);

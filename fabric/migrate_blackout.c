@@ -14,9 +14,12 @@
  */
 #include "fabric/migrate.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 
 #define STEP_TIMEOUT_NS 10000000000ll
 #define HOLD_TIMEOUT_NS 5000000000ll /* the tasks stand still already */
@@ -52,6 +55,87 @@ void migration_warmed(struct migration *m)
 	if (m->warming)
 		pthread_join(m->warm, NULL);
 	m->warming = false;
+}
+
+/* --- volumes, before it ------------------------------------------------------------- */
+
+#define SYNC_PAUSE_NS 200000000ll
+
+struct syncing {
+	struct migration *m;
+	pthread_t thread;
+	pthread_mutex_t lock; /* end */
+	pthread_cond_t wake;
+	bool end;
+};
+
+static void sync_volumes(struct migration *m)
+{
+	struct error err = { 0 };
+	json_t *v;
+	size_t i;
+
+	json_array_foreach (json_object_get(m->doc, "volumes"), i, v)
+		if (volume_sync(m->f->volumes, json_str(v, "name", ""), &err) < 0)
+			log_warn("migration %s: %s", m->id, err.msg);
+}
+
+/* False: it is to end. */
+static bool sync_pause(struct syncing *s)
+{
+	int64_t until = clock_real_ns() + SYNC_PAUSE_NS;
+	struct timespec ts = { until / 1000000000, until % 1000000000 };
+	bool end;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->end && pthread_cond_timedwait(&s->wake, &s->lock, &ts) == 0)
+		;
+	end = s->end;
+	pthread_mutex_unlock(&s->lock);
+	return !end;
+}
+
+static void *sync_thread(void *arg)
+{
+	struct syncing *s = arg;
+
+	while (sync_pause(s))
+		sync_volumes(s->m);
+	return NULL;
+}
+
+void migration_keep_synced(struct migration *m)
+{
+	struct syncing *s;
+
+	if (!json_array_size(json_object_get(m->doc, "volumes")))
+		return;
+	sync_volumes(m);
+	s = mem_zalloc(sizeof(*s));
+	s->m = m;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->wake, NULL);
+	if (pthread_create(&s->thread, NULL, sync_thread, s) == 0)
+		m->syncing = s;
+	else
+		free(s);
+}
+
+void migration_synced(struct migration *m)
+{
+	struct syncing *s = m->syncing;
+
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->end = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->thread, NULL);
+	pthread_cond_destroy(&s->wake);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	m->syncing = NULL;
 }
 
 /* --- volumes ------------------------------------------------------------------------ */

@@ -82,7 +82,7 @@ for set in $SETS; do
 		sleep 2
 		moves redis load_gap "$TMP/redis.load" "tests/load redis $ip"
 		where redis
-		row "redis 1 GiB, 5,000 writes/s: longest silence" "$TMP/redis.ms" 100
+		row "redis 1 GiB, 5,000 writes/s: longest silence" "$TMP/redis.ms" 50
 		;;
 	postgres)
 		on a ferry run -d --name pg -v pgdata:/var/lib/postgresql postgres:15 >&2
@@ -94,7 +94,7 @@ for set in $SETS; do
 		sleep 3
 		moves pg pg_gap
 		where pg
-		row "postgres, 8 clients: longest silence" "$TMP/pg.ms" 150
+		row "postgres, 8 clients: longest silence" "$TMP/pg.ms" 80
 		;;
 	nginx)
 		on a ferry run -d --name web nginx:latest >&2
