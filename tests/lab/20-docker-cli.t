@@ -201,10 +201,10 @@ like "$(d system df)" '^Images +2' "system df"
 ok "system df -v" d system df -v
 ok "image prune" d image prune -f
 ok "plugin ls" d plugin ls
-refused "cp says why not" "not built yet" d cp nosuch:/etc/passwd -
+refused "cp of no container" "No such container" d cp nosuch:/etc/passwd -
 refused "push says why not" "registry" d push busybox
 refused "search says why not" "registry" d search redis
-refused "commit says why not" "not built yet" d commit nosuch
+refused "commit of no container" "No such container" d commit nosuch
 refused "swarm init says why not" "ferry cluster init" d swarm init
 refused "rmi of an image in use" "container.*uses" sh -c "'$LAB_DIR/lab' --name '$FERRY_LAB' exec a docker create --name user busybox true >/dev/null && '$LAB_DIR/lab' --name '$FERRY_LAB' exec a docker rmi busybox"
 ok "rm" d rm user

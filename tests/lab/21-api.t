@@ -30,7 +30,7 @@ answers 400 'client version 1.48 is too new. Maximum supported API version is 1.
 answers 400 'client version 1.23 is too old. Minimum supported API version is 1.24' "too old" GET /v1.23/info
 answers 404 '"page not found"' "no such page" GET /v1.47/nosuch
 answers 404 '"page not found"' "no such method" PATCH /containers/json
-answers 501 'not built yet' "what is not built says so" POST /v1.47/commit
+answers 501 'not built into ferry' "what is not built says so" POST /v1.47/build
 
 # --- bad input --------------------------------------------------------------------------------------------------
 answers 400 'invalid JSON' "malformed JSON" POST /containers/create "${J[@]}" -d '{"Image":'
