@@ -222,8 +222,14 @@ static void *lane_thread(void *arg)
 	struct lane *lane = arg;
 	struct error err = { 0 };
 
-	if (!come(lane))
+	if (!come(lane)) {
+		/* Where nobody listens no better one can follow. */
+		if (lane->all->listen_fd < 0) {
+			error_set(&err, EACCES, "a further connection is not this migration's");
+			fail(lane->all, &err);
+		}
 		return NULL;
+	}
 	while (serve(lane, &err) == 0)
 		;
 	error_wrap(&err, "further connection");

@@ -110,6 +110,7 @@ static void test_names_with_digests_are_taken_apart(void **state)
 	assert_string_equal(ref.host, "docker.io");
 	assert_string_equal(ref.path, "library/redis");
 	assert_null(ref.tag);
+	image_ref_free(&ref);
 	assert_int_equal(image_ref_parse("redis@sha512:" HEX, &ref, &err), -EINVAL);
 	assert_null(ref.host);
 	assert_int_equal(image_ref_normalize("redis@sha256:" HEX, &whole, &err), -EINVAL);
