@@ -38,7 +38,9 @@
 /* Of as many chunks (2 MiB each, and half of the set is free) a thread looks for tables. */
 #define CHUNKS 512
 /* Ranges that are no farther apart are asked about together. */
-#define NEAR	(16 * PAGE)
+#define NEAR (16 * PAGE)
+/* A range of that size is asked about as it is: it may be terabytes without a page. */
+#define BIG	(32ul << 20)
 #define THREADS 3
 
 /* Step 2 of a range of addresses, or a look at the tables of some of what was sent. */
@@ -273,12 +275,45 @@ static struct last_task *task_of(struct last_look *l, const struct task *t)
 	return NULL;
 }
 
+/* The bits of [start, end) in the chunk at addr. */
+static void bits_of(uint64_t addr, uint64_t start, uint64_t end, uint64_t bits[8])
+{
+	uint64_t from = start > addr ? (start - addr) / PAGE : 0;
+	uint64_t to = end < addr + CHUNK_BYTES ? (end - addr) / PAGE : 512;
+
+	for (uint64_t i = 0; i < 8; i++) {
+		uint64_t lo = from > i * 64 ? from - i * 64 : 0;
+		uint64_t hi = to > i * 64 ? to - i * 64 : 0;
+
+		bits[i] = lo >= 64 || !hi
+				  ? 0
+				  : (hi >= 64 ? ~0ull : (1ull << hi) - 1) & ~((1ull << lo) - 1);
+	}
+}
+
+/* What of a range was sent, into `asked`. */
+static void note_asked(const struct task *t, uint64_t start, uint64_t end, struct pageset *asked)
+{
+	for (size_t i = 0; i < t->sent.cap; i++) {
+		uint64_t addr = t->sent.c[i].addr, bits[8];
+
+		if (addr == NO_CHUNK || addr + CHUNK_BYTES <= start || addr >= end)
+			continue;
+		bits_of(addr, start, end, bits);
+		pageset_add(asked, addr, bits);
+	}
+}
+
 /*
- * Step 2's ranges into `set`. The slices were cut by an older map: where other areas are left
+ * Step 2's ranges into `set`; big ones are asked about at once, and what was sent of them is
+ * noted in `asked`. The slices were cut by an older map: where other areas are left
  * aside now, something that was left out may be private memory that has grown.
  */
-static int written(struct last_look *l, struct last_task *t, struct pageset *set)
+static int written(struct last_look *l, struct last_task *t, struct pageset *set,
+		   struct pageset *asked, track_fn *fn, void *ctx)
 {
+	int r = 0;
+
 	struct buf aside = { 0 };
 	bool same;
 
@@ -298,26 +333,17 @@ static int written(struct last_look *l, struct last_task *t, struct pageset *set
 
 		if (s->r < 0)
 			return s->r;
-		for (size_t k = 0; k < s->found.len / sizeof(*p); k += 2)
-			pageset_set(set, p[k], (p[k + 1] - p[k]) / PAGE, true);
+		for (size_t k = 0; k < s->found.len / sizeof(*p) && r == 0; k += 2) {
+			if (p[k + 1] - p[k] < BIG) {
+				pageset_set(set, p[k], (p[k + 1] - p[k]) / PAGE, true);
+				continue;
+			}
+			note_asked(t->task, p[k], p[k + 1], asked);
+			r = t->task->tracker->ops->scan_watched(t->task, p[k], p[k + 1], false, fn,
+								ctx);
+		}
 	}
-	return 0;
-}
-
-/* The bits of [start, end) in the chunk at addr. */
-static void bits_of(uint64_t addr, uint64_t start, uint64_t end, uint64_t bits[8])
-{
-	uint64_t from = start > addr ? (start - addr) / PAGE : 0;
-	uint64_t to = end < addr + CHUNK_BYTES ? (end - addr) / PAGE : 512;
-
-	for (uint64_t i = 0; i < 8; i++) {
-		uint64_t lo = from > i * 64 ? from - i * 64 : 0;
-		uint64_t hi = to > i * 64 ? to - i * 64 : 0;
-
-		bits[i] = lo >= 64 || !hi
-				  ? 0
-				  : (hi >= 64 ? ~0ull : (1ull << hi) - 1) & ~((1ull << lo) - 1);
-	}
+	return r;
 }
 
 /* Pages of `c` that lie in areas with pages of their own, of files only if `files`, and are
@@ -395,18 +421,18 @@ static bool is_there(int fd, uint64_t page)
 }
 
 /* Step 4 for one chunk of what was sent; `asked`: step 3 has told all about these. */
-static int still_there(struct last_task *l, size_t slot, const struct pageset *asked, track_fn *fn,
-		       void *ctx)
+static int still_there(struct last_task *l, size_t slot, const struct pageset *set,
+		       const struct pageset *asked, track_fn *fn, void *ctx)
 {
 	const struct chunk *c = &l->task->sent.c[slot];
-	const uint64_t *told = pageset_bits(asked, c->addr);
+	const uint64_t *told = pageset_bits(set, c->addr), *more = pageset_bits(asked, c->addr);
 	const uint64_t *here = pageset_bits(&l->task->here, c->addr);
 	uint64_t rest[8], first = 512, last = 0;
 	size_t v;
 
 	/* A chunk of huge pages is of nothing else, and was looked at in full. */
 	for (uint64_t i = 0; i < 8; i++) {
-		rest[i] = c->bits[i] & ~told[i] & ~here[i];
+		rest[i] = c->bits[i] & ~told[i] & ~more[i] & ~here[i];
 		if (!rest[i])
 			continue;
 		if (first == 512)
@@ -427,7 +453,7 @@ static int still_there(struct last_task *l, size_t slot, const struct pageset *a
 int last_look(struct dump *d, struct task *t, track_fn *fn, void *ctx)
 {
 	struct last_task *l = task_of(d->last, t);
-	struct pageset set = { 0 };
+	struct pageset set = { 0 }, asked = { 0 };
 	int r;
 
 	if (!l)
@@ -435,7 +461,7 @@ int last_look(struct dump *d, struct task *t, track_fn *fn, void *ctx)
 	r = space_scan(t, t->tracker->ops->scan_unwatched, LOOK_GUARDS | LOOK_HUGE | LOOK_BUT_HUGE,
 		       fn, ctx);
 	if (r == 0)
-		r = written(d->last, l, &set);
+		r = written(d->last, l, &set, &asked, fn, ctx);
 	for (size_t i = 0; i < t->guarded.cap && r == 0; i++)
 		if (t->guarded.c[i].addr != NO_CHUNK)
 			pageset_add(&set, t->guarded.c[i].addr, t->guarded.c[i].bits);
@@ -446,7 +472,8 @@ int last_look(struct dump *d, struct task *t, track_fn *fn, void *ctx)
 		r = ask(t, &set, fn, ctx);
 	for (size_t i = 0; i < t->sent.cap && r == 0; i++)
 		if (t->sent.c[i].addr != NO_CHUNK)
-			r = still_there(l, i, &set, fn, ctx);
+			r = still_there(l, i, &set, &asked, fn, ctx);
 	pageset_free(&set);
+	pageset_free(&asked);
 	return r;
 }
