@@ -3,10 +3,8 @@
  * Files of containers, in and out, wherever in the cluster they are; and images made of
  * them. Between hosts the archives go as streams of the RPC.
  */
-#include <fcntl.h>
 #include <string.h>
 
-#include "base/fd.h"
 #include "fabric/internal.h"
 
 #define ASK_TIMEOUT_NS 10000000000ll
@@ -26,70 +24,26 @@ static int read_here(struct fabric *f, const char *id, enum what what, const cha
 
 /* --- what other hosts ask for ----------------------------------------------------------- */
 
-/* One end of a pipe served by a thread, so that files and RPC can both block. */
-struct pump {
+struct reading {
 	struct fabric *f;
-	struct rpc_stream *stream;
 	const char *id, *path;
 	enum what what;
-	int fd; /* the thread closes it */
-	int result;
-	struct error err;
 };
 
-static void *read_thread(void *arg)
+static int write_files(void *ctx, int fd, struct error *err)
 {
-	struct pump *p = arg;
+	const struct reading *g = ctx;
 
-	p->result = read_here(p->f, p->id, p->what, p->path, p->fd, &p->err);
-	close(p->fd);
-	return NULL;
-}
-
-static void *receive_thread(void *arg)
-{
-	struct pump *p = arg;
-
-	p->result = rpc_stream_receive_fd(p->stream, p->fd, NULL, &p->err);
-	close(p->fd);
-	return NULL;
-}
-
-/* A pipe whose writing end `run` serves in a thread; *rd is ours. */
-static int pump_start(struct pump *p, void *(*run)(void *), pthread_t *thread, int *rd,
-		      struct error *err)
-{
-	int fds[2], r;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_sys(err, errno, "making a pipe");
-	p->fd = fds[1];
-	r = pthread_create(thread, NULL, run, p);
-	if (r) {
-		close(fds[0]);
-		close(fds[1]);
-		return error_sys(err, r, "starting a thread");
-	}
-	*rd = fds[0];
-	return 0;
-}
-
-static int pump_end(struct pump *p, pthread_t thread, int rd, int r, struct error *err)
-{
-	close(rd); /* one that still writes gets EPIPE */
-	pthread_join(thread, NULL);
-	if (r >= 0 && p->result < 0)
-		return error_set(err, -p->result, "%s", p->err.msg);
-	return r < 0 ? r : 0;
+	return read_here(g->f, g->id, g->what, g->path, fd, err);
 }
 
 static int rpc_read(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
 		    json_t **result, struct error *err)
 {
-	struct pump p = { .f = ctx, .path = json_str(params, "path", "") };
+	struct reading g = { .f = ctx, .path = json_str(params, "path", "") };
+	struct pump p = { .write = write_files, .ctx = &g };
 	const char *what = NULL;
-	pthread_t thread;
-	int rd = -1, r = json_want_str(params, "id", true, &p.id, err);
+	int rd, r = json_want_str(params, "id", true, &g.id, err);
 
 	(void)req;
 	(void)result;
@@ -97,31 +51,31 @@ static int rpc_read(void *ctx, struct rpc_request *req, json_t *params, struct r
 		r = json_want_str(params, "what", true, &what, err);
 	if (r < 0)
 		return r;
-	while (p.what < LAYER && strcmp(what_names[p.what], what))
-		p.what++;
-	r = pump_start(&p, read_thread, &thread, &rd, err);
+	while (g.what < LAYER && strcmp(what_names[g.what], what))
+		g.what++;
+	r = pump_start(&p, &rd, err);
 	if (r < 0)
 		return r;
-	r = rpc_stream_send_fd(stream, rd, NULL, err);
-	return pump_end(&p, thread, rd, r, err);
+	return pump_end(&p, rd, rpc_stream_send_fd(stream, rd, NULL, err), err);
 }
 
 static int rpc_write(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
 		     json_t **result, struct error *err)
 {
-	struct pump p = { .f = ctx, .stream = stream, .path = json_str(params, "path", "") };
-	pthread_t thread;
-	int rd = -1, r = json_want_str(params, "id", true, &p.id, err);
+	struct fabric *f = ctx;
+	struct pump p = { .write = pump_receive, .ctx = stream };
+	const char *id = NULL;
+	int rd, r = json_want_str(params, "id", true, &id, err);
 
 	(void)req;
 	(void)result;
 	if (!r)
-		r = pump_start(&p, receive_thread, &thread, &rd, err);
+		r = pump_start(&p, &rd, err);
 	if (r < 0)
 		return r;
-	r = container_archive_put(p.f->containers, p.id, p.path, rd,
+	r = container_archive_put(f->containers, id, json_str(params, "path", ""), rd,
 				  json_bool(params, "keep_kind", false), err);
-	return pump_end(&p, thread, rd, r, err);
+	return pump_end(&p, rd, r, err);
 }
 
 static int rpc_look(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
@@ -238,43 +192,31 @@ int fabric_container_changes(struct fabric *f, const char *ref, json_t **out, st
 
 /* --- images of containers ---------------------------------------------------------------- */
 
-struct layer_pump {
+struct layer_of {
 	struct fabric *f;
 	const char *ref;
-	int fd, result;
-	struct error err;
 };
 
-static void *layer_thread(void *arg)
+static int write_layer(void *ctx, int fd, struct error *err)
 {
-	struct layer_pump *p = arg;
+	const struct layer_of *y = ctx;
 
-	p->result = read_files(p->f, p->ref, LAYER, NULL, p->fd, &p->err);
-	close(p->fd);
-	return NULL;
+	return read_files(y->f, y->ref, LAYER, NULL, fd, err);
 }
 
 static int commit(struct fabric *f, const char *ref, const struct image_change *change, char **id,
 		  struct error *err)
 {
-	struct layer_pump p = { .f = f, .ref = ref };
-	pthread_t thread;
-	int fds[2], r;
+	struct layer_of y = { f, ref };
+	struct pump p = { .write = write_layer, .ctx = &y };
+	int rd, layer, r = pump_start(&p, &rd, err);
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_sys(err, errno, "making a pipe");
-	p.fd = fds[1];
-	r = pthread_create(&thread, NULL, layer_thread, &p);
-	if (r) {
-		close(fds[0]);
-		close(fds[1]);
-		return error_sys(err, r, "starting a thread");
-	}
-	r = image_commit(f->images, change, fds[0], id, err);
-	close(fds[0]);
-	pthread_join(thread, NULL);
+	if (r < 0)
+		return r;
+	r = image_commit(f->images, change, rd, id, err);
+	layer = pump_join(&p, rd);
 	/* A layer that broke off is no tar either, but the reason is better. */
-	return p.result < 0 && p.result != -EPIPE ? error_set(err, -p.result, "%s", p.err.msg) : r;
+	return layer < 0 && layer != -EPIPE ? error_set(err, -layer, "%s", p.err.msg) : r;
 }
 
 int fabric_container_commit(struct fabric *f, const char *ref, const struct fabric_commit *c,

@@ -101,53 +101,32 @@ static int rpc_get(void *ctx, struct rpc_request *req, json_t *params, json_t **
 	return r < 0 ? r : image_get(f->images, ref, result, err);
 }
 
-/* One end of a pipe served by a thread, so that image and RPC code can both block. */
-struct pump {
+struct saving {
 	struct fabric *f;
-	struct rpc_stream *stream;
 	const char *ref;
-	int fd; /* the thread closes it */
-	int result;
-	struct error err;
 };
 
-static void *save_thread(void *arg)
+static int save_image(void *ctx, int fd, struct error *err)
 {
-	struct pump *p = arg;
-	const char *refs[] = { p->ref };
+	const struct saving *s = ctx;
 
-	p->result = image_save(p->f->images, refs, 1, p->fd, &p->err);
-	close(p->fd);
-	return NULL;
+	return image_save(s->f->images, &s->ref, 1, fd, err);
 }
 
 static int rpc_save(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
 		    json_t **result, struct error *err)
 {
-	struct pump p = { .f = ctx };
-	CLEANUP_CLOSE int rd = -1;
-	pthread_t thread;
-	int fds[2], r = json_want_str(params, "ref", true, &p.ref, err);
+	struct saving s = { .f = ctx };
+	struct pump p = { .write = save_image, .ctx = &s };
+	int rd, r = json_want_str(params, "ref", true, &s.ref, err);
 
 	(void)req;
 	(void)result;
+	if (!r)
+		r = pump_start(&p, &rd, err);
 	if (r < 0)
 		return r;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_sys(err, errno, "making a pipe");
-	rd = fds[0];
-	p.fd = fds[1];
-	r = pthread_create(&thread, NULL, save_thread, &p);
-	if (r) {
-		close(fds[1]);
-		return error_sys(err, r, "starting a thread");
-	}
-	r = rpc_stream_send_fd(stream, rd, NULL, err);
-	close(TAKE_FD(rd));
-	pthread_join(thread, NULL);
-	if (r >= 0 && p.result < 0)
-		return error_set(err, -p.result, "%s", p.err.msg);
-	return r < 0 ? r : 0;
+	return pump_end(&p, rd, rpc_stream_send_fd(stream, rd, NULL, err), err);
 }
 
 const struct rpc_method image_methods[] = {
@@ -156,45 +135,26 @@ const struct rpc_method image_methods[] = {
 	{ NULL, NULL, NULL, 0 },
 };
 
-static void *receive_thread(void *arg)
-{
-	struct pump *p = arg;
-
-	p->result = rpc_stream_receive_fd(p->stream, p->fd, NULL, &p->err);
-	close(p->fd);
-	return NULL;
-}
-
 static int fetch_image(struct fabric *f, const char *host, const char *ref, struct error *err)
 {
 	CLEANUP_JSON json_t *params = json_pack("{s:s}", "ref", ref);
 	CLEANUP_JSON json_t *names = NULL;
-	CLEANUP_CLOSE int rd = -1;
-	struct pump p = { 0 };
-	pthread_t thread;
-	int fds[2], r = rpc_stream_open(f->client, host, "image.save", params, 0, &p.stream, err);
+	struct rpc_stream *stream;
+	struct pump p = { .write = pump_receive };
+	int rd, r = rpc_stream_open(f->client, host, "image.save", params, 0, &stream, err);
 
 	if (r < 0)
 		return r;
-	if (pipe2(fds, O_CLOEXEC) < 0) {
-		rpc_stream_close(p.stream);
-		return error_sys(err, errno, "making a pipe");
+	p.ctx = stream;
+	r = pump_start(&p, &rd, err);
+	if (!r) {
+		r = image_load(f->images, rd, &names, err);
+		pump_join(&p, rd);
 	}
-	rd = fds[0];
-	p.fd = fds[1];
-	r = pthread_create(&thread, NULL, receive_thread, &p);
-	if (r) {
-		close(fds[1]);
-		rpc_stream_close(p.stream);
-		return error_sys(err, r, "starting a thread");
-	}
-	r = image_load(f->images, rd, &names, err);
-	close(TAKE_FD(rd)); /* a receiver that still writes gets EPIPE */
-	pthread_join(thread, NULL);
 	if (r < 0)
-		rpc_stream_close(p.stream);
+		rpc_stream_close(stream);
 	else
-		r = rpc_stream_finish(p.stream, NULL, err);
+		r = rpc_stream_finish(stream, NULL, err);
 	return r < 0 ? error_wrap(err, "fetching image %s from host %s", ref, host) : 0;
 }
 

@@ -33,35 +33,32 @@ static bool stop(void *ctx)
 
 /* --- layers from other hosts ---------------------------------------------------------- */
 
-static int rpc_layer(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
-		     json_t **result, struct error *err)
+/* The layer that a request names: an fd, or -errno. */
+static int open_named(struct fabric *f, const json_t *params, struct error *err)
 {
-	struct fabric *f = ctx;
-	CLEANUP_CLOSE int fd = -1;
 	const char *diff = NULL;
 	int r = json_want_str(params, "diff", true, &diff, err);
 
+	return r < 0 ? r : image_layer_open(f->images, diff, err);
+}
+
+static int rpc_layer(void *ctx, struct rpc_request *req, json_t *params, struct rpc_stream *stream,
+		     json_t **result, struct error *err)
+{
+	CLEANUP_CLOSE int fd = open_named(ctx, params, err);
+
 	(void)req;
 	(void)result;
-	if (r < 0)
-		return r;
-	fd = image_layer_open(f->images, diff, err);
 	return fd < 0 ? fd : rpc_stream_send_fd(stream, fd, NULL, err);
 }
 
 static int rpc_has_layer(void *ctx, struct rpc_request *req, json_t *params, json_t **result,
 			 struct error *err)
 {
-	struct fabric *f = ctx;
-	CLEANUP_CLOSE int fd = -1;
-	const char *diff = NULL;
-	int r = json_want_str(params, "diff", true, &diff, err);
+	CLEANUP_CLOSE int fd = open_named(ctx, params, err);
 
 	(void)req;
 	(void)result;
-	if (r < 0)
-		return r;
-	fd = image_layer_open(f->images, diff, err);
 	return fd < 0 ? fd : 0;
 }
 

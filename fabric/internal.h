@@ -238,4 +238,27 @@ char *migrate_take_note(struct fabric *f, const char *container);
 /* A document changed: an incoming migration that it no longer names is given up. */
 void migrate_watch(struct fabric *f, const json_t *doc);
 
+/* --- pump.c ------------------------------------------------------------------------------ */
+
+/*
+ * A pipe whose writing end a thread serves, so that both sides can block. The caller sets
+ * `write` and `ctx`, and reads from *rd, which pump_join() or pump_end() closes: a writer
+ * that is still at it gets EPIPE.
+ */
+struct pump {
+	int (*write)(void *ctx, int fd, struct error *err);
+	void *ctx;
+	/* pump.c's own, and the outcome: */
+	int fd, result;
+	pthread_t thread;
+	struct error err;
+};
+int pump_start(struct pump *p, int *rd, struct error *err);
+/* For `write`: what comes by the RPC stream `ctx`. */
+int pump_receive(void *ctx, int fd, struct error *err);
+/* What the writer returned; its sentence is in p->err. */
+int pump_join(struct pump *p, int rd);
+/* The same where the reader's own result `r` (err is set) comes first. 0, or what failed. */
+int pump_end(struct pump *p, int rd, int r, struct error *err);
+
 #endif
