@@ -10,6 +10,7 @@
 #include <archive.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 
@@ -41,6 +42,10 @@ int tar_pack(int root, const char *path, const char *name, int fd, const struct 
  * what is mounted there. An fd or -errno.
  */
 int tar_open_in(int root, const char *path, int flags, bool mounts);
+
+/* What overlayfs means by it: a file that hides one below, a folder that hides all below. */
+bool tar_is_whiteout(const struct stat *st);
+bool tar_is_opaque(int dir);
 
 /*
  * A path without "./" and double or trailing slashes (caller frees); NULL where it has a

@@ -71,9 +71,16 @@ static const char *known_link(struct pack *k, const struct stat *st, const char 
 	return NULL;
 }
 
-static bool is_whiteout(const struct pack *k, const struct stat *st)
+bool tar_is_whiteout(const struct stat *st)
 {
-	return k->o->whiteouts && S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+}
+
+bool tar_is_opaque(int dir)
+{
+	char value;
+
+	return fgetxattr(dir, "trusted.overlay.opaque", &value, 1) == 1 && value == 'y';
 }
 
 /* What overlayfs keeps in xattrs of its own is not the container's. */
@@ -90,14 +97,6 @@ static void add_xattrs(struct archive_entry *e, const char *path)
 		if (len >= 0)
 			archive_entry_xattr_add_entry(e, p, value, (size_t)len);
 	}
-}
-
-static bool is_opaque(const struct pack *k, int dir)
-{
-	char value[8];
-
-	return k->o->whiteouts &&
-	       fgetxattr(dir, "trusted.overlay.opaque", value, sizeof(value)) == 1 && *value == 'y';
 }
 
 /* An empty file: what stands for a whiteout. */
@@ -195,7 +194,7 @@ static int add_one(struct pack *k, int parent, const char *leaf, const char *nam
 		return errno == ENOENT ? 0 : error_sys(err, errno, "looking at \"%s\"", name);
 	if (S_ISSOCK(st.st_mode))
 		return 0;
-	if (is_whiteout(k, &st)) {
+	if (k->o->whiteouts && tar_is_whiteout(&st)) {
 		const char *slash = strrchr(name, '/');
 		CLEANUP_FREE char *folder =
 			str_format("%.*s", slash ? (int)(slash - name) : 0, name);
@@ -225,7 +224,7 @@ static int add_one(struct pack *k, int parent, const char *leaf, const char *nam
 	/* A mount point: the folder is the container's, what is mounted there is not. */
 	if (!k->o->mounts && *name && depth && st.st_dev != up.st_dev)
 		return 0;
-	r = is_opaque(k, dir) ? add_marker(k, name, ".wh..wh..opq", err) : 0;
+	r = k->o->whiteouts && tar_is_opaque(dir) ? add_marker(k, name, ".wh..wh..opq", err) : 0;
 	return r < 0 ? r : add_dir(k, dir, name, depth, err);
 }
 

@@ -182,7 +182,7 @@ static int make_room(const struct unpack *u, int parent, const char *name, bool 
 			return error_wrap(err, "entry \"%s\"", shown);
 		return 0;
 	}
-	*opaque = is_dir && S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0);
+	*opaque = is_dir && tar_is_whiteout(&st);
 	if (unlinkat(parent, name, 0) < 0)
 		return error_sys(err, errno, "entry \"%s\"", shown);
 	return 0;

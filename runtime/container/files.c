@@ -9,8 +9,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -178,14 +176,13 @@ static char *link_target(const struct where *w, const char *target)
 	return out;
 }
 
-static json_t *describe(const struct root *r, int fd, const struct where *w, const struct stat *st)
+static json_t *describe(int fd, const struct where *w, const struct stat *st)
 {
 	CLEANUP_FREE char *target = NULL;
 	char when[64], link[4096];
 	struct tm tm;
 	ssize_t n = S_ISLNK(st->st_mode) ? readlinkat(fd, "", link, sizeof(link) - 1) : -1;
 
-	(void)r;
 	if (n >= 0) {
 		link[n] = '\0';
 		target = link_target(w, link);
@@ -216,7 +213,7 @@ static int stat_where(const struct root *r, const struct where *w, const char *p
 		return error_sys(err, errno, "looking at %s", path);
 	if (w->inside && !S_ISDIR(st.st_mode))
 		return error_set(err, EINVAL, "%s is not a directory", path);
-	*out = describe(r, fd, w, &st);
+	*out = describe(fd, w, &st);
 	return 0;
 }
 
@@ -337,16 +334,11 @@ struct changes {
 	json_t *out;
 };
 
-static bool is_whiteout(const struct stat *st)
-{
-	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
-}
-
 static bool is_opaque(const char *path)
 {
-	char value;
+	CLEANUP_CLOSE int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	return lgetxattr(path, "trusted.overlay.opaque", &value, 1) == 1 && value == 'y';
+	return dir >= 0 && tar_is_opaque(dir);
 }
 
 /* 1: this layer has the path; 0: it hides it from those below; -1: it says nothing. */
@@ -368,7 +360,7 @@ static int look_in(const char *layer, const char *path)
 			*slash = '\0';
 			return is_opaque(full) ? 0 : -1;
 		}
-		if (is_whiteout(&st))
+		if (tar_is_whiteout(&st))
 			return 0;
 		if (!old)
 			return 1;
@@ -443,7 +435,7 @@ static int walk(struct changes *c, const char *upper, const char *path, int dept
 		free(list[i]);
 		if (r < 0 || lstat(full, &st) < 0 || is_ours(below))
 			continue;
-		if (is_whiteout(&st)) {
+		if (tar_is_whiteout(&st)) {
 			add_change(c, below, DELETED);
 			continue;
 		}

@@ -5,7 +5,6 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "base/fd.h"
 #include "base/process.h"
 #include "base/str.h"
+#include "base/tar.h"
 #include "runtime/container/internal.h"
 
 int rootfs_mount(struct container_manager *m, const char *id, const json_t *lower,
@@ -85,14 +85,6 @@ int rootfs_unmount(struct container_manager *m, const char *id, struct error *er
 	return 0;
 }
 
-static int open_in(int root, const char *path, int flags)
-{
-	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-
-	return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-}
-
 static bool is_empty(const char *dir)
 {
 	CLEANUP_CLOSEDIR DIR *d = opendir(dir);
@@ -109,7 +101,7 @@ int rootfs_copy_up(const char *rootfs, const struct container_mount *mount, stru
 {
 	CLEANUP_CLOSE int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_CLOSE int from =
-		root < 0 ? -1 : open_in(root, mount->destination, O_PATH | O_DIRECTORY);
+		root < 0 ? -1 : tar_open_in(root, mount->destination, O_PATH | O_DIRECTORY, true);
 	CLEANUP_FREE char *link = NULL, *source = NULL, *to = NULL;
 	char real[4096];
 	ssize_t n;
@@ -148,7 +140,7 @@ static int move_in(int tree, const char *dest, bool dir)
 		if (old != '/' && old)
 			continue;
 		*p = '\0';
-		fd = open_in(root, copy, O_PATH);
+		fd = tar_open_in(root, copy, O_PATH, true);
 		if (fd < 0) {
 			if ((old || dir) ? mkdir(copy, 0755) < 0
 					 : mknod(copy, S_IFREG | 0644, 0) < 0)
@@ -160,9 +152,9 @@ static int move_in(int tree, const char *dest, bool dir)
 		if (!old)
 			break;
 	}
-	at = open_in(root, dest, O_PATH);
+	at = tar_open_in(root, dest, O_PATH, true);
 	if (at < 0)
-		return -errno;
+		return at;
 	if (syscall(SYS_move_mount, tree, "", at, "",
 		    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return -errno;
