@@ -3,13 +3,10 @@
  * Images that are made here: a layer on top of another image (commit), or of nothing
  * (import). image.h is the contract.
  */
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "base/str.h"
 #include "runtime/image/install.h"
 #include "runtime/image/ref.h"
@@ -110,17 +107,9 @@ static void make_doc(struct commit *c)
 static int stage_doc(struct commit *c, struct error *err)
 {
 	CLEANUP_FREE char *text = json_text(c->doc);
-	CLEANUP_CLOSE int fd = -1;
-	int r;
 
-	c->config.path = str_dup("config");
-	c->config.staged = str_format("%s/config", c->in.tmp.path);
-	c->config.size = strlen(text);
-	image_hash_of(text, strlen(text), c->config.raw);
-	memcpy(c->config.plain, c->config.raw, sizeof(c->config.plain));
-	fd = open(c->config.staged, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
-	return r < 0 ? error_sys(err, -r, "writing %s", c->config.staged) : 0;
+	return image_stage_document(&c->in.stage, "config", "config", text, strlen(text),
+				    &c->config, err);
 }
 
 static int install(struct commit *c, struct error *err)

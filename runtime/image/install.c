@@ -133,17 +133,10 @@ static int unpack_layer(struct image_install *in, struct image_layer *y, struct 
 	return 0;
 }
 
-static json_t *snapshot(struct image_store *s, struct error *err)
-{
-	CLEANUP_CLOSE int lock = image_store_lock(s, false, err);
-
-	return lock < 0 ? NULL : image_index_read(s, err);
-}
-
 /* Unpacks what the store does not have yet, and brings everything to the disk. */
 static int prepare(struct image_install *in, struct error *err)
 {
-	CLEANUP_JSON json_t *index = snapshot(in->s, err);
+	CLEANUP_JSON json_t *index = image_index_snapshot(in->s, err);
 	int r;
 
 	if (!index)

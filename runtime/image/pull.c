@@ -155,22 +155,12 @@ static int get_config(struct pull *p, struct registry *reg, struct error *err)
 	return p->config ? 0 : -err->code;
 }
 
-/* The config in the stage, as if an archive had brought it. */
 static int stage_config(struct pull *p, struct image_file *f, struct error *err)
 {
-	const char *hex = json_str(p->manifest, "config", "");
-	CLEANUP_CLOSE int fd = -1;
-	int r;
+	CLEANUP_FREE char *path = str_format("sha256:%s", json_str(p->manifest, "config", ""));
 
-	memset(f, 0, sizeof(*f));
-	f->path = str_format("sha256:%s", hex);
-	f->staged = str_format("%s/config", p->in.tmp.path);
-	f->size = p->config_len;
-	memcpy(f->raw, hex, sizeof(f->raw));
-	memcpy(f->plain, hex, sizeof(f->plain));
-	fd = open(f->staged, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = fd < 0 ? -errno : fd_write_all(fd, p->config_text, p->config_len);
-	return r < 0 ? error_sys(err, -r, "writing %s", f->staged) : 0;
+	return image_stage_document(&p->in.stage, "config", path, p->config_text, p->config_len, f,
+				    err);
 }
 
 static int plan_layers(struct pull *p, const json_t *index, struct error *err)
@@ -345,13 +335,6 @@ static int install(struct pull *p, struct error *err)
 
 /* --- the course ---------------------------------------------------------------------- */
 
-static json_t *snapshot(struct image_store *s, struct error *err)
-{
-	CLEANUP_CLOSE int lock = image_store_lock(s, false, err);
-
-	return lock < 0 ? NULL : image_index_read(s, err);
-}
-
 static int ask(struct pull *p, const char *url, struct error *err)
 {
 	struct registry *reg = NULL;
@@ -401,7 +384,7 @@ static void free_pull(struct pull *p)
 
 static int fetch_all(struct pull *p, bool *new, struct error *err)
 {
-	CLEANUP_JSON json_t *index = snapshot(p->s, err);
+	CLEANUP_JSON json_t *index = image_index_snapshot(p->s, err);
 	int r;
 
 	if (!index)

@@ -248,6 +248,23 @@ int image_stage_blob(const struct image_stage *st, size_t number, int from, cons
 	return r;
 }
 
+int image_stage_document(const struct image_stage *st, const char *name, const char *path,
+			 const char *text, size_t len, struct image_file *f, struct error *err)
+{
+	CLEANUP_CLOSE int fd = -1;
+	int r;
+
+	memset(f, 0, sizeof(*f));
+	f->path = str_dup(path);
+	f->staged = str_format("%s/%s", st->dir, name);
+	f->size = len;
+	image_hash_of(text, len, f->raw);
+	memcpy(f->plain, f->raw, sizeof(f->plain));
+	fd = open(f->staged, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	r = fd < 0 ? -errno : fd_write_all(fd, text, len);
+	return r < 0 ? error_sys(err, -r, "writing %s", f->staged) : 0;
+}
+
 /* A blob of an OCI layout must be what its name says. */
 static int check_blob(const struct image_file *f, struct error *err)
 {

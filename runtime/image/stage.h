@@ -41,6 +41,10 @@ int image_stage_blob(const struct image_stage *st, size_t number, int from, cons
 		     struct image_file *f, struct error *err);
 void image_stage_free(struct image_stage *st);
 
+/* A document, as if an archive had brought it: `name` in the folder, called `path`. *f as above. */
+int image_stage_document(const struct image_stage *st, const char *name, const char *path,
+			 const char *text, size_t len, struct image_file *f, struct error *err);
+
 /* Frees what a file of image_stage_blob() holds; its content stays until the folder goes. */
 void image_file_drop(struct image_file *f);
 

@@ -140,6 +140,13 @@ json_t *image_index_read(struct image_store *s, struct error *err)
 	return TAKE_PTR(index);
 }
 
+json_t *image_index_snapshot(struct image_store *s, struct error *err)
+{
+	CLEANUP_CLOSE int lock = image_store_lock(s, false, err);
+
+	return lock < 0 ? NULL : image_index_read(s, err);
+}
+
 int image_index_write(struct image_store *s, const json_t *index, struct error *err)
 {
 	CLEANUP_FREE char *path = str_format("%s/index.json", s->root);

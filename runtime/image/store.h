@@ -39,6 +39,9 @@ int image_store_lock(struct image_store *s, bool exclusive, struct error *err);
 /* The index as it is (hold the lock). A store without one gets an empty one. */
 json_t *image_index_read(struct image_store *s, struct error *err);
 
+/* The index as it is now; what it names may go at any moment. */
+json_t *image_index_snapshot(struct image_store *s, struct error *err);
+
 /* Replaces the index (hold the lock exclusively). */
 int image_index_write(struct image_store *s, const json_t *index, struct error *err);
 
