@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 
 #include "api/cli/cli.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
@@ -75,8 +76,7 @@ static void use_login(const char *name)
 	if (!split_auth(auth, login) && !token)
 		return;
 	text = json_text(login);
-	coded = mem_zalloc(strlen(text) * 2 + 8);
-	EVP_EncodeBlock((unsigned char *)coded, (const unsigned char *)text, (int)strlen(text));
+	coded = base64_encode(text);
 	for (char *p = coded; *p; p++)
 		*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
 	line = str_format("X-Registry-Auth: %s", coded);

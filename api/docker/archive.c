@@ -3,16 +3,18 @@
  * Files of containers: archive (`docker cp`), export, changes (`docker diff`); and images
  * made of them: commit, import.
  */
-#include <openssl/evp.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/docker/docker.h"
 #include "api/docker/instructions.h"
 #include "api/request.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
+
+#define STAT_HEADER "X-Docker-Container-Path-Stat"
 
 /* --- docker cp --------------------------------------------------------------------------- */
 
@@ -26,26 +28,33 @@ static int want_path(const struct request *req, const char **path, struct error 
 static char *stat_header(const json_t *stat)
 {
 	CLEANUP_FREE char *text = json_text(stat);
-	char *coded = mem_zalloc(strlen(text) * 2 + 8);
 
-	EVP_EncodeBlock((unsigned char *)coded, (const unsigned char *)text, (int)strlen(text));
-	return coded;
+	return base64_encode(text);
+}
+
+/* *path, and the header that tells what is there (caller frees). */
+static int look(struct request *req, const char **path, char **header, struct error *err)
+{
+	CLEANUP_JSON json_t *stat = NULL;
+	int r = want_path(req, path, err);
+
+	if (!r)
+		r = fabric_archive_stat(req->fabric, req->arg, *path, &stat, err);
+	if (!r)
+		*header = stat_header(stat);
+	return r;
 }
 
 static int archive_head(struct request *req, struct error *err)
 {
-	CLEANUP_JSON json_t *stat = NULL;
 	CLEANUP_FREE char *header = NULL;
 	const char *path;
-	int r = want_path(req, &path, err);
+	int r = look(req, &path, &header, err);
 
-	if (!r)
-		r = fabric_archive_stat(req->fabric, req->arg, path, &stat, err);
 	if (r < 0)
 		return r;
-	header = stat_header(stat);
 	reply_empty(req, 200);
-	reply_header(req, "X-Docker-Container-Path-Stat", header);
+	reply_header(req, STAT_HEADER, header);
 	return 0;
 }
 
@@ -86,20 +95,15 @@ static int files_reply(struct request *req, const char *path, struct error *err)
 
 static int archive_get(struct request *req, struct error *err)
 {
-	CLEANUP_JSON json_t *stat = NULL;
 	CLEANUP_FREE char *header = NULL;
 	const char *path;
-	int r = want_path(req, &path, err);
+	int r = look(req, &path, &header, err);
 
 	if (!r)
-		r = fabric_archive_stat(req->fabric, req->arg, path, &stat, err);
-	if (!r)
 		r = files_reply(req, path, err);
-	if (r < 0)
-		return r;
-	header = stat_header(stat);
-	reply_header(req, "X-Docker-Container-Path-Stat", header);
-	return 0;
+	if (!r)
+		reply_header(req, STAT_HEADER, header);
+	return r;
 }
 
 static int archive_upload(struct request *req, int fd, struct error *err)

@@ -2,10 +2,11 @@
 /* Challenges, tokens and complaints of registries; registry_auth.h is the contract. */
 #include "runtime/image/registry_auth.h"
 
-#include <openssl/evp.h>
+#include <openssl/crypto.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
@@ -134,11 +135,9 @@ int registry_token_parse(const char *text, size_t len, char **token, struct erro
 char *registry_basic(const char *user, const char *password)
 {
 	CLEANUP_FREE char *plain = str_format("%s:%s", user, password);
-	size_t len = strlen(plain);
-	CLEANUP_FREE char *coded = mem_zalloc(len * 2 + 8);
+	CLEANUP_FREE char *coded = base64_encode(plain);
 
-	EVP_EncodeBlock((unsigned char *)coded, (const unsigned char *)plain, (int)len);
-	OPENSSL_cleanse(plain, len);
+	OPENSSL_cleanse(plain, strlen(plain));
 	return str_format("Basic %s", coded);
 }
 
