@@ -618,4 +618,21 @@ static inline void trial_run(struct trial *t, int expect)
 	assert_int_equal(status, expect);
 }
 
+/* For programs: says what was not so, and ends with 1. */
+#define CHECK(x)                                                                                   \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# line %d: %s (errno %d)\n", __LINE__, #x, errno);        \
+			return 1;                                                                  \
+		}                                                                                  \
+	} while (0)
+
+/* A setup: the loopback device, on both sides. */
+static inline int trial_lo_up(struct trial *t, bool stub)
+{
+	(void)t;
+	(void)stub;
+	return system("ip link set lo up") ? 97 : 0;
+}
+
 #endif

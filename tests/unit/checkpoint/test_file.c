@@ -366,21 +366,6 @@ static void test_a_pipe_serves_as_well(void **state)
 #define NEW	"10.77.0.9"
 #define OUTSIDE "10.88.0.1" /* on the source's lo only */
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "# line %d: %s (errno %d)\n", __LINE__, #x, errno);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
-static int lo_up(struct trial *t, bool stub)
-{
-	(void)t;
-	(void)stub;
-	return system("ip link set lo up") ? 97 : 0;
-}
-
 static int other_addresses(struct trial *t, bool stub)
 {
 	/* with a way to the outside, and without */
@@ -726,7 +711,7 @@ static void test_evil_files_crash_no_engine(void **state)
 {
 	uint32_t seed = getenv("FILE_SEED") ? (uint32_t)atoi(getenv("FILE_SEED")) : 1;
 	int rounds = getenv("FILE_ROUNDS") ? atoi(getenv("FILE_ROUNDS")) : 30, bad = 0, good = 0;
-	struct trial t = { .program = rich, .setup = lo_up, .no_verify = true };
+	struct trial t = { .program = rich, .setup = trial_lo_up, .no_verify = true };
 	CLEANUP_FREE char *whole = NULL, *path = NULL;
 	struct piece *all = NULL;
 	size_t len = 0, n;

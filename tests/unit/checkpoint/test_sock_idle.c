@@ -289,21 +289,6 @@ static void test_what_waits_is_left_to_others(void **state)
 /* --- through a migration ------------------------------------------------------------------ */
 #define PAIRS 60
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "# line %d: %s (errno %d)\n", __LINE__, #x, errno);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
-static int lo_up(struct trial *t, bool stub)
-{
-	(void)t;
-	(void)stub;
-	return system("ip link set lo up") ? 97 : 0;
-}
-
 static void give_options(int fd, int i)
 {
 	struct linger linger = { 1, i };
@@ -402,7 +387,7 @@ static int program(struct trial *t)
 
 static void test_they_arrive_with_all_options(void **state)
 {
-	struct trial t = { .program = program, .setup = lo_up };
+	struct trial t = { .program = program, .setup = trial_lo_up };
 
 	(void)state;
 	if (TRIAL_SANITIZED)

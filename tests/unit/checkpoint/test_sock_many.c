@@ -31,14 +31,6 @@ static int lo_up(struct trial *t, bool stub)
 	return system("ip link set lo up && ip addr add 10.77.0.2/24 dev lo") ? 97 : 0;
 }
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "# line %d: %s (errno %d)\n", __LINE__, #x, errno);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
 static int program(struct trial *t)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(80) };

@@ -15,12 +15,6 @@ static int lo_up(struct trial *t, bool stub)
 	return system("ip link set lo up && ip addr add 10.77.0.2/24 dev lo") ? 97 : 0;
 }
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			return __LINE__ - 20;                                                      \
-	} while (0)
-
 static struct sockaddr_in at(const char *ip, int port)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };

@@ -21,14 +21,6 @@ static int lo_up(struct trial *t, bool stub)
 		       : 0;
 }
 
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			fprintf(stderr, "# line %d: %s (errno %d)\n", __LINE__, #x, errno);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
 static int dial(int family, const struct sockaddr *a, socklen_t len)
 {
 	int s = socket(family, SOCK_STREAM, 0);
